@@ -1,0 +1,179 @@
+"""Any open_clip model as an encoder of images, words and prompts; the embedded `mini` is one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from mmclust import store
+from mmclust.datasets.base import Images
+from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template
+
+MINI = Path(__file__).parent / "mini"
+
+
+class OpenCLIPEncoder:
+    """A frozen CLIP: image features (computed once per set of images and kept), text and prompt embeddings, token-space words.
+
+    Args:
+        model: an open_clip model; put into evaluation mode and frozen.
+        preprocess: PIL picture to tensor.
+        tokenizer: text to tokens.
+        name: shown in tables.
+        device: torch device.
+    """
+
+    def __init__(self, model, preprocess, tokenizer, name: str, device: str = "cpu"):
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.preprocess, self.tokenizer, self.name, self.device = preprocess, tokenizer, name, torch.device(device)
+        self.tower = getattr(model, "text", model)
+        self._kept: dict = {}
+
+    def __sklearn_clone__(self):
+        return self  # a model is shared, never copied
+
+    def __repr__(self) -> str:
+        return f"load_encoder({self.name!r})"
+
+    @property
+    def token_dim(self) -> int:
+        """e, the width of token space."""
+        return self.tower.token_embedding.weight.shape[1]
+
+    @property
+    def embedding_dim(self) -> int:
+        """d, the width of the shared image-text space."""
+        return self.image_projection.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the weights: features of other weights are other features."""
+        if "fingerprint" not in self._kept:
+            digest = hashlib.blake2b(repr(self.preprocess).encode(), digest_size=16)
+            for key, value in sorted(self.model.state_dict().items()):
+                digest.update(key.encode() + value.detach().cpu().float().numpy().tobytes())
+            self._kept["fingerprint"] = digest.hexdigest()
+        return self._kept["fingerprint"]
+
+    @property
+    def image_projection(self) -> torch.Tensor:
+        """P (h, d): image embeddings are normalise(features @ P). Identity where the tower has no bare last projection."""
+        projection = getattr(self.model.visual, "proj", None)
+        if isinstance(projection, torch.Tensor):
+            return projection.detach()
+        return torch.eye(self._probe().shape[1], device=self.device)
+
+    def features(self, images, batch_size: int = 256) -> np.ndarray:
+        """What the image trunk gives before its last projection, float32 (n, h); computed once, kept in memory and on disk.
+
+        Raises:
+            ValueError: for no images; an unreadable one is named.
+        """
+        images = Images.of(images)
+        if not len(images):
+            raise ValueError("no images to encode")
+        key = store.key_of("features", images.fingerprint, self.fingerprint)
+        if key not in self._kept:
+            self._kept[key] = store.array(key, lambda: self._run_trunk(images, batch_size))
+        return self._kept[key]
+
+    def encode_images(self, images) -> np.ndarray:
+        """Image embeddings v, float32 (n, d), L2-normalised."""
+        return F.normalize(torch.from_numpy(self.features(images)) @ self.image_projection.float().cpu(), dim=-1).numpy()
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Text embeddings, float32 (len(texts), d), L2-normalised."""
+        texts = list(texts)
+        parts = [self.model.encode_text(self.tokenizer(texts[i : i + 256]).to(self.device)) for i in range(0, len(texts), 256)]
+        return F.normalize(torch.cat(parts).float(), dim=-1).cpu().numpy()
+
+    def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
+        """t(z_k), float32 (K, d): each word in the template's placeholder, or bare where there is no template."""
+        if template is not None:
+            split_template(template)
+            words = [template.replace(PLACEHOLDER, word) for word in words]
+        return self.encode_texts(words)
+
+    def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
+        """phi(z_k), float32 (K, e): the mean of a word's token embeddings, without start and end tokens.
+
+        Raises:
+            ValueError: for an empty word.
+        """
+        ids = [self.tokenizer.encode(word) for word in words]
+        if empty := [word for word, i in zip(words, ids) if not i]:
+            raise ValueError(f"a reference word is empty: {empty[0]!r} among {list(words)}")
+        table = self.tower.token_embedding.weight
+        return torch.stack([table[torch.tensor(i, device=table.device)].float().mean(0) for i in ids])
+
+    def prompt(self, template: str, **options) -> PromptEncoder:
+        """The encoder of this template with learned proxies in its placeholder; built once per template."""
+        key = ("prompt", template, *sorted(options.items()))
+        if key not in self._kept:
+            self._kept[key] = PromptEncoder(self.model, self.tokenizer, template, **options)
+        return self._kept[key]
+
+    def _trunk(self, pixels: torch.Tensor) -> torch.Tensor:
+        visual = self.model.visual
+        if isinstance(getattr(visual, "proj", None), torch.Tensor):
+            identity = torch.eye(visual.proj.shape[0], dtype=visual.proj.dtype, device=visual.proj.device)
+            return torch.func.functional_call(visual, {"proj": identity}, pixels)
+        return self.model.encode_image(pixels)
+
+    def _probe(self) -> torch.Tensor:
+        from PIL import Image
+
+        with torch.inference_mode():
+            return self.model.encode_image(self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device))
+
+    @torch.inference_mode()
+    def _run_trunk(self, images: Images, batch_size: int) -> np.ndarray:
+        parts = []
+        dtype = self.tower.token_embedding.weight.dtype
+        for i in tqdm(range(0, len(images), batch_size), desc=f"{self.name}: image features", leave=False, disable=len(images) <= batch_size):
+            pixels = torch.stack([self.preprocess(image) for image in images[i : i + batch_size]])
+            parts.append(self._trunk(pixels.to(self.device, dtype)).float().cpu())
+        return torch.cat(parts).numpy()
+
+
+def load_open_clip(name: str, device: str = "cpu") -> OpenCLIPEncoder:
+    """An encoder by name: "mini", "architecture/pretrained" as open_clip spells them, or a folder with a checkpoint.
+
+    A folder must hold `open_clip_config.json` (architecture and preprocessing) and its weights, the layout that open_clip's `local-dir:` reads.
+
+    Raises:
+        ValueError: for a name that is none of these, for weights whose activation does not fit the architecture, or for a checkpoint without
+            its configuration.
+        RuntimeError: when weights can't be fetched.
+    """
+    folder = MINI if name == "mini" else Path(name)
+    if folder.is_dir():
+        if not (folder / "open_clip_config.json").exists():
+            raise ValueError(f"{folder} holds no open_clip_config.json: a checkpoint must bring its architecture and its preprocessing")
+        source, pretrained = f"local-dir:{folder}", None
+    elif folder.is_file():
+        raise ValueError(f"{folder} is a bare checkpoint: put it into a folder with open_clip_config.json, which says its architecture and preprocessing")
+    else:
+        source, _, pretrained = name.rpartition("/")
+        if source not in open_clip.list_models():
+            known = "mini, architecture/pretrained (such as ViT-B-32-quickgelu/openai) or a folder"
+            raise ValueError(f"encoder {name!r} is none of: {known}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*QuickGELU.*")
+        try:
+            model, _, preprocess = open_clip.create_model_and_transforms(source, pretrained, require_pretrained=True)
+        except UserWarning as warning:
+            raise ValueError(f"{name}: {warning} Choose the architecture whose activation fits, such as ViT-B-32-quickgelu/openai.") from None
+        except RuntimeError as error:
+            ways = "fill open_clip's cache on a machine with the internet, give a local folder, or use the demo profile's encoder 'mini'"
+            raise RuntimeError(f"the weights of {name} can't be had ({error}): {ways}") from error
+    return OpenCLIPEncoder(model, preprocess, open_clip.get_tokenizer(source), name, device)

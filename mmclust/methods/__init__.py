@@ -1,0 +1,1 @@
+"""The methods, as scikit-learn style estimators over images."""
