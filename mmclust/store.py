@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -43,12 +45,8 @@ def array(key: str, compute) -> np.ndarray:
     except (OSError, ValueError, EOFError):
         pass
     values = compute()
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, values)
-    try:
+    with contextlib.suppress(OSError):
         write_atomically(path, buffer.getvalue())
-    except OSError:
-        pass
     return values

@@ -363,23 +363,23 @@ def _draw_card(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     half = width / height
     p.draw.rounded_rectangle(p.box(0, 0, half, 1), radius=0.07 * height, fill=paper, outline=(150, 145, 140), width=max(1, size // 90))
     index, glyph = RANKS[rank], SUITS[suit]
-    tall = 0.155 * height * (0.82 if len(index) > 1 else 1)
+    tall = 0.185 * height * (0.82 if len(index) > 1 else 1)
     corner = Image.new("RGBA", (full, full), (0, 0, 0, 0))
     q = _Pen(full, full / 2, full / 2, height / 2)
     q.image, q.draw = corner, ImageDraw.Draw(corner)
-    q.text(-half + 0.15, -0.8, index, tall * 1.2, ink, bold=True)
-    q.text(-half + 0.15, -0.53, glyph, tall, ink)
+    q.text(-half + 0.17, -0.78, index, tall * 1.15, ink, bold=True)
+    q.text(-half + 0.17, -0.47, glyph, tall, ink)
     p.image.alpha_composite(corner)
     p.image.alpha_composite(corner.rotate(180))
     if rank in COURT:
         frame = _mix(paper, _rgb(rng.uniform(0, 360), 0.5, 0.95), 0.5)
         p.draw.rectangle(p.box(0, 0, half - 0.32, 0.66), fill=frame, outline=ink, width=max(1, size // 90))
-        p.text(0, -0.05, COURT[rank], 0.36 * height, _rgb(rng.uniform(0, 360), 0.7, 0.4))
+        p.text(0, -0.05, COURT[rank], 0.4 * height, _rgb(rng.uniform(0, 360), 0.7, 0.4))
         p.text(half - 0.47, 0.5, glyph, 0.11 * height, ink)
     else:
         columns = PIPS[rank]
-        pixels = 0.34 * height if rank == "ace" else (0.13 if len(columns) < 4 and max(columns, default=0) < 5 else 0.085) * height
-        span = half - 0.43
+        pixels = 0.38 * height if rank == "ace" else (0.155 if len(columns) < 4 and max(columns, default=0) < 5 else 0.09) * height
+        span = half - 0.44
         for i, count in enumerate(columns):
             x = 0 if len(columns) == 1 else span * (2 * i / (len(columns) - 1) - 1)
             for j in range(count):
@@ -397,14 +397,14 @@ def _draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     who = np.random.default_rng([7, zlib.crc32(str(row["identity"]).encode())])  # what belongs to the person, not to the picture
     skin = _mix(_rgb(who.uniform(14, 34), who.uniform(0.25, 0.62), who.uniform(0.42, 0.98)), (255, 225, 200), 0.1)
     hair = _rgb(*[(who.uniform(12, 48), who.uniform(0.3, 0.85), who.uniform(0.1, 0.8)), (0, 0.02, who.uniform(0.1, 0.85))][int(who.random() < 0.25)])
-    wide, tall, style = who.uniform(0.56, 0.7), who.uniform(0.7, 0.84), who.integers(6)
-    brow, eye, beard, freckles = who.uniform(0.03, 0.065), who.uniform(0.085, 0.12), who.random() < 0.3, who.random() < 0.25
+    wide, tall, style = who.uniform(0.6, 0.72), who.uniform(0.7, 0.82), who.integers(6)
+    brow, eye, beard, freckles = who.uniform(0.045, 0.075), who.uniform(0.105, 0.135), who.random() < 0.3, who.random() < 0.25
     iris, shirt = _rgb(who.uniform(20, 240), 0.6, 0.45), _rgb(rng.uniform(0, 360), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.95))
     emotion, glasses, pose = row["emotion"], row["glasses"], row["pose"]
     dx = {"left": -0.27, "right": 0.27}.get(pose, 0.0) * rng.uniform(0.85, 1.15)
     dy = {"up": -0.24, "down": 0.26}.get(pose, 0.0) * rng.uniform(0.85, 1.15)
     full = 2 * size
-    p = _Pen(full, full / 2, full * 0.5, full * rng.uniform(0.38, 0.45))
+    p = _Pen(full, full / 2, full * 0.5, full * rng.uniform(0.41, 0.48))
     shade, line = _scale(skin, 0.8), _scale(skin, 0.5)
     if style in (1, 4):  # long hair behind the head
         p.oval(0, 0.15, wide * 1.28, tall * 1.25, hair)
@@ -419,7 +419,7 @@ def _draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     fx, fy = dx, dy
     if beard:
         p.pie(fx * 0.4, 0.08 + fy * 0.4, wide * 0.97, tall * 0.9, 25, 155, hair)
-        p.oval(fx, 0.36 + fy, 0.3, 0.2, skin)
+        p.oval(fx, 0.4 + fy, 0.38, 0.27, skin)
     if style != 3:  # hair in front; style 3 is bald
         reach = -0.3 + 0.9 * fy if style != 2 else -0.4 + 0.9 * fy
         p.pie(0, -0.12, wide * 1.05, tall * 0.93, 180, 360, hair)
@@ -429,7 +429,7 @@ def _draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     if freckles:
         for _ in range(10):
             p.oval(fx + rng.uniform(-0.35, 0.35), 0.14 + fy + rng.uniform(-0.06, 0.08), 0.015, 0.015, line)
-    ex, ey = 0.28, -0.06 + fy
+    ex, ey = 0.29, -0.07 + fy
     squeeze = 1 - 0.5 * abs(dx)
     lids = {"surprised": 1.35, "scared": 1.3, "sleepy": 0.3, "happy": 0.85, "angry": 0.75}.get(emotion, 1.0)
     for side in (-1, 1):
@@ -439,51 +439,51 @@ def _draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
         p.oval(x + dx * 0.15, ey + dy * 0.12, eye * 0.26, min(eye * 0.28, eye * 0.6 * lids), (15, 15, 18))
         if emotion == "sleepy":
             p.pie(x, ey, eye * 1.15, eye * 1.0, 180, 360, shade)
-        inner, outer = {"angry": (0.1, -0.06), "sad": (-0.08, 0.06), "scared": (-0.13, -0.02), "surprised": (-0.12, -0.12), "happy": (-0.03, -0.02)}.get(
+        inner, outer = {"angry": (0.13, -0.08), "sad": (-0.11, 0.08), "scared": (-0.13, -0.02), "surprised": (-0.12, -0.12), "happy": (-0.03, -0.02)}.get(
             emotion, (0, 0)
         )
         p.line([(x - side * eye * 1.2, ey - 0.19 + inner), (x + side * eye * 1.3, ey - 0.19 + outer)], hair if style != 3 else line, brow)
     p.line([(fx, ey + 0.08), (fx + 0.06 + 0.2 * dx, ey + 0.28), (fx - 0.03, ey + 0.3)], line, 0.025)
     mx, my, lip = fx, 0.42 + fy, (150, 45, 50)
     if emotion == "happy":
-        p.pie(mx, my - 0.08, 0.26, 0.24, 8, 172, lip)
-        p.pie(mx, my - 0.06, 0.2, 0.12, 5, 175, (250, 250, 250))
+        p.pie(mx, my - 0.1, 0.34, 0.32, 8, 172, lip)
+        p.pie(mx, my - 0.07, 0.27, 0.16, 5, 175, (250, 250, 250))
     elif emotion == "sad":
-        p.arc(mx, my + 0.14, 0.22, 0.2, 195, 345, lip, 0.055)
+        p.arc(mx, my + 0.16, 0.3, 0.26, 190, 350, lip, 0.08)
     elif emotion == "angry":
-        p.draw.rectangle(p.box(mx, my, 0.2, 0.08), fill=(250, 250, 250), outline=lip, width=max(1, size // 50))
-        p.line([(mx - 0.2, my), (mx + 0.2, my)], lip, 0.02)
+        p.draw.rectangle(p.box(mx, my, 0.27, 0.11), fill=(250, 250, 250), outline=lip, width=max(1, size // 50))
+        p.line([(mx - 0.27, my), (mx + 0.27, my)], lip, 0.025)
     elif emotion == "surprised":
-        p.oval(mx, my + 0.03, 0.11, 0.17, (95, 25, 30), lip, 0.03)
+        p.oval(mx, my + 0.05, 0.15, 0.22, (95, 25, 30), lip, 0.04)
     elif emotion == "sleepy":
-        p.oval(mx + 0.04, my, 0.07, 0.05, lip)
+        p.oval(mx + 0.04, my, 0.09, 0.07, lip)
     elif emotion == "silly":
-        p.pie(mx, my - 0.06, 0.22, 0.16, 0, 180, lip)
-        p.oval(mx + 0.04, my + 0.12, 0.09, 0.15, (232, 110, 125))
+        p.pie(mx, my - 0.08, 0.29, 0.2, 0, 180, lip)
+        p.oval(mx + 0.05, my + 0.13, 0.13, 0.2, (232, 110, 125))
     elif emotion == "scared":
-        p.line([(mx - 0.22 + 0.088 * k, my + (0.05 if k % 2 else -0.05)) for k in range(6)], lip, 0.05)
+        p.line([(mx - 0.3 + 0.12 * k, my + (0.08 if k % 2 else -0.08)) for k in range(6)], lip, 0.06)
     else:
-        p.line([(mx - 0.18, my), (mx + 0.18, my)], lip, 0.05)
+        p.line([(mx - 0.24, my), (mx + 0.24, my)], lip, 0.065)
     left, right, rim = fx - ex * squeeze, fx + ex * squeeze, [(24, 24, 28), (70, 45, 30), (110, 25, 35)][int(rng.integers(3))]
     if glasses in ("sunglasses", "spectacles"):
         for x in (left, right):
-            p.oval(x, ey, 0.2 * squeeze, 0.16, (26, 28, 34) if glasses == "sunglasses" else None, rim, 0.035)
+            p.oval(x, ey, 0.23 * squeeze, 0.18, (26, 28, 34) if glasses == "sunglasses" else None, rim, 0.035)
             if glasses == "sunglasses":
                 p.line([(x - 0.1, ey + 0.02), (x + 0.0, ey - 0.09)], (110, 115, 125), 0.03)
         p.line([(left + 0.18 * squeeze, ey - 0.02), (right - 0.18 * squeeze, ey - 0.02)], rim, 0.04)
     elif glasses == "eyepatch":
         p.line([(-wide * 0.9, ey - 0.32), (right, ey), (wide * 0.98, ey - 0.05)], (20, 20, 22), 0.04)
-        p.oval(right, ey, 0.17, 0.16, (20, 20, 22))
+        p.oval(right, ey, 0.2, 0.19, (20, 20, 22))
     elif glasses == "goggles":
         p.line([(-wide, ey), (wide, ey)], (40, 40, 46), 0.12)
         p.draw.rounded_rectangle(p.box(fx, ey, 0.5 * squeeze, 0.2), radius=0.12 * p.unit, fill=(235, 140, 40), outline=(40, 40, 46), width=round(0.05 * p.unit))
         p.line([(fx - 0.3, ey + 0.08), (fx - 0.16, ey - 0.1)], (255, 215, 150), 0.05)
     elif glasses == "monocle":
-        p.oval(right, ey, 0.2, 0.19, None, (196, 158, 40), 0.05)
+        p.oval(right, ey, 0.23, 0.22, None, (196, 158, 40), 0.06)
         p.line([(right + 0.1, ey + 0.17), (right + 0.16, 0.75)], (196, 158, 40), 0.025)
     angle = {"tilted": rng.choice([-1, 1]) * rng.uniform(28, 42), "inverted": 180 + rng.uniform(-8, 8)}.get(pose, rng.uniform(-7, 7))
     layer = p.image.rotate(angle, resample=Image.BICUBIC)
-    reach = 0.04 * full
+    reach = 0.03 * full
     layer = layer.transform(layer.size, Image.AFFINE, (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach)))
     return _compose(layer, rng, size, gloss=rng.uniform(0.1, 0.3))
 

@@ -43,6 +43,14 @@ class OpenCLIPEncoder:
     def __repr__(self) -> str:
         return f"load_encoder({self.name!r})"
 
+    def what_it_saw(self, words: Sequence[str]) -> str:
+        """A sentence on what the encoder was trained with, as far as it is known here."""
+        if self.name != "mini":
+            return f"{self.name}: see its authors' model card for what it was trained with."
+        from mmclust.encoders.mini import what_it_saw
+
+        return what_it_saw(words)
+
     @property
     def token_dim(self) -> int:
         """e, the width of token space."""

@@ -7,6 +7,8 @@ import torch
 from sklearn.base import BaseEstimator, ClusterMixin
 
 from mmclust.datasets.base import Images
+from mmclust.encoders.prompt import split_template
+from mmclust.metrics import score, score_kmeans
 
 
 class ImageClusterer(ClusterMixin, BaseEstimator):
@@ -19,6 +21,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         """Cluster the images; `y` is ignored, except by the oracle rows."""
         images = Images.of(images)
         self._check(images)
+        if getattr(self, "template", None) is not None:
+            split_template(self.template)
         self.image_embeddings_ = self.encoder.encode_images(images)
         self._fit(images, y)
         return self
@@ -40,10 +44,31 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
             if len(set(words)) < len(words):
                 raise ValueError(f"a reference word stands twice: {next(w for w in words if list(words).count(w) > 1)!r}")
 
+    def evaluate(self, labels_true, seeds=range(10)) -> dict[str, float]:
+        """NMI, RI, ARI, AMI of the fitted clustering against labels (n,): k-means on `representation_` once per seed, averaged (the papers'
+        protocol, with `NMI_std`), or the labels as they are where no k-means is involved."""
+        if getattr(self, "representation_", None) is None:
+            return score(labels_true, self.labels_) | {"NMI_std": 0.0}
+        return score_kmeans(self.representation_, labels_true, self.n_clusters, seeds, self.n_init)
+
     def name_clusters(self) -> list[str]:
         """The reference word that fits each cluster's images best, a different one for each where there are enough words."""
         texts = self.encoder.encode_words(self.words, getattr(self, "template", None))
         return name_clusters(self.labels_, self.image_embeddings_, texts, self.words)
+
+
+class ProxyClusterer(ImageClusterer):
+    """A method that learns several representations of the images and clusters one of them by k-means."""
+
+    def represent(self, name: str) -> np.ndarray:
+        """A learned representation (n, width), float32, by name."""
+        raise NotImplementedError
+
+    def choose(self, name: str):
+        """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
+        self.representation_ = self.represent(name)
+        self.labels_ = kmeans_labels(self.representation_, self.n_clusters, self.random_state, self.n_init)
+        return self
 
 
 def name_clusters(labels, image_embeddings, text_embeddings, words) -> list[str]:

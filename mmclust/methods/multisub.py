@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from mmclust.methods import losses
-from mmclust.methods.base import ImageClusterer, kmeans_labels, torch_generator
+from mmclust.methods.base import ProxyClusterer, kmeans_labels, torch_generator
 
 REPRESENTATIONS = ("prompt", "word", "image", "word+image", "assignment")
 
 
-class MultiSub(ImageClusterer):
+class MultiSub(ProxyClusterer):
     """Learn for each image a word in the subspace that the reference words span, then cluster.
 
     Every image has a latent factor p_i (e,). Its proxy word is a mixture of the reference words,
@@ -34,7 +34,7 @@ class MultiSub(ImageClusterer):
         phase1_epochs, phase2_epochs: full-batch steps of each phase.
         lr: Adam's rate for p; `projection_lr` and `contrast_lr` those for P in Phase I and Phase II (released code).
         weight_decay: on p.
-        lambda_: weight of L_intra in Phase II.
+        lam: lambda, the weight of L_intra in Phase II.
         margin: m of L_inter.
         intra: "squared" distances (paper) or "plain" ones (released code) in L_intra.
         chunk_size: images per forward pass; gradients are accumulated, so it changes results by rounding only.
@@ -53,14 +53,14 @@ class MultiSub(ImageClusterer):
     def __init__(
         self, encoder, template: str, words, n_clusters: int = 8, representation: str = "prompt", normalize_parts: bool = False,
         alternations: int = 9, phase1_epochs: int = 100, phase2_epochs: int = 10, lr: float = 0.05, projection_lr: float = 1e-5,
-        contrast_lr: float = 1e-4, weight_decay: float = 0.0, lambda_: float = 0.5, margin: float = 1.0, intra: str = "squared",
+        contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0, intra: str = "squared",
         chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
     ):  # fmt: skip
         self.encoder, self.template, self.words, self.n_clusters = encoder, template, words, n_clusters
         self.representation, self.normalize_parts = representation, normalize_parts
         self.alternations, self.phase1_epochs, self.phase2_epochs = alternations, phase1_epochs, phase2_epochs
         self.lr, self.projection_lr, self.contrast_lr, self.weight_decay = lr, projection_lr, contrast_lr, weight_decay
-        self.lambda_, self.margin, self.intra = lambda_, margin, intra
+        self.lam, self.margin, self.intra = lam, margin, intra
         self.chunk_size, self.n_init, self.random_state, self.verbose = chunk_size, n_init, random_state, verbose
 
     def _check(self, images) -> None:
@@ -69,8 +69,8 @@ class MultiSub(ImageClusterer):
             raise ValueError(f"representation {self.representation!r} is none of {REPRESENTATIONS}")
         if self.intra not in ("squared", "plain"):
             raise ValueError(f'intra is "squared" or "plain", not {self.intra!r}')
-        if not 0 <= self.lambda_ <= 1:
-            raise ValueError(f"lambda_ lies between 0 and 1, not {self.lambda_}")
+        if not 0 <= self.lam <= 1:
+            raise ValueError(f"lam lies between 0 and 1, not {self.lam}")
         if min(self.alternations, self.phase1_epochs, self.chunk_size) < 1 or self.phase2_epochs < 0:
             raise ValueError("alternations, phase1_epochs and chunk_size are at least 1, phase2_epochs at least 0")
 
@@ -104,19 +104,22 @@ class MultiSub(ImageClusterer):
                 phase2.zero_grad()
                 x = torch.cat([word, F.normalize(h @ projection, dim=-1)], 1)
                 intra = losses.intra_squared(x, labels) if self.intra == "squared" else losses.intra_plain(x, labels, generator)
-                loss = self.lambda_ * intra + (1 - self.lambda_) * losses.inter_hinge(x, labels, self.margin, generator)
+                loss = self.lam * intra + (1 - self.lam) * losses.inter_hinge(x, labels, self.margin, generator)
                 loss.backward()
                 phase2.step()
                 self.history_.append({"alternation": alternation, "phase": 2, "loss": loss.item()})
         self.weights_, self.proxies_, self.prompt_embeddings_ = (t.cpu().numpy() for t in (weights, proxies, prompts))
         with torch.no_grad():
             self.image_embeddings_ = F.normalize(h @ projection, dim=-1).cpu().numpy()
-        if self.representation == "assignment" and len(self.words) == self.n_clusters:
-            self.representation_ = self.weights_
+        self.choose(self.representation)
+
+    def choose(self, name: str):
+        """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
+        if name == "assignment" and len(self.words) == self.n_clusters:
+            self.representation_ = None  # the heaviest words are the clusters: no k-means
             self.labels_ = self.weights_.argmax(1).astype(np.int64)
-        else:
-            self.representation_ = self.represent("word+image" if self.representation == "assignment" else self.representation)
-            self.labels_ = kmeans_labels(self.representation_, self.n_clusters, self.random_state, self.n_init)
+            return self
+        return super().choose("word+image" if name == "assignment" else name)
 
     def represent(self, name: str) -> np.ndarray:
         """A learned representation by name, float32: "prompt" (n, d), "word" (n, e), "image" (n, d), "word+image" (n, e + d)."""

@@ -24,7 +24,7 @@ def _lexicon() -> dict:
 def prompt_template(keyword: str, of: str) -> str:
     """The prompt for a keyword in a domain, as in "fruit with a color of *"; one in the same style where the lexicon has none."""
     entry = _lexicon().get(of, {}).get(keyword)
-    return entry["template"] if entry else f"{of} with a {keyword} of *"
+    return entry["template"] if entry else f"{of} with {'an' if keyword[:1] in 'aeiou' else 'a'} {keyword} of *"
 
 
 def reference_words(keyword: str, of: str, n: int | None = None, seed: int = 0) -> ReferenceWords:

@@ -1,0 +1,203 @@
+"""Experiments and their rows: a grid of what to run, a store of what was run, a tidy frame of both."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from mmclust import store
+from mmclust.datasets import load_dataset
+from mmclust.encoders import load_encoder
+from mmclust.words import ReferenceWords, prompt_template, reference_words
+
+METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
+OF_IMAGES, OF_WORDS = "image", "assignment"  # what the methods without a choice cluster
+COLUMNS = ["dataset", "criterion", "encoder", "method", "representation", "seed", "NMI", "RI", "ARI", "AMI", "NMI_std", "clusters", "words", "n", "key"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One fit of one method and the representation that is scored: one row.
+
+    Attributes:
+        dataset, n, seed: which images; the seed also seeds the method.
+        criterion: the keyword, and the labelling that it is scored against.
+        method: one of `METHODS`. representation: of those the method offers; None is its default.
+        params: the method's parameters, apart from encoder, template, words, n_clusters, representation and random_state.
+        encoder: its name. words: reference words; None takes the lexicon's.
+        kmeans_seeds: k-means seeds that are averaged (the papers: 10).
+    """
+
+    dataset: str
+    criterion: str
+    method: str
+    representation: str | None = None
+    seed: int = 0
+    n: int | None = None
+    encoder: str = "mini"
+    params: dict = field(default_factory=dict, hash=False)
+    words: tuple[str, ...] | None = None
+    kmeans_seeds: int = 10
+
+
+def grid(**axes) -> list[Experiment]:
+    """All combinations of the axes, each a value or a list of values: `grid(dataset=["demo-fruit"], criterion=["color"], method=METHODS, seed=range(5))`.
+
+    `params` is one dictionary for all, or method -> dictionary. `criterion` may be data set -> criteria.
+
+    Raises:
+        ValueError: for an unknown method or axis.
+    """
+    known = {f for f in Experiment.__dataclass_fields__}
+    if unknown := axes.keys() - known:
+        raise ValueError(f"an experiment has no {sorted(unknown)[0]!r}: {', '.join(Experiment.__dataclass_fields__)}")
+    params, criteria = axes.pop("params", {}), axes.pop("criterion")
+    words = axes.pop("words", None)
+    names = list(axes)
+    values = [list(v) if isinstance(v, Iterable) and not isinstance(v, (str, bytes)) else [v] for v in axes.values()]
+    out = []
+    for combination in itertools.product(*values):
+        setting = dict(zip(names, combination))
+        if setting["method"] not in METHODS:
+            raise ValueError(f"method {setting['method']!r} is none of {', '.join(METHODS)}")
+        of = criteria[setting["dataset"]] if isinstance(criteria, dict) else criteria
+        own = params.get(setting["method"], {}) if params.keys() <= set(METHODS) else params
+        for criterion in [of] if isinstance(of, str) else of:
+            out.append(Experiment(criterion=criterion, params=own, words=tuple(words) if words else None, **setting))
+    return out
+
+
+@lru_cache(maxsize=1)
+def code_fingerprint() -> str:
+    """A hash of the code that computes a row: a changed method never serves an old one."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    rooms = [package / "worlds.py", package / "metrics.py", Path(__file__), *(package / d for d in ("datasets", "words", "encoders", "methods"))]
+    for file in sorted(f for room in rooms for f in ([room] if room.is_file() else room.rglob("*"))):
+        if file.suffix in (".py", ".yaml") and file.name not in ("train.py", "evaluate.py"):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def run(experiments: list[Experiment], device: str = "cpu", progress: bool = True) -> pd.DataFrame:
+    """The rows of the experiments, in order: from the store where they exist, else computed and stored.
+
+    Experiments that differ in the representation alone share one fit. A run that is killed loses the fit it was in.
+
+    Returns:
+        A tidy frame with `COLUMNS`; `NMI` and the others are means over the k-means seeds.
+    """
+    bench = Workbench(device)
+    keys = [bench.key(e) for e in experiments]
+    rows = {key: row for key in keys if (row := read_row(key)) is not None}
+    fits: dict[tuple, list[int]] = {}
+    for i, (e, key) in enumerate(zip(experiments, keys)):
+        if key not in rows:
+            fits.setdefault((json.dumps(asdict(e) | {"representation": None}, sort_keys=True, default=str),), []).append(i)
+    for group in tqdm(list(fits.values()), desc=f"experiments ({len(rows)} of {len(set(keys))} stored)", disable=not progress or not fits):
+        for i, row in zip(group, bench.compute([experiments[i] for i in group])):
+            rows[keys[i]] = row | {"key": keys[i]}
+            write_row(keys[i], rows[keys[i]])
+    return pd.DataFrame([rows[key] for key in keys], columns=COLUMNS)
+
+
+def read_row(key: str) -> dict | None:
+    """A stored row, or None; a damaged file counts as none."""
+    try:
+        row = json.loads((store.cache_dir() / "rows" / f"{key}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return row if row.get("key") == key and "NMI" in row else None
+
+
+def write_row(key: str, row: dict) -> None:
+    store.write_atomically(store.cache_dir() / "rows" / f"{key}.json", json.dumps(row).encode())
+
+
+class Workbench:
+    """Encoders and data sets, loaded once and kept between experiments."""
+
+    def __init__(self, device: str = "cpu"):
+        self.device, self._encoders, self._datasets = device, {}, {}
+
+    def encoder(self, name: str):
+        if name not in self._encoders:
+            self._encoders[name] = load_encoder(name, self.device)
+        return self._encoders[name]
+
+    def dataset(self, e: Experiment):
+        key = (e.dataset, e.n, e.seed)
+        if key not in self._datasets:
+            from mmclust.worlds import WORLDS
+
+            options = {"seed": e.seed} | ({"n": e.n} if e.n else {}) if e.dataset in WORLDS else {}
+            self._datasets[key] = load_dataset(e.dataset, **options)
+        return self._datasets[key]
+
+    def words(self, e: Experiment) -> ReferenceWords:
+        domain, classes = self.dataset(e).domain, self.dataset(e).classes[e.criterion]
+        if e.method == "CLIP_label":
+            return ReferenceWords(classes, "the true class names", prompt_template(e.criterion, of=domain))
+        if e.words:
+            return ReferenceWords(e.words, "given", prompt_template(e.criterion, of=domain))
+        return reference_words(e.criterion, of=domain, seed=e.seed)
+
+    def key(self, e: Experiment) -> str:
+        data = self.dataset(e)
+        return store.key_of(
+            "row", asdict(e), data.images.fingerprint, data.labels[e.criterion].tolist(), self.encoder(e.encoder).fingerprint, code_fingerprint()
+        )
+
+    def estimator(self, e: Experiment):
+        """The experiment's method, ready to fit."""
+        import mmclust
+
+        kind, data, words = getattr(mmclust, e.method), self.dataset(e), self.words(e)
+        accepts = inspect.signature(kind).parameters
+        offered = {
+            "words": list(words),
+            "template": words.template,
+            "n_clusters": data.n_clusters(e.criterion),
+            "concepts": [e.criterion, *(c for c in data.criteria if c not in (e.criterion, "shape"))],
+            "random_state": e.seed,
+        }
+        if e.representation and "representation" in accepts:
+            offered["representation"] = e.representation
+        return kind(self.encoder(e.encoder), **{k: v for k, v in offered.items() if k in accepts} | e.params)
+
+    def compute(self, group: list[Experiment]) -> list[dict]:
+        """Rows of experiments that share one fit."""
+        first, data = group[0], self.dataset(group[0])
+        model, start, truth = self.estimator(first), time.perf_counter(), data.labels[first.criterion]
+        model.fit(data.images)
+        note_time(first, time.perf_counter() - start)
+        rows = []
+        for e in group:
+            if e.representation and hasattr(model, "choose"):
+                model.choose(e.representation)
+            scores = model.evaluate(truth, range(e.kmeans_seeds))
+            shown = e.representation or getattr(model, "representation", OF_IMAGES if e.method == "KMeans" else OF_WORDS)
+            found = len(set(model.labels_.tolist()))
+            about = {"dataset": e.dataset, "criterion": e.criterion, "encoder": e.encoder, "method": e.method, "representation": shown, "seed": e.seed}
+            rows.append(about | scores | {"clusters": found, "words": len(getattr(model, "words", [])), "n": len(data)})
+        return rows
+
+
+def note_time(e: Experiment, seconds: float) -> None:
+    """Append a fit's time to `timings.csv` in the cache: times are not results, they belong to a machine."""
+    path = store.cache_dir() / "timings.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        if new:
+            file.write("time,dataset,criterion,method,seed,seconds\n")
+        file.write(f"{time.time():.0f},{e.dataset},{e.criterion},{e.method},{e.seed},{seconds:.3f}\n")

@@ -1,0 +1,53 @@
+"""What a notebook leaves behind: figures and tables as files, each with the numbers it shows and a caption for the index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+STATE = ".state"  # captions and stamps, below the output folder
+
+
+class Page:
+    """The outputs of one notebook, `OUT/<notebook>[_<name>].csv|png|svg`.
+
+    Args:
+        notebook: its name, such as "00_quickstart".
+        out: the output folder.
+    """
+
+    def __init__(self, notebook: str, out: str | Path = "../figures"):
+        self.notebook, self.out = notebook, Path(out)
+        (self.out / STATE).mkdir(parents=True, exist_ok=True)
+        for old in (self.out / STATE).glob(f"{notebook}--*.json"):
+            old.unlink()
+
+    def figure(self, fig, name: str = "", data: pd.DataFrame | None = None, caption: str = "") -> None:
+        """Save a figure as PNG and SVG, with the frame of the numbers it shows as CSV."""
+        stem = self._stem(name)
+        fig.savefig(f"{stem}.png")
+        fig.savefig(f"{stem}.svg", metadata={"Date": None})
+        files = [stem.name + ".png", stem.name + ".svg"]
+        if data is not None:
+            data.to_csv(f"{stem}.csv", index=False)
+            files.append(stem.name + ".csv")
+        self._note(name, "figure", files, caption)
+
+    def table(self, frame: pd.DataFrame, name: str = "", caption: str = "", decimals: int = 3) -> pd.DataFrame:
+        """Save a table as CSV and Markdown; returns the frame, rounded for the eye."""
+        stem = self._stem(name)
+        frame.to_csv(f"{stem}.csv", index=False)
+        shown = frame.round(decimals)
+        Path(f"{stem}.md").write_text(shown.to_markdown(index=False) + "\n", encoding="utf-8")
+        self._note(name, "table", [stem.name + ".csv", stem.name + ".md"], caption)
+        return shown
+
+    def _stem(self, name: str) -> Path:
+        return self.out / (f"{self.notebook}_{name}" if name else self.notebook)
+
+    def _note(self, name: str, kind: str, files: list[str], caption: str) -> None:
+        order = len(list((self.out / STATE).glob(f"{self.notebook}--*.json")))
+        note = {"notebook": self.notebook, "name": name, "kind": kind, "files": files, "caption": caption, "order": order}
+        (self.out / STATE / f"{self.notebook}--{name or 'main'}.json").write_text(json.dumps(note, indent=1), encoding="utf-8")

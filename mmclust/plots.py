@@ -1,0 +1,128 @@
+"""Figures: one theme, readable in a column and on a projector, colors that colour-blind readers tell apart."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+PALETTE = "colorblind"
+
+
+def use_theme() -> None:
+    """Set the house style for the figures that follow; SVGs come out the same bytes each time."""
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, font="DejaVu Sans")
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.dpi": 200,
+            "savefig.bbox": "tight",
+            "savefig.pad_inches": 0.08,
+            "axes.titleweight": "bold",
+            "axes.titlesize": 12,
+            "svg.hashsalt": "mmclust",
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def show_image(ax, image, title: str | None = None, edge: str | None = None) -> None:
+    """One picture without ticks; `edge` colors its frame."""
+    ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=edge is not None, color=edge, linewidth=2.5)
+    if title:
+        ax.set_title(title, fontsize=10, fontweight="normal", pad=3)
+
+
+def gallery(images, labels, names, title: str | None = None, per_cluster: int = 8, order=None):
+    """A row of members for each cluster, with its name and size.
+
+    Args:
+        images: n pictures; labels (n,); names, one per cluster.
+        per_cluster: pictures in a row.
+        order: ranking key (n,), larger first: which members stand for their cluster. Default: as they come.
+
+    Returns:
+        The matplotlib figure.
+    """
+    labels = np.asarray(labels)
+    clusters = [c for c in range(len(names)) if (labels == c).any()]
+    colors = sns.color_palette(PALETTE, max(len(clusters), 1))
+    fig, axes = plt.subplots(len(clusters), per_cluster, figsize=(0.95 * per_cluster + 1.6, 0.98 * len(clusters) + (0.45 if title else 0.1)), squeeze=False)
+    for row, color, c in zip(axes, [colors[i % len(colors)] for i in range(len(clusters))], clusters):
+        members = np.flatnonzero(labels == c)
+        if order is not None:
+            members = members[np.argsort(-np.asarray(order)[members], kind="stable")]
+        for ax, i in zip(row, members[:per_cluster]):
+            show_image(ax, images[int(i)], edge=color)
+        for ax in row[len(members[:per_cluster]) :]:
+            ax.axis("off")
+        row[0].set_ylabel(f"{names[c]}\n{len(members)} images", rotation=0, ha="right", va="center", fontsize=11, labelpad=8)
+    if title:
+        fig.suptitle(title, fontweight="bold")
+    return fig
+
+
+def sample_grid(datasets: dict, columns: int = 10):
+    """A row of pictures for each data set, its name and criteria beside it."""
+    fig, axes = plt.subplots(len(datasets), columns, figsize=(1.0 * columns + 2.4, 1.05 * len(datasets)), squeeze=False)
+    for row, (name, data) in zip(axes, datasets.items()):
+        for ax, i in zip(row, range(min(columns, len(data)))):
+            show_image(ax, data.images[i])
+        for ax in row[len(data) :]:
+            ax.axis("off")
+        row[0].set_ylabel(f"{name}\n{' × '.join(data.criteria) or 'no labels'}", rotation=0, ha="right", va="center", fontsize=10, labelpad=8)
+    return fig
+
+
+def score_bars(rows, metric: str = "NMI", title: str | None = None):
+    """Bars of one metric: criteria across, methods in color. `rows`: a tidy frame with criterion, method and the metric."""
+    fig, ax = plt.subplots(figsize=(max(5.5, 1.5 * rows["criterion"].nunique() + 3), 3.2))
+    sns.barplot(rows, x="criterion", y=metric, hue="method", ax=ax, errorbar=None)
+    for bars in ax.containers:
+        ax.bar_label(bars, fmt="%.2f", fontsize=8.5, padding=1)
+    ax.set(ylim=(0, 1.12), xlabel="the keyword that was asked for", ylabel=f"{metric} with the true classes")
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.set_axisbelow(True)
+    ax.grid(axis="y", alpha=0.5)
+    sns.despine(ax=ax, left=True)
+    if title:
+        ax.set_title(title)
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1.01, 1), frameon=False, title=None)
+    return fig
+
+
+def teaser(images, clusterings: dict, columns: int = 6, rows: int = 6):
+    """The idea in one picture: the same images as they come, then once per keyword sorted into rows.
+
+    Args:
+        images: n pictures.
+        clusterings: keyword -> (labels (n,), names per cluster).
+        columns, rows: pictures across and down in each panel.
+    """
+    n_panels = 1 + len(clusterings)
+    fig = plt.figure(figsize=(4.1 * n_panels, 0.58 * rows + 0.55))
+    panels = fig.subfigures(1, n_panels, width_ratios=[1] + [1.22] * len(clusterings))
+    _mosaic(panels[0], [[int(i) for i in line] for line in np.arange(columns * rows).reshape(rows, columns)], images, None)
+    panels[0].suptitle("images", fontsize=14, fontweight="bold")
+    for panel, (keyword, (labels, names)) in zip(panels[1:], clusterings.items()):
+        largest = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")[:rows]
+        lines = [np.flatnonzero(labels == c)[:columns].tolist() for c in sorted(largest)]
+        _mosaic(panel, lines, images, [names[c] for c in sorted(largest)])
+        panel.suptitle(f"keyword: “{keyword}”", fontsize=14, fontweight="bold")
+    return fig
+
+
+def _mosaic(panel, lines: list[list[int]], images, names) -> None:
+    axes = panel.subplots(len(lines), max(map(len, lines)), squeeze=False)
+    for k, (row, line) in enumerate(zip(axes, lines)):
+        for ax, i in zip(row, line):
+            show_image(ax, images[i])
+        for ax in row[len(line) :]:
+            ax.axis("off")
+        if names:
+            row[0].set_ylabel(names[k], rotation=0, ha="right", va="center", fontsize=12, labelpad=6)

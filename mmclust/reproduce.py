@@ -1,0 +1,203 @@
+"""Execute the notebooks that are not up to date, and lay what they leave out in one folder."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import yaml
+
+from mmclust.pages import STATE
+from mmclust.profiles import load_profile
+
+PACKAGE = Path(__file__).parent
+NOTEBOOKS = PACKAGE.parent / "notebooks"
+
+
+@dataclass
+class Outcome:
+    """How one notebook ended: "done", "failed" or "up to date"."""
+
+    notebook: str
+    status: str
+    seconds: float = 0.0
+    error: str = ""
+    where: str = ""
+    outputs: list[str] = field(default_factory=list)
+
+
+def parse_parameters(pairs: list[str]) -> dict:
+    """`["n=200", "keywords=[color]"]` to a dictionary; values are read as YAML."""
+    parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"-p takes name=value, not {pair!r}")
+        parameters[name] = yaml.safe_load(value) if value else ""
+    return parameters
+
+
+def select(only: list[str] | None, profile: str) -> list[str]:
+    """The profile's notebooks in order, or those of them that `only` names (in full or by the beginning, such as "00").
+
+    Raises:
+        ValueError: when `only` names none of them.
+    """
+    known = list(load_profile(profile)["notebooks"])
+    if not only:
+        return known
+    chosen = []
+    for name in only:
+        matches = [k for k in known if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")]
+        if not matches:
+            raise ValueError(f"no notebook {name!r} in profile {profile!r}: {', '.join(known)}")
+        chosen += matches
+    return [k for k in known if k in chosen]
+
+
+def notebook_parameters(path: Path) -> set[str]:
+    """Names that the cell tagged "parameters" assigns."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", []))
+    return {t.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+
+
+def stamp(path: Path, parameters: dict) -> str:
+    """A hash of all that a notebook's outputs depend on: its source, its parameters, the package, and a folder that it is pointed at."""
+    digest = hashlib.sha256(path.read_bytes() + json.dumps(parameters, sort_keys=True, default=str).encode())
+    for file in sorted(PACKAGE.rglob("*")):
+        if file.suffix in (".py", ".yaml", ".csv"):
+            digest.update(file.read_bytes())
+        elif file.suffix == ".safetensors":
+            digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    folder = parameters.get("data")
+    if isinstance(folder, str) and Path(folder).is_dir():
+        for file in sorted(Path(folder).rglob("*")):
+            digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def reproduce(
+    only: list[str] | None = None,
+    parameters: dict | None = None,
+    profile: str = "demo",
+    device: str = "cpu",
+    jobs: int = 1,
+    out: str | Path = "figures",
+    force: bool = False,
+    tell: Callable[[str, Outcome | str, float], None] = lambda *_: None,
+    notebooks: Path = NOTEBOOKS,
+) -> list[Outcome]:
+    """Run the selected notebooks and write `out/index.html`. A failing notebook does not stop the others.
+
+    Args:
+        only: notebooks by name or number; all of the profile by default.
+        parameters: values for the notebooks' parameters cells; a folder's path is made absolute.
+        notebooks: the folder of their sources.
+        tell: called with ("start" | "end", the notebook's name or its outcome, expected seconds that are left).
+
+    Returns:
+        One outcome per selected notebook, in order.
+
+    Raises:
+        ValueError: for an unknown notebook or profile, or a parameter that no selected notebook has.
+    """
+    from mmclust.report import write_index
+
+    out = Path(out).resolve()
+    (out / STATE).mkdir(parents=True, exist_ok=True)
+    names, settings = select(only, profile), load_profile(profile)["notebooks"]
+    given = dict(parameters or {})
+    if isinstance(given.get("data"), str) and Path(given["data"]).expanduser().exists():
+        given["data"] = str(Path(given["data"]).expanduser().resolve())
+    takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
+    if unknown := given.keys() - set().union(*takes.values()):
+        raise ValueError(f"no selected notebook has a parameter {sorted(unknown)[0]!r}; {', '.join(f'{n}: {sorted(p)}' for n, p in takes.items())}")
+    outcomes: dict[str, Outcome] = {}
+    todo = {}
+    for name in names:
+        values = {"profile": profile, "device": device, "out": str(out)} | {k: v for k, v in given.items() if k in takes[name]}
+        values = {k: v for k, v in values.items() if k in takes[name]}
+        key, state = stamp(notebooks / f"{name}.ipynb", values), _read_state(out, name)
+        if not force and state.get("stamp") == key and all((out / f).exists() for f in state["outputs"]):
+            outcomes[name] = Outcome(name, "up to date", outputs=state["outputs"])
+        else:
+            todo[name] = (values, key, state.get("seconds") or settings[name].get("seconds", 60))
+    left = sum(expected for _, _, expected in todo.values())
+    if todo:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max(1, min(jobs, len(todo))), mp_context=context) as pool:
+            waiting, running = list(todo), {}
+            while waiting or running:
+                while waiting and len(running) < max(1, jobs):
+                    name = waiting.pop(0)
+                    tell("start", name, left)
+                    running[pool.submit(_execute, notebooks / f"{name}.ipynb", todo[name][0], str(out))] = name
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    try:
+                        outcome = future.result()
+                    except Exception as error:  # a kernel or worker that was killed
+                        outcome = Outcome(name, "failed", error=f"{type(error).__name__}: {error}", where="the process that ran it")
+                    outcomes[name] = outcome
+                    left -= todo[name][2]
+                    state = asdict(outcome) | {"stamp": todo[name][1] if outcome.status == "done" else "", "parameters": todo[name][0], "time": time.time()}
+                    state["parameters"].pop("out", None)
+                    (out / STATE / f"{name}.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+                    tell("end", outcome, left)
+    write_index(out, profile)
+    return [outcomes[name] for name in names]
+
+
+def _read_state(out: Path, name: str) -> dict:
+    try:
+        return json.loads((out / STATE / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _execute(source: Path, parameters: dict, out: str) -> Outcome:
+    """Run one notebook in a kernel of this Python; keep the executed copy and its HTML."""
+    import nbformat
+    import papermill
+
+    from mmclust.report import to_html
+
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, not one that the user has installed elsewhere
+    folder = Path(out) / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = source.stem
+    executed, start = folder / f"{name}.ipynb", time.time()
+    error, where = "", ""
+    try:
+        papermill.execute_notebook(
+            source, executed, parameters, kernel_name="python3", cwd=source.parent, progress_bar=False, extra_arguments=["--log-level=40"]
+        )
+    except papermill.PapermillExecutionError as failure:
+        error, where = f"{failure.ename}: {failure.evalue}", f"cell {failure.exec_count}: {failure.source.strip().splitlines()[0]}"
+    except Exception as failure:
+        error, where = f"{type(failure).__name__}: {failure}", traceback.format_exc(limit=-1).strip().splitlines()[-3].strip()
+    seconds = time.time() - start
+    if executed.exists():
+        to_html(nbformat.read(executed, as_version=4), executed.with_suffix(".html"))
+    notes = [json.loads(p.read_text(encoding="utf-8")) for p in (Path(out) / STATE).glob(f"{name}--*.json")]
+    outputs = [f for note in notes for f in note["files"]] + [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
+    return Outcome(name, "failed" if error else "done", seconds, re.sub(r"\s+", " ", error)[:500], where, outputs)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what the numbers depend on."""
+    from importlib.metadata import version
+
+    return {"python": sys.version.split()[0]} | {p: version(p) for p in ("mmclust", "torch", "open_clip_torch", "scikit-learn", "numpy")}

@@ -1,0 +1,69 @@
+"""Rebuild the figures: `python run_all.py` runs the notebooks that are not up to date and writes `figures/index.html`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def clock(seconds: float) -> str:
+    return f"{max(0, round(seconds)) // 60}:{max(0, round(seconds)) % 60:02d}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="run these alone, such as 00_quickstart or 00")
+    parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter of the notebooks")
+    parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
+    parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks at the same time")
+    parser.add_argument("--out", default=str(Path(__file__).parent / "figures"), help="output folder (default: figures/)")
+    parser.add_argument("--force", action="store_true", help="run what is up to date, too")
+    args = parser.parse_args()
+    from mmclust.reproduce import parse_parameters, reproduce
+
+    console, start, running = Console(highlight=False), time.time(), {}
+    status = console.status("")
+
+    def tell(event, what, left):
+        if event == "start":
+            running[what] = time.time()
+        else:
+            running.pop(what.notebook, None)
+            color = "green" if what.status == "done" else "red"
+            console.print(f"[{color}]{what.status:>7}[/] {what.notebook}  {clock(what.seconds)}")
+        status.update(f"{', '.join(running) or 'writing the index'}  (about {clock(left)} left)")
+        if event == "start" and not console.is_terminal:
+            console.print(f"  start {what}  (about {clock(left)} left)")
+
+    try:
+        with status:
+            outcomes = reproduce(args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, tell)
+    except ValueError as error:
+        console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("stopped; what was finished is kept, the next run goes on from there")
+        return 130
+    failed = [o for o in outcomes if o.status == "failed"]
+    if failed:
+        table = Table("notebook", "where", "error", title="failed")
+        for outcome in failed:
+            table.add_row(outcome.notebook, escape(outcome.where), escape(outcome.error))
+        console.print(table)
+    fresh = sum(o.status == "up to date" for o in outcomes)
+    console.print(
+        f"{len(outcomes) - fresh - len(failed)} done, {fresh} up to date, {len(failed)} failed in {clock(time.time() - start)}: {args.out}/index.html",
+        soft_wrap=True,
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""run_all.py as a user calls it: real kernels, real files, failures included."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mmclust import reproduce as module
+from mmclust.profiles import load_profile, settings
+from mmclust.reproduce import parse_parameters, reproduce, select
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_all(*args, **kwargs):
+    return subprocess.run([sys.executable, ROOT / "run_all.py", *map(str, args)], capture_output=True, text=True, cwd=ROOT, timeout=300, **kwargs)
+
+
+def write_notebooks(folder, **sources):
+    """Notebooks of a parameters cell and one more, and a profile that lists them."""
+    folder.mkdir(exist_ok=True)
+    for name, source in sources.items():
+        book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+        parameters = nbformat.v4.new_code_cell("out = None\nn = 1", metadata={"tags": ["parameters"]})
+        book.cells = [parameters, nbformat.v4.new_code_cell(source)]
+        nbformat.write(book, folder / f"{name}.ipynb")
+    profile = folder / "profile.yaml"
+    profile.write_text(json.dumps({"encoder": "mini", "notebooks": {name: {"title": name, "seconds": 2} for name in sources}}))
+    return str(profile)
+
+
+GOOD = "import pandas as pd\nfrom mmclust.pages import Page\nPage('{0}', out).table(pd.DataFrame({{'n': [n]}}), 'x', 'a caption');"
+
+
+def test_a_failing_notebook_does_not_stop_the_others(tmp_path):
+    profile = write_notebooks(tmp_path / "nb", a=GOOD.format("a"), b="value = 1 / (n - 1)", c=GOOD.format("c"))
+    told = []
+    outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", tell=lambda *what: told.append(what))
+    assert [o.status for o in outcomes] == ["done", "failed", "done"]
+    assert "ZeroDivisionError" in outcomes[1].error and "1 / (n - 1)" in outcomes[1].where
+    assert [event for event, *_ in told] == ["start", "end"] * 3 and told[-1][2] <= 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "a caption" in page and "ZeroDivisionError" in page
+    assert (tmp_path / "out" / "notebooks" / "b.html").exists()  # the copy that shows where it failed
+    again = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", parameters={"n": 1})
+    assert [o.status for o in again] == ["done", "failed", "done"]  # other parameters than before: nothing is taken for granted
+    third = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", parameters={"n": 1})
+    assert [o.status for o in third] == ["up to date", "failed", "up to date"]
+
+
+def test_what_is_out_of_date_runs_again(tmp_path):
+    profile = write_notebooks(tmp_path / "nb", a=GOOD.format("a"))
+    go = lambda **more: reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", **more)[0].status  # noqa: E731
+    assert (go(), go()) == ("done", "up to date")
+    assert go(force=True) == "done"
+    (tmp_path / "out" / "a_x.csv").unlink()
+    assert (go(), go()) == ("done", "up to date")
+    write_notebooks(tmp_path / "nb", a=GOOD.format("a") + "\n1 + 1")
+    assert (go(), go()) == ("done", "up to date")
+
+
+def test_a_killed_kernel_is_a_failure_in_words(tmp_path):
+    profile = write_notebooks(tmp_path / "nb", a="import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", b=GOOD.format("b"))
+    outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb")
+    assert [o.status for o in outcomes] == ["failed", "done"] and "died" in outcomes[0].error.lower()
+
+
+def test_notebooks_at_the_same_time(tmp_path):
+    profile = write_notebooks(tmp_path / "nb", a=GOOD.format("a"), b=GOOD.format("b"))
+    assert [o.status for o in reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=2)] == ["done", "done"]
+
+
+def test_run_all_runs_skips_and_names_its_files(tmp_path):
+    first = run_all("--only", "01", "-p", "n=40", "--out", tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {"index.html", "01_datasets.csv", "01_datasets_samples.png", "01_datasets_samples.svg", "01_datasets_samples.csv"} <= names
+    table = pd.read_csv(tmp_path / "01_datasets.csv")
+    assert set(table["images"]) == {40} and {"color", "suits", "pose"} <= set(table["criterion"])
+    start = time.time()
+    second = run_all("--only", "01_datasets", "-p", "n=40", "--out", tmp_path)
+    assert second.returncode == 0 and "1 up to date" in second.stdout and time.time() - start < 15
+
+
+def test_a_folder_of_pictures(tmp_path):
+    """The quickstart on a directory that is not ours: colored squares, labels in a CSV file."""
+    folder, rows = tmp_path / "my pictures", []
+    folder.mkdir()
+    for i in range(24):
+        color = ("red", "blue", "green")[i % 3]
+        Image.new("RGB", (50, 40), color).rotate(i).save(folder / f"{i}.png")
+        rows.append({"file": f"{i}.png", "color": color})
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    run = run_all("--only", "00_quickstart", "-p", f"data={folder}", "-p", "criterion=color", "-p", "domain=fruit", "-p", "n=60", "--out", tmp_path / "out")
+    assert run.returncode == 0, run.stdout + run.stderr
+    members = pd.read_csv(tmp_path / "out" / "00_quickstart_folder.csv")
+    assert len(members) == 24 and members["cluster"].nunique() == 3
+    scores = pd.read_csv(tmp_path / "out" / "00_quickstart_folder_scores.csv").set_index("method")
+    assert scores.loc["Multi-Sub", "NMI"] > 0.6
+    assert "mini learned from captions" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_bad_folder_says_so_and_exits_nonzero(tmp_path):
+    (tmp_path / "empty").mkdir()
+    run = run_all("--only", "00", "-p", f"data={tmp_path / 'empty'}", "-p", "n=30", "--out", tmp_path / "out")
+    assert run.returncode == 1 and "holds no pictures" in " ".join(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--only", "99"], "no notebook '99' in profile 'demo': 00_quickstart"),
+        (["-p", "wrong=1"], "no selected notebook has a parameter 'wrong'"),
+        (["-p", "n"], "-p takes name=value, not 'n'"),
+        (["--profile", "mars"], "profile 'mars' is neither a YAML file nor one of: demo"),
+    ],
+)
+def test_wrong_calls_are_answered_in_one_line(tmp_path, args, message):
+    run = run_all(*args, "--out", tmp_path)
+    assert run.returncode == 2 and message in " ".join(run.stdout.split()) and "Traceback" not in run.stderr
+
+
+def test_a_stopped_run_keeps_what_was_finished(tmp_path):
+    profile = write_notebooks(tmp_path / "nb", a=GOOD.format("a"), b="import time\ntime.sleep(120)")
+    code = (
+        "import sys; from pathlib import Path; from mmclust.reproduce import reproduce\n"
+        "if __name__ == '__main__': reproduce(profile=sys.argv[1], out=sys.argv[2], notebooks=Path(sys.argv[3]))"
+    )
+    script = tmp_path / "go.py"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, script, profile, tmp_path / "out", tmp_path / "nb"], start_new_session=True)
+    state = tmp_path / "out" / ".state" / "a.json"
+    for _ in range(600):
+        if state.exists():
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    write_notebooks(tmp_path / "nb", a=GOOD.format("a"), b=GOOD.format("b"))
+    outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb")
+    assert [o.status for o in outcomes] in (["up to date", "done"], ["done", "done"])
+    assert module.stamp(tmp_path / "nb" / "a.ipynb", {"out": str(tmp_path / "out")})
+
+
+def test_parameters_are_read_as_yaml():
+    assert parse_parameters(["n=3", "words=[a, b]", "name=x y", "none="]) == {"n": 3, "words": ["a", "b"], "name": "x y", "none": ""}
+    assert select(["01"], "demo") == ["01_datasets"]
+
+
+def test_settings_come_from_the_profile_unless_given():
+    assert settings("00_quickstart", n=7).n == 7 and settings("00_quickstart").n == load_profile()["notebooks"]["00_quickstart"]["n"]
+    with pytest.raises(ValueError, match="has no setting 'm'"):
+        settings("00_quickstart", m=1)
