@@ -13,7 +13,7 @@ _WHERE = {
     "KMeans": "methods.baselines", "CLIP_GPT": "methods.zeroshot", "CLIP_label": "methods.zeroshot", "MultiSub": "methods.multisub",
     "MultiMaP": "methods.multimap", "MultiDProxy": "methods.multidproxy", "name_clusters": "methods.base",
     "grid": "experiments", "run": "experiments", "Experiment": "experiments",
-    "plots": "plots", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",
+    "plots": "plots", "tables": "tables", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",
 }  # fmt: skip
 __all__ = sorted(_WHERE)
 

@@ -35,19 +35,20 @@ class Page:
             files.append(stem.name + ".csv")
         self._note(name, "figure", files, caption)
 
-    def table(self, frame: pd.DataFrame, name: str = "", caption: str = "", decimals: int = 3) -> pd.DataFrame:
-        """Save a table as CSV and Markdown; returns the frame, rounded for the eye."""
+    def table(self, frame: pd.DataFrame, name: str = "", caption: str = "", shown: pd.DataFrame | None = None, decimals: int = 3) -> pd.DataFrame:
+        """Save a frame as CSV, and as Markdown and for the index what is shown of it (by default all); returns that, rounded for the eye."""
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)
-        shown = frame.round(decimals)
+        shown = (frame if shown is None else shown).round(decimals)
         Path(f"{stem}.md").write_text(shown.to_markdown(index=False) + "\n", encoding="utf-8")
-        self._note(name, "table", [stem.name + ".csv", stem.name + ".md"], caption)
+        html = shown.to_html(index=False, border=0, float_format=f"{{:.{decimals}f}}".format, na_rep="", escape=True)
+        self._note(name, "table", [stem.name + ".csv", stem.name + ".md"], caption, html)
         return shown
 
     def _stem(self, name: str) -> Path:
         return self.out / (f"{self.notebook}_{name}" if name else self.notebook)
 
-    def _note(self, name: str, kind: str, files: list[str], caption: str) -> None:
+    def _note(self, name: str, kind: str, files: list[str], caption: str, html: str = "") -> None:
         order = len(list((self.out / STATE).glob(f"{self.notebook}--*.json")))
-        note = {"notebook": self.notebook, "name": name, "kind": kind, "files": files, "caption": caption, "order": order}
+        note = {"notebook": self.notebook, "name": name, "kind": kind, "files": files, "caption": caption, "order": order, "table": html}
         (self.out / STATE / f"{self.notebook}--{name or 'main'}.json").write_text(json.dumps(note, indent=1), encoding="utf-8")

@@ -126,3 +126,47 @@ def _mosaic(panel, lines: list[list[int]], images, names) -> None:
             ax.axis("off")
         if names:
             row[0].set_ylabel(names[k], rotation=0, ha="right", va="center", fontsize=12, labelpad=6)
+
+
+def tsne_panels(representations: dict, labels, names, columns: int = 4, seed: int = 0):
+    """t-SNE of each representation (n, width), side by side, in the colors of one labelling.
+
+    Args:
+        representations: title -> array (n, width).
+        labels: (n,), and `names`, one per class.
+
+    Returns:
+        The figure and a tidy frame of the coordinates: panel, x, y, class.
+    """
+    import pandas as pd
+    from sklearn.manifold import TSNE
+
+    rows = -(-len(representations) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 2.95 * rows + 0.5), squeeze=False)
+    colors, markers = sns.color_palette(PALETTE, 10), "osD^vPX"
+    frames = []
+    for ax, (title, x) in zip(axes.flat, representations.items()):
+        perplexity = min(30, max(2, (len(x) - 1) // 3))
+        points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(x, np.float32))
+        for c, name in enumerate(names):
+            here = np.asarray(labels) == c
+            ax.scatter(*points[here].T, s=13, color=colors[c % 10], marker=markers[c // 10 % 7 if len(names) > 10 else 0], label=name, linewidths=0)
+        ax.set(xticks=[], yticks=[], title=title)
+        frames.append(pd.DataFrame({"panel": title, "x": points[:, 0], "y": points[:, 1], "class": [names[c] for c in labels]}))
+    for ax in axes.flat[len(representations) :]:
+        ax.axis("off")
+    handles, texts = axes.flat[0].get_legend_handles_labels()
+    fig.legend(handles, texts, loc="outside lower center", ncols=min(len(names), 10), frameon=False, markerscale=2, fontsize=11)
+    return fig, pd.concat(frames)
+
+
+def method_bars(rows, metric: str = "NMI", order=None):
+    """Mean of one metric per criterion and method, with 95 % intervals over seeds. `rows`: criterion, method, seed and the metric."""
+    fig, ax = plt.subplots(figsize=(max(7, 1.25 * rows["criterion"].nunique() + 2.5), 3.6))
+    sns.barplot(rows, x="criterion", y=metric, hue="method", hue_order=order, ax=ax, errorbar=("ci", 95), err_kws={"linewidth": 1.2})
+    ax.set(ylim=(0, 1.02), xlabel="", ylabel=f"{metric}")
+    ax.set_axisbelow(True)
+    ax.grid(axis="y", alpha=0.5)
+    sns.despine(ax=ax, left=True)
+    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1.0), ncols=7, frameon=False, title=None)
+    return fig

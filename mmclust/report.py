@@ -6,8 +6,8 @@ import json
 import time
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Template
+from PIL import Image
 
 from mmclust.pages import STATE
 from mmclust.profiles import load_profile
@@ -34,7 +34,8 @@ th,td{padding:5px 12px;border-bottom:1px solid var(--line);text-align:left;white
 {% for n in notebooks %}<section id="{{ n.name }}"><div class="head"><h2>{{ n.title }}</h2>
 <span class="meta">{% if n.html %}<a href="{{ n.html }}">executed notebook</a> · {% endif %}{{ n.made }}</span></div>
 {% if n.error %}<p class="failed">failed in {{ n.where }}: {{ n.error }}</p>{% endif %}
-{% for i in n['items'] %}<figure>{% if i.kind == 'figure' %}<a href="{{ i.svg }}"><img src="{{ i.png }}" alt="{{ i.caption }}" loading="lazy"></a>
+{% for i in n['items'] %}<figure>
+{% if i.kind == 'figure' %}<a href="{{ i.svg }}"><img src="{{ i.png }}" width="{{ i.width }}" alt="{{ i.caption }}" loading="lazy"></a>
 {% else %}<div class="scroll">{{ i.table }}</div>{% endif %}<figcaption>{{ i.caption }}{% for f in i.files %} · <a href="{{ f }}">{{ f.rsplit('.')[-1] }}</a>
 {%- endfor %}</figcaption></figure>{% endfor %}</section>{% endfor %}
 </main><footer>{% for k, v in made.items() %}{{ k }} {{ v }}{% if not loop.last %} · {% endif %}{% endfor %}</footer></body></html>
@@ -58,10 +59,11 @@ def write_index(out: Path, profile: str) -> Path:
         notes = sorted((json.loads(p.read_text(encoding="utf-8")) for p in (out / STATE).glob(f"{name}--*.json")), key=lambda note: note["order"])
         for note in notes:
             if note["kind"] == "table":
-                frame = pd.read_csv(out / note["files"][0])
-                note["table"] = Markup(frame.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="", escape=True))
+                note["table"] = Markup(note["table"])  # written, escaped, by Page.table
             else:
                 note["png"], note["svg"] = note["files"][:2]
+                with Image.open(out / note["png"]) as picture:
+                    note["width"] = round(picture.width * 0.55)  # figures are saved at twice the size they are read at
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["time"]))
         html = f"notebooks/{name}.html" if (out / "notebooks" / f"{name}.html").exists() else ""
         made = f"{when}, {run['seconds']:.0f} s"

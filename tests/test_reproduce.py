@@ -90,6 +90,22 @@ def test_run_all_runs_skips_and_names_its_files(tmp_path):
     assert second.returncode == 0 and "1 up to date" in second.stdout and time.time() - start < 15
 
 
+def test_the_comparison_notebooks(tmp_path):
+    run = run_all("--only", "02", "03", "08", "-p", "n=26", "-p", "seeds=1", "--out", tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = pd.read_csv(tmp_path / "02_main_comparison.csv")
+    columns = {"dataset", "criterion", "encoder", "method", "representation", "seed", "NMI", "RI", "ARI", "AMI"}
+    assert columns <= set(rows.columns) and rows["criterion"].nunique() == 8
+    assert set(rows["method"]) == {"KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"}
+    main = pd.read_csv(tmp_path / "02_main_comparison_nmi.csv")
+    assert main.groupby("method")["representation"].unique().map(list).to_dict()["MultiDProxy"] == ["fused"]
+    assert main.groupby(["method", "criterion"]).size().eq(1).all()
+    zero_shot = pd.read_csv(tmp_path / "03_zero_shot.csv").set_index(["method", "criterion"])
+    assert zero_shot.loc[("CLIP_GPT", "color"), "NMI"] == rows.set_index(["method", "criterion"]).loc[("CLIP_GPT", "color"), "NMI"]
+    points = pd.read_csv(tmp_path / "08_tsne_color.csv")
+    assert points["panel"].nunique() == 7 and len(points) == 7 * 26
+
+
 def test_a_folder_of_pictures(tmp_path):
     """The quickstart on a directory that is not ours: colored squares, labels in a CSV file."""
     folder, rows = tmp_path / "my pictures", []

@@ -29,7 +29,7 @@ class MultiDProxy(ProxyClusterer):
     Args:
         encoder, template, words, n_clusters: as for `MultiSub`.
         representation: what k-means clusters: "fused" F, "text" T, "visual" V, "concatenation" [T, V] after the layers, or "word" w.
-        epochs: E, full-batch steps (paper: 1000). lr, weight_decay: Adam's.
+        epochs: E, full-batch steps (paper: 1000). lr, weight_decay: Adam's; fusion_lr: its rate for the fusion layers, None takes lr.
         update_every: R. dynamic: prune candidates at all.
         score: candidates by their "mean" cosine to the M centres of the proxies (paper) or the "max" (favours none that is generic).
         layers: L fusion layers of `heads` heads. fusion: "gated" or "none" (T and V as they are).
@@ -48,14 +48,16 @@ class MultiDProxy(ProxyClusterer):
     """
 
     def __init__(
-        self, encoder, template: str, words, n_clusters: int = 8, representation: str = "fused", epochs: int = 1000, lr: float = 5e-3,
+        self, encoder, template: str, words, n_clusters: int = 8, representation: str = "fused", epochs: int = 1000,
+        lr: float = 5e-3, fusion_lr: float | None = None,
         weight_decay: float = 0.0, update_every: int = 100, dynamic: bool = True, score: str = "mean", layers: int = 2, heads: int = 4,
         fusion: str = "gated", tau: float = 0.07, tau_alpha: float = 1.0, sigma: float = 0.5, negatives: int = 256, hard: int = 32,
         repel: str = "other", user_weight: float = 1.0, concept_weight: float = 1.0, align_weight: float = 1.0, user_reduction: str = "relative",
         chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
     ):  # fmt: skip
         self.encoder, self.template, self.words, self.n_clusters, self.representation = encoder, template, words, n_clusters, representation
-        self.epochs, self.lr, self.weight_decay, self.update_every, self.dynamic, self.score = epochs, lr, weight_decay, update_every, dynamic, score
+        self.epochs, self.lr, self.fusion_lr, self.weight_decay = epochs, lr, fusion_lr, weight_decay
+        self.update_every, self.dynamic, self.score = update_every, dynamic, score
         self.layers, self.heads, self.fusion, self.tau, self.tau_alpha = layers, heads, fusion, tau, tau_alpha
         self.sigma, self.negatives, self.hard, self.repel = sigma, negatives, hard, repel
         self.user_weight, self.concept_weight, self.align_weight, self.user_reduction = user_weight, concept_weight, align_weight, user_reduction
@@ -88,7 +90,8 @@ class MultiDProxy(ProxyClusterer):
             torch.manual_seed(generator.initial_seed())
             fuse = GatedFusion(v.shape[1], self.layers, self.heads).to(device) if self.fusion == "gated" else None
         factors = torch.zeros(n, phi.shape[1], device=device, requires_grad=True)
-        optimizer = torch.optim.Adam([factors, *(fuse.parameters() if fuse else [])], lr=self.lr, weight_decay=self.weight_decay)
+        learned = [{"params": [factors]}] + ([{"params": list(fuse.parameters()), "lr": self.fusion_lr or self.lr}] if fuse else [])
+        optimizer = torch.optim.Adam(learned, lr=self.lr, weight_decay=self.weight_decay)
         kept = torch.arange(len(phi), device=device)
         self.history_, self.updates_ = [], [{"epoch": 0, "candidates": list(self.words)}]
         for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
