@@ -20,19 +20,29 @@ CRITERIA = {"tuning-fruit": ["color", "species"], "tuning-card": ["order", "suit
 SEEDS = (100, 101)
 CANDIDATES = {  # what is tried: every combination of a dictionary's lists
     "MultiSub": [
-        {"lr": [0.02, 0.05, 0.1, 0.2], "alternations": [1], "phase1_epochs": [60]},
-        {"lr": [0.1], "alternations": [1], "phase1_epochs": [30, 120]},
-        {"lr": [0.1], "alternations": [3], "phase1_epochs": [40]},
+        {"lr": [0.05, 0.1, 0.2], "alternations": [1], "phase1_epochs": [40]},
+        {"lr": [0.1], "alternations": [1], "phase1_epochs": [100]},
+        {"lr": [0.1], "alternations": [2], "phase1_epochs": [40]},
     ],
     "MultiMaP": [
-        {"lr": [0.005, 0.02], "reduction": ["relative"], "alpha": [0.1], "beta": [0.1, 0.4, 1.0], "epochs": [60]},
+        {"lr": [0.005, 0.02], "reduction": ["relative"], "alpha": [0.1], "beta": [0.3, 1.0], "epochs": [60]},
         {"lr": [0.005], "reduction": ["sum"], "alpha": [0.3], "beta": [0.4], "epochs": [60]},
         {"lr": [0.005], "reduction": ["relative"], "alpha": [0.0, 0.3], "beta": [1.0], "epochs": [60]},
     ],
     "MultiDProxy": [
-        {"lr": [0.1], "fusion_lr": [1e-4], "epochs": [60], "update_every": [20], "score": ["mean", "max"], "tau": [0.07]},
-        {"lr": [0.1], "fusion_lr": [1e-4, 1e-3], "epochs": [60], "update_every": [20, 40], "score": ["max"], "tau": [0.07], "user_weight": [0.1]},
-        {"lr": [0.1], "fusion_lr": [1e-4], "epochs": [60], "dynamic": [False], "tau": [0.07]},
+        {"lr": [0.1], "fusion_lr": [1e-4], "epochs": [60], "update_every": [20], "score": ["mean", "max"]},
+        {"lr": [0.1], "fusion_lr": [1e-4], "epochs": [60], "dynamic": [False]},
+        {"lr": [0.1], "fusion_lr": [1e-4, 1e-3], "epochs": [80], "update_every": [40], "score": ["max"], "user_weight": [0.1]},
+        {
+            "lr": [0.1],
+            "fusion_lr": [1e-4, 1e-5],
+            "epochs": [80],
+            "update_every": [40],
+            "score": ["max"],
+            "user_weight": [0.1],
+            "concept_weight": [0.1],
+            "align_weight": [1.0, 3.0],
+        },  # fmt: skip
     ],
 }
 
