@@ -42,7 +42,7 @@ CANDIDATES = {  # what is tried: every combination of a dictionary's lists
             "user_weight": [0.1],
             "concept_weight": [0.1],
             "align_weight": [1.0, 3.0],
-        },  # fmt: skip
+        },
     ],
 }
 

@@ -110,3 +110,13 @@ def test_words_of_the_encoder(mini):
     np.testing.assert_allclose(phi[1], table[ids].mean(0), atol=1e-7)
     with pytest.raises(ValueError, match="a reference word is empty"):
         mini.word_embeddings(["red", " "])
+
+
+def test_the_checkpoints_of_the_training_get_better(mini):
+    data, scores = mm.load_dataset("demo-face", n=80, seed=78), []
+    for name in ("mini-quarter", "mini"):
+        encoder = mini if name == "mini" else mm.load_encoder(name)
+        right = zero_shot(encoder, data.images, data.classes["emotion"], data.labels["emotion"], mm.prompt_template("emotion", of="face"))
+        scores.append(right.mean())
+    assert scores[0] < scores[1]
+    assert mm.load_encoder("mini-half").fingerprint not in (mini.fingerprint, mm.load_encoder("mini-quarter").fingerprint)

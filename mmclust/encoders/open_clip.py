@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from mmclust import store
 from mmclust.datasets.base import Images
+from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state
 from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template
 
 MINI = Path(__file__).parent / "mini"
@@ -154,7 +155,7 @@ class OpenCLIPEncoder:
 
 
 def load_open_clip(name: str, device: str = "cpu") -> OpenCLIPEncoder:
-    """An encoder by name: "mini", "architecture/pretrained" as open_clip spells them, or a folder with a checkpoint.
+    """An encoder by name: "mini" (and "mini-quarter", "mini-half"), "architecture/pretrained" as open_clip spells them, or a folder.
 
     A folder must hold `open_clip_config.json` (architecture and preprocessing) and its weights, the layout that open_clip's `local-dir:` reads.
 
@@ -163,7 +164,7 @@ def load_open_clip(name: str, device: str = "cpu") -> OpenCLIPEncoder:
             its configuration.
         RuntimeError: when weights can't be fetched.
     """
-    folder = MINI if name == "mini" else Path(name)
+    folder = MINI if name == "mini" or name in CHECKPOINTS else Path(name)
     if folder.is_dir():
         if not (folder / "open_clip_config.json").exists():
             raise ValueError(f"{folder} holds no open_clip_config.json: a checkpoint must bring its architecture and its preprocessing")
@@ -184,4 +185,6 @@ def load_open_clip(name: str, device: str = "cpu") -> OpenCLIPEncoder:
         except RuntimeError as error:
             ways = "fill open_clip's cache on a machine with the internet, give a local folder, or use the demo profile's encoder 'mini'"
             raise RuntimeError(f"the weights of {name} can't be had ({error}): {ways}") from error
+    if name in CHECKPOINTS:
+        model.load_state_dict(checkpoint_state(CHECKPOINTS[name]))
     return OpenCLIPEncoder(model, preprocess, open_clip.get_tokenizer(source), name, device)

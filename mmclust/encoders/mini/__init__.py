@@ -2,6 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+CHECKPOINTS = {"mini-quarter": "quarter", "mini-half": "half"}  # the same training at a quarter and at half of its steps
+
+
+def checkpoint_state(part: str) -> dict:
+    """What a checkpoint ("quarter", "half") has of its own: every tensor but the rows of the token embedding that training leaves alone."""
+    from safetensors.torch import load_file
+
+    here = Path(__file__).parent
+    whole, own = load_file(here / "open_clip_model.safetensors"), load_file(here / f"checkpoint-{part}.safetensors")
+    table = whole["token_embedding.weight"]
+    table[own.pop("token_ids")] = own.pop("token_rows")
+    return whole | own | {"token_embedding.weight": table}
+
+
+def write_checkpoint(folder: Path, part: str) -> None:
+    """Keep of an exported checkpoint (`DIR/quarter`, `DIR/half` of the training command) what differs from the final weights."""
+    from safetensors.torch import load_file, save_file
+
+    here = Path(__file__).parent
+    final, state = load_file(here / "open_clip_model.safetensors"), load_file(folder / "open_clip_model.safetensors")
+    table = state.pop("token_embedding.weight")
+    ids = (table != final["token_embedding.weight"]).any(1).nonzero()[:, 0]
+    save_file(state | {"token_ids": ids, "token_rows": table[ids].contiguous()}, here / f"checkpoint-{part}.safetensors")
+
 
 def what_it_saw(words) -> str:
     """A sentence on which of these words stood in the captions that `mini` was trained with."""
