@@ -28,7 +28,7 @@ def main() -> int:
     args = parser.parse_args()
     from mmclust.reproduce import parse_parameters, reproduce
 
-    console, start, running = Console(highlight=False), time.time(), {}
+    console, start, running = Console(highlight=False, width=None if sys.stdout.isatty() else 200), time.time(), {}  # a log is not 80 columns wide
     status = console.status("")
 
     def tell(event, what, left):

@@ -40,7 +40,8 @@ class Page:
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)
         shown = (frame if shown is None else shown).round(decimals)
-        Path(f"{stem}.md").write_text(shown.to_markdown(index=False) + "\n", encoding="utf-8")
+        text = [i for i, kind in enumerate(shown.dtypes) if not pd.api.types.is_numeric_dtype(kind)]  # "0.960" stays as it is written
+        Path(f"{stem}.md").write_text(shown.to_markdown(index=False, floatfmt=f".{decimals}f", disable_numparse=text) + "\n", encoding="utf-8")
         html = shown.to_html(index=False, border=0, float_format=f"{{:.{decimals}f}}".format, na_rep="", escape=True)
         self._note(name, "table", [stem.name + ".csv", stem.name + ".md"], caption, html)
         return shown

@@ -44,7 +44,8 @@ def gallery(images, labels, names, title: str | None = None, per_cluster: int = 
     Args:
         images: n pictures; labels (n,); names, one per cluster.
         per_cluster: pictures in a row.
-        order: ranking key (n,), larger first: which members stand for their cluster. Default: as they come.
+        order: ranking key (n,), larger first: which members stand for their cluster. Default: evenly spread over its members, so that a
+            folder whose files are sorted by class shows more than its first class.
 
     Returns:
         The matplotlib figure.
@@ -56,10 +57,12 @@ def gallery(images, labels, names, title: str | None = None, per_cluster: int = 
     for row, color, c in zip(axes, [colors[i % len(colors)] for i in range(len(clusters))], clusters):
         members = np.flatnonzero(labels == c)
         if order is not None:
-            members = members[np.argsort(-np.asarray(order)[members], kind="stable")]
-        for ax, i in zip(row, members[:per_cluster]):
+            shown = members[np.argsort(-np.asarray(order)[members], kind="stable")][:per_cluster]
+        else:
+            shown = members[np.unique(np.linspace(0, len(members) - 1, per_cluster).astype(int))]
+        for ax, i in zip(row, shown):
             show_image(ax, images[int(i)], edge=color)
-        for ax in row[len(members[:per_cluster]) :]:
+        for ax in row[len(shown) :]:
             ax.axis("off")
         row[0].set_ylabel(f"{names[c]}\n{len(members)} images", rotation=0, ha="right", va="center", fontsize=11, labelpad=8)
     if title:

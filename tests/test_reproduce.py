@@ -127,7 +127,9 @@ def test_a_folder_of_pictures(tmp_path):
 def test_a_bad_folder_says_so_and_exits_nonzero(tmp_path):
     (tmp_path / "empty").mkdir()
     run = run_all("--only", "00", "-p", f"data={tmp_path / 'empty'}", "-p", "n=30", "--out", tmp_path / "out")
-    assert run.returncode == 1 and "holds no pictures" in " ".join(run.stdout.split())
+    assert run.returncode == 1 and "FileNotFoundError" in run.stdout
+    assert "holds no pictures" in json.loads((tmp_path / "out" / ".state" / "00_quickstart.json").read_text())["error"]
+    assert "holds no pictures" in (tmp_path / "out" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
