@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+
+from mmclust.worlds import COLORS
 
 PALETTE = "colorblind"
 
@@ -131,6 +135,13 @@ def _mosaic(panel, lines: list[list[int]], images, names) -> None:
             row[0].set_ylabel(names[k], rotation=0, ha="right", va="center", fontsize=12, labelpad=6)
 
 
+def class_colors(names) -> list:
+    """A color per class: the color itself where the classes are colors (a blue dot must not mean red), else the colour-blind palette."""
+    if set(names) <= set(COLORS):
+        return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in (COLORS[name] for name in names)]
+    return [sns.color_palette(PALETTE, 10)[i % 10] for i in range(len(names))]
+
+
 def tsne_panels(representations: dict, labels, names, columns: int = 4, seed: int = 0):
     """t-SNE of each representation (n, width), side by side, in the colors of one labelling.
 
@@ -146,14 +157,16 @@ def tsne_panels(representations: dict, labels, names, columns: int = 4, seed: in
 
     rows = -(-len(representations) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 2.95 * rows + 0.5), squeeze=False)
-    colors, markers = sns.color_palette(PALETTE, 10), "osD^vPX"
+    colors, markers = class_colors(names), "osD^vPX"
+    named = set(names) <= set(COLORS)  # colors that a reader can tell apart only by hue get a marker each, too
     frames = []
     for ax, (title, x) in zip(axes.flat, representations.items()):
         perplexity = min(30, max(2, (len(x) - 1) // 3))
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(x, np.float32))
         for c, name in enumerate(names):
             here = np.asarray(labels) == c
-            ax.scatter(*points[here].T, s=13, color=colors[c % 10], marker=markers[c // 10 % 7 if len(names) > 10 else 0], label=name, linewidths=0)
+            marker = markers[(c if named else c // 10) % 7]
+            ax.scatter(*points[here].T, s=16 if named else 13, color=colors[c], marker=marker, label=name, linewidths=0)
         ax.set(xticks=[], yticks=[], title=title)
         frames.append(pd.DataFrame({"panel": title, "x": points[:, 0], "y": points[:, 1], "class": [names[c] for c in labels]}))
     for ax in axes.flat[len(representations) :]:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -137,7 +138,7 @@ def reproduce(
     left = sum(expected for _, _, expected in todo.values())
     if todo:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max(1, min(jobs, len(todo))), mp_context=context) as pool:
+        with ProcessPoolExecutor(max(1, min(jobs, len(todo))), mp_context=context, initializer=_end_with_parent) as pool:
             waiting, running = list(todo), {}
             while waiting or running:
                 while waiting and len(running) < max(1, jobs):
@@ -158,6 +159,22 @@ def reproduce(
                     tell("end", outcome, left)
     write_index(out, profile)
     return [outcomes[name] for name in names]
+
+
+def _end_with_parent() -> None:
+    """In a worker: when the process that started it is gone (kill -9 asks nobody), end the kernels, then itself."""
+    import psutil
+
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _read_state(out: Path, name: str) -> dict:

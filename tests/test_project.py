@@ -98,3 +98,11 @@ def test_nothing_points_at_this_machine():
         if path.suffix in (".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".cff", ""):
             text = path.read_text(encoding="utf-8")
             assert not re.search(r"/work/|/root/|\.\./shared", text.replace("/work/|/root/|", "")) or name == "tests/test_project.py", name
+
+
+def test_classes_that_are_colors_are_drawn_in_them():
+    from mmclust.plots import class_colors
+
+    red, blue = class_colors(["red", "blue"])
+    assert red[0] > 0.7 > 0.3 > red[2] and blue[2] > 0.7 > 0.3 > blue[0]
+    assert len(set(class_colors(["apple", "pear"]))) == 2
