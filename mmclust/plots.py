@@ -114,10 +114,12 @@ def teaser(images, clusterings: dict, columns: int = 6, rows: int = 6):
     n_panels = 1 + len(clusterings)
     fig = plt.figure(figsize=(4.1 * n_panels, 0.58 * rows + 0.55))
     panels = fig.subfigures(1, n_panels, width_ratios=[1] + [1.22] * len(clusterings))
-    _mosaic(panels[0], [[int(i) for i in line] for line in np.arange(columns * rows).reshape(rows, columns)], images, None)
+    first = list(range(min(len(images), columns * rows)))
+    _mosaic(panels[0], [first[i : i + columns] for i in range(0, len(first), columns)], images, None)
     panels[0].suptitle("images", fontsize=14, fontweight="bold")
     for panel, (keyword, (labels, names)) in zip(panels[1:], clusterings.items()):
-        largest = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")[:rows]
+        sizes = np.bincount(labels, minlength=len(names))
+        largest = [c for c in np.argsort(-sizes, kind="stable")[:rows] if sizes[c]]
         lines = [np.flatnonzero(labels == c)[:columns].tolist() for c in sorted(largest)]
         _mosaic(panel, lines, images, [names[c] for c in sorted(largest)])
         panel.suptitle(f"keyword: “{keyword}”", fontsize=14, fontweight="bold")
