@@ -39,5 +39,5 @@ def what_it_saw(words) -> str:
     rest = f"; it never saw {', '.join(unknown)}" if known and unknown else ""
     return (
         f"{said}{rest}. Its pictures were rendered fruit, cards and faces, and small photographs (32 px) of ten kinds: airplane, automobile, "
-        "bird, cat, deer, dog, frog, horse, ship, truck. Of anything else it knows nothing; profile paper uses an encoder that does."
+        "bird, cat, deer, dog, frog, horse, ship, truck. Of anything else it knows nothing: there, a real CLIP is needed."
     )
