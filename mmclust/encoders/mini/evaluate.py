@@ -82,7 +82,8 @@ def main() -> None:
     rows = [row for name in ("demo-fruit", "demo-card", "demo-face") for row in world_rows(encoder, name, args.n, args.seed)]
     if args.photos:
         rows += photo_rows(encoder, args.photos)
-    print(pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3f", missingval="-"))
+    table = pd.DataFrame(rows).astype(object)
+    print(table.where(table.notna(), None).to_markdown(index=False, floatfmt=".3f", missingval="-"))
     image, text = original_layout_difference(encoder, load_dataset("demo-fruit", n=16).images)
     print(f"\noriginal CLIP layout (build_model_from_openai_state_dict): largest difference {image:.1e} in image, {text:.1e} in text embeddings")
     if not args.photos:
