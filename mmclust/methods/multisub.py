@@ -28,7 +28,7 @@ class MultiSub(ProxyClusterer):
         n_clusters: M; the papers give the number of true classes.
         representation: what is clustered: "prompt" t(w_i), "word" w_i, "image" v_i, "word+image" v'_i, each by k-means; or "assignment",
             each image's heaviest word where K = M and k-means on v' otherwise (the paper's end-to-end rule). Token embeddings are short
-            (norms near 0.4 in the embedded encoder), so v dominates the raw v' that the paper concatenates.
+            (norms near 0.5 in the embedded encoder), so v dominates the raw v' that the paper concatenates.
         normalize_parts: L2-normalise w before it is concatenated with v.
         alternations: rounds of the two phases; 9 rounds of 110 epochs are the paper's 1000 epochs.
         phase1_epochs, phase2_epochs: full-batch steps of each phase.
