@@ -133,7 +133,7 @@ def test_clip_gpt(mini, fruit):
     ],
 )
 def test_bad_parameters_are_named_before_any_work(mini, fruit, monkeypatch, changes, message):
-    monkeypatch.setattr(mini, "_run_trunk", lambda *args: pytest.fail("worked first"))
+    monkeypatch.setattr(mini, "_run", lambda *args: pytest.fail("worked first"))
     with pytest.raises(ValueError, match=message):
         multisub(mini, **changes).fit(mm.load_dataset("demo-fruit", n=20, seed=901).images)
 

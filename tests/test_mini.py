@@ -66,7 +66,7 @@ def test_what_it_saw(mini):
 def test_features_are_computed_once(mini, monkeypatch):
     data = mm.load_dataset("demo-card", n=5, seed=123)
     first = mini.features(data.images)
-    monkeypatch.setattr(mini, "_run_trunk", lambda *args: pytest.fail("computed twice"))
+    monkeypatch.setattr(mini, "_run", lambda *args: pytest.fail("computed twice"))
     assert mini.features(data.images) is first
     mini._kept = {k: v for k, v in mini._kept.items() if v is not first}
     np.testing.assert_array_equal(mini.features(data.images), first)  # now from disk

@@ -30,11 +30,12 @@ class OpenCLIPEncoder:
         tokenizer: text to tokens.
         name: shown in tables.
         device: torch device.
+        autocast: run trunk and prompts in bfloat16 (torch's autocast); everything that is kept and all losses stay float32.
     """
 
-    def __init__(self, model, preprocess, tokenizer, name: str, device: str = "cpu"):
+    def __init__(self, model, preprocess, tokenizer, name: str, device: str = "cpu", autocast: bool = False):
         self.model = model.to(device).eval().requires_grad_(False)
-        self.preprocess, self.tokenizer, self.name, self.device = preprocess, tokenizer, name, torch.device(device)
+        self.preprocess, self.tokenizer, self.name, self.device, self.autocast = preprocess, tokenizer, name, torch.device(device), autocast
         self.tower = getattr(model, "text", model)
         self._kept: dict = {}
 
@@ -89,21 +90,57 @@ class OpenCLIPEncoder:
         images = Images.of(images)
         if not len(images):
             raise ValueError("no images to encode")
-        key = store.key_of("features", images.fingerprint, self.fingerprint)
+        key = self._features_key(images)
         if key not in self._kept:
-            self._kept[key] = store.array(key, lambda: self._run_trunk(images, batch_size))
+            self._kept[key] = store.array(key, lambda: self._run(self._trunk, images, batch_size))
         return self._kept[key]
+
+    def keep_features(self, images, features: np.ndarray) -> None:
+        """Take features (n, h), computed elsewhere, as those of these images: the trunk does not run for them.
+
+        Raises:
+            ValueError: if there is not one row for each image.
+        """
+        images = Images.of(images)
+        if len(images) != len(features):
+            raise ValueError(f"{len(features)} rows of features for {len(images)} images")
+        self._kept[self._features_key(images)] = features
+
+    def _features_key(self, images: Images) -> str:
+        return store.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
 
     def encode_images(self, images) -> np.ndarray:
         """Image embeddings v, float32 (n, d), L2-normalised."""
-        return F.normalize(torch.from_numpy(self.features(images)) @ self.image_projection.float().cpu(), dim=-1).numpy()
+        return F.normalize(torch.from_numpy(self.features(images)) @ wide(self.image_projection).cpu(), dim=-1).numpy()
+
+    def patch_tokens(self, images, batch_size: int = 256) -> np.ndarray:
+        """The vision transformer's tokens, class token first, each through the last projection: float32 (n, 1 + patches, d), L2-normalised.
+
+        They take patches times the memory of the features; not stored on disk.
+
+        Raises:
+            ValueError: for an image tower that has none.
+        """
+        if not hasattr(self.model.visual, "output_tokens"):
+            raise ValueError(f"the image tower of {self.name} gives no patch tokens: it is not a vision transformer")
+        images = Images.of(images)
+        key = store.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
+        if key not in self._kept:
+            self._kept[key] = self._run(self._patches, images, batch_size)
+        return self._kept[key]
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Text embeddings, float32 (len(texts), d), L2-normalised."""
+    def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> np.ndarray:
+        """Text embeddings, float32 (len(texts), d), L2-normalised unless told otherwise."""
         texts = list(texts)
         parts = [self.model.encode_text(self.tokenizer(texts[i : i + 256]).to(self.device)) for i in range(0, len(texts), 256)]
-        return F.normalize(torch.cat(parts).float(), dim=-1).cpu().numpy()
+        out = wide(torch.cat(parts))
+        return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
+
+    @property
+    def logit_scale(self) -> float:
+        """The inverse temperature of the model's own softmax over cosines."""
+        return float(self.model.logit_scale.exp())
 
     def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
         """t(z_k), float32 (K, d): each word in the template's placeholder, or bare where there is no template."""
@@ -122,13 +159,13 @@ class OpenCLIPEncoder:
         if empty := [word for word, i in zip(words, ids) if not i]:
             raise ValueError(f"a reference word is empty: {empty[0]!r} among {list(words)}")
         table = self.tower.token_embedding.weight
-        return torch.stack([table[torch.tensor(i, device=table.device)].float().mean(0) for i in ids])
+        return torch.stack([wide(table[torch.tensor(i, device=table.device)]).mean(0) for i in ids])
 
     def prompt(self, template: str, **options) -> PromptEncoder:
         """The encoder of this template with learned proxies in its placeholder; built once per template."""
         key = ("prompt", template, *sorted(options.items()))
         if key not in self._kept:
-            self._kept[key] = PromptEncoder(self.model, self.tokenizer, template, **options)
+            self._kept[key] = PromptEncoder(self.model, self.tokenizer, template, autocast=self.autocast, **options)
         return self._kept[key]
 
     def _trunk(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -138,6 +175,15 @@ class OpenCLIPEncoder:
             return torch.func.functional_call(visual, {"proj": identity}, pixels)
         return self.model.encode_image(pixels)
 
+    def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
+        visual = self.model.visual
+        before, visual.output_tokens = visual.output_tokens, True
+        try:
+            pooled, tokens = visual(pixels)
+        finally:
+            visual.output_tokens = before
+        return F.normalize(torch.cat([pooled[:, None], tokens @ self.image_projection], 1), dim=-1)
+
     def _probe(self) -> torch.Tensor:
         from PIL import Image
 
@@ -145,16 +191,23 @@ class OpenCLIPEncoder:
             return self.model.encode_image(self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device))
 
     @torch.inference_mode()
-    def _run_trunk(self, images: Images, batch_size: int) -> np.ndarray:
+    def _run(self, tower, images: Images, batch_size: int) -> np.ndarray:
         parts = []
         dtype = self.tower.token_embedding.weight.dtype
         for i in tqdm(range(0, len(images), batch_size), desc=f"{self.name}: image features", leave=False, disable=len(images) <= batch_size):
             pixels = torch.stack([self.preprocess(image) for image in images[i : i + batch_size]])
-            parts.append(self._trunk(pixels.to(self.device, dtype)).float().cpu())
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                out = tower(pixels.to(self.device, dtype))
+            parts.append(wide(out).cpu())
         return torch.cat(parts).numpy()
 
 
-def load_open_clip(name: str, device: str = "cpu") -> OpenCLIPEncoder:
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """At least float32: half precision is for towers, not for what is kept."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def load_open_clip(name: str, device: str = "cpu", autocast: bool = False) -> OpenCLIPEncoder:
     """An encoder by name: "mini" (and "mini-quarter", "mini-half"), "architecture/pretrained" as open_clip spells them, or a folder.
 
     A folder must hold `open_clip_config.json` (architecture and preprocessing) and its weights, the layout that open_clip's `local-dir:` reads.
@@ -187,4 +240,4 @@ def load_open_clip(name: str, device: str = "cpu") -> OpenCLIPEncoder:
             raise RuntimeError(f"the weights of {name} can't be had ({error}): {ways}") from error
     if name in CHECKPOINTS:
         model.load_state_dict(checkpoint_state(CHECKPOINTS[name]))
-    return OpenCLIPEncoder(model, preprocess, open_clip.get_tokenizer(source), name, device)
+    return OpenCLIPEncoder(model, preprocess, open_clip.get_tokenizer(source), name, device, autocast)

@@ -1,4 +1,4 @@
-"""Multi-Sub: Customized Multiple Clustering via Multi-Modal Subspace Proxy Learning (NeurIPS 2024, arXiv 2411.03978), the paper's variant."""
+"""Multi-Sub: Customized Multiple Clustering via Multi-Modal Subspace Proxy Learning (NeurIPS 2024, arXiv 2411.03978)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from mmclust.methods import losses
-from mmclust.methods.base import ProxyClusterer, kmeans_labels, torch_generator
+from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
+from mmclust.methods.training import Agreement, History, Rows, make_optimizer
 
-REPRESENTATIONS = ("prompt", "word", "image", "word+image", "assignment")
+REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
 
 
 class MultiSub(ProxyClusterer):
@@ -25,120 +26,191 @@ class MultiSub(ProxyClusterer):
         encoder: from `mm.load_encoder`.
         template: prompt with one `*`, such as "fruit with a color of *".
         words: K reference words.
-        n_clusters: M; the papers give the number of true classes.
-        representation: what is clustered: "prompt" t(w_i), "word" w_i, "image" v_i, "word+image" v'_i, each by k-means; or "assignment",
-            each image's heaviest word where K = M and k-means on v' otherwise (the paper's end-to-end rule). Token embeddings are short
-            (norms near 0.5 in the embedded encoder), so v dominates the raw v' that the paper concatenates.
+        n_clusters: M, the papers give the number of true classes; or "auto": chosen on t(w) after the first Phase I, see `choose_n_clusters`.
+        variant: "paper" or "released": the authors' code in the form that runs, Phase I alone. It sets every parameter below that is None;
+            each can also be set alone.
+        representation: what is clustered: "prompt" t(w_i), "word" w_i, "word-eot" the text encoder's output for w_i without the template [?],
+            "image" v_i, "word+image" v'_i, each by k-means; or "assignment", each image's heaviest word where K = M and k-means on v'
+            otherwise (the paper's end-to-end rule). Token embeddings are short (norms near 0.5 in the embedded encoder), so v dominates
+            the raw v' that the paper concatenates.
         normalize_parts: L2-normalise w before it is concatenated with v.
-        alternations: rounds of the two phases; 9 rounds of 110 epochs are the paper's 1000 epochs.
-        phase1_epochs, phase2_epochs: full-batch steps of each phase.
-        lr: Adam's rate for p; `projection_lr` and `contrast_lr` those for P in Phase I and Phase II (released code).
+        normalize_image: "image" and "word+image" take v L2-normalised (paper), or P h as it comes (released). Losses always take v.
+        positions, final_norm: whether the prompt with the proxy gets its positional embedding and its final LayerNorm (released: neither).
+        init: p starts at "zero", equal weights [?], or at "text", the text encoder's output for `*` (released).
+        optimizer: "adam" (paper) or "adagrad" (released).
+        batch_size: images per step of Phase I: "full", one step per epoch (paper variant), or 50 (released: 20 or 50).
+        alternations: rounds of the two phases; 9 rounds of 110 epochs are the paper's 1000 epochs (released: 1).
+        phase1_epochs, phase2_epochs: of each phase: 100 and 10 (paper), 100 and 0 (released). Phase II always takes full-batch steps.
+        lr: the rate for p; `projection_lr` and `contrast_lr` those for P in Phase I and Phase II (released code).
         weight_decay: on p.
         lam: lambda, the weight of L_intra in Phase II.
         margin: m of L_inter.
-        intra: "squared" distances (paper) or "plain" ones (released code) in L_intra.
+        intra: "squared" distances (paper) or "plain" ones (released) in L_intra.
+        early_stopping: a Phase I stops when the clusterings of `n_checks` + 1 successive checks, `check_every` epochs apart, agree (ARI of at
+            least `agreement`); the alternation stops when a round ends as the one before.
         chunk_size: images per forward pass; gradients are accumulated, so it changes results by rounding only.
         n_init: k-means initialisations.
-        random_state: seed of k-means and of sampled pairs; p starts at zero (equal weights) [?], so training itself draws nothing.
+        random_state: seed of k-means and of sampled pairs; training itself draws nothing.
         verbose: show a progress bar.
 
     Attributes:
         labels_: int64 (n,).
         weights_: a, float32 (n, K), rows on the simplex.
         proxies_: w, float32 (n, e).
-        prompt_embeddings_: t(w), float32 (n, d). `image_embeddings_`: v with the learned P, float32 (n, d).
-        history_: one dictionary per epoch: alternation, phase, loss.
+        prompt_embeddings_: t(w), float32 (n, d). `image_embeddings_`: v with the learned P, float32 (n, d). `projection_`: P, (h, d).
+        history_: one dictionary per epoch: alternation, phase, loss. seconds_: what each took.
+        n_clusters_: M. n_clusters_curve_: with "auto", the criterion by M. cluster_centers_: (M, width), where k-means gave the labels.
     """
 
+    VARIANTS = {
+        "paper": {
+            "normalize_image": True, "positions": True, "final_norm": True, "init": "zero", "optimizer": "adam", "batch_size": "full",
+            "alternations": 9, "phase1_epochs": 100, "phase2_epochs": 10, "intra": "squared",
+        },
+        "released": {
+            "normalize_image": False, "positions": False, "final_norm": False, "init": "text", "optimizer": "adagrad", "batch_size": 50,
+            "alternations": 1, "phase1_epochs": 100, "phase2_epochs": 0, "intra": "plain",
+        },
+    }  # fmt: skip
+
     def __init__(
-        self, encoder, template: str, words, n_clusters: int = 8, representation: str = "prompt", normalize_parts: bool = False,
-        alternations: int = 9, phase1_epochs: int = 100, phase2_epochs: int = 10, lr: float = 0.05, projection_lr: float = 1e-5,
-        contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0, intra: str = "squared",
+        self, encoder=None, template: str | None = None, words=None, n_clusters: int | str = 8, variant: str = "paper",
+        representation: str = "prompt", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
+        final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
+        alternations: int | None = None, phase1_epochs: int | None = None, phase2_epochs: int | None = None, lr: float = 0.05,
+        projection_lr: float = 1e-5, contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0,
+        intra: str | None = None, early_stopping: bool = False, check_every: int = 10, n_checks: int = 3, agreement: float = 0.99,
         chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
     ):  # fmt: skip
-        self.encoder, self.template, self.words, self.n_clusters = encoder, template, words, n_clusters
-        self.representation, self.normalize_parts = representation, normalize_parts
+        self.encoder, self.template, self.words, self.n_clusters, self.variant = encoder, template, words, n_clusters, variant
+        self.representation, self.normalize_parts, self.normalize_image = representation, normalize_parts, normalize_image
+        self.positions, self.final_norm, self.init, self.optimizer, self.batch_size = positions, final_norm, init, optimizer, batch_size
         self.alternations, self.phase1_epochs, self.phase2_epochs = alternations, phase1_epochs, phase2_epochs
         self.lr, self.projection_lr, self.contrast_lr, self.weight_decay = lr, projection_lr, contrast_lr, weight_decay
         self.lam, self.margin, self.intra = lam, margin, intra
+        self.early_stopping, self.check_every, self.n_checks, self.agreement = early_stopping, check_every, n_checks, agreement
         self.chunk_size, self.n_init, self.random_state, self.verbose = chunk_size, n_init, random_state, verbose
 
     def _check(self, images) -> None:
         super()._check(images)
-        if self.representation not in REPRESENTATIONS:
-            raise ValueError(f"representation {self.representation!r} is none of {REPRESENTATIONS}")
-        if self.intra not in ("squared", "plain"):
-            raise ValueError(f'intra is "squared" or "plain", not {self.intra!r}')
-        if not 0 <= self.lam <= 1:
-            raise ValueError(f"lam lies between 0 and 1, not {self.lam}")
-        if min(self.alternations, self.phase1_epochs, self.chunk_size) < 1 or self.phase2_epochs < 0:
-            raise ValueError("alternations, phase1_epochs and chunk_size are at least 1, phase2_epochs at least 0")
+        s = self.settings()
+        self._choices(s, representation=REPRESENTATIONS, init=("zero", "text"), optimizer=("adam", "adagrad"), intra=("squared", "plain"))
+        if not 0 <= s.lam <= 1:
+            raise ValueError(f"lam lies between 0 and 1, not {s.lam}")
+        if s.phase2_epochs < 0 or min(s.lr, s.projection_lr, s.contrast_lr, s.weight_decay, s.margin) < 0:
+            raise ValueError("phase2_epochs, rates, weight_decay and margin are at least 0")
 
     def _fit(self, images, y) -> None:
-        encoder, device = self.encoder, self.encoder.device
-        prompt = encoder.prompt(self.template)
-        phi = encoder.word_embeddings(self.words).to(device)
-        h = torch.from_numpy(encoder.features(images)).to(device)
-        projection = encoder.image_projection.float().clone().requires_grad_(True)
-        factors = torch.zeros(len(h), phi.shape[1], device=device, requires_grad=True)
-        phase1 = torch.optim.Adam([{"params": [factors], "lr": self.lr, "weight_decay": self.weight_decay}, {"params": [projection], "lr": self.projection_lr}])
-        phase2 = torch.optim.Adam([projection], lr=self.contrast_lr)
-        generator, parts = torch_generator(self.random_state, device), torch.arange(len(h), device=device).split(self.chunk_size)
-        self.history_ = []
-        for alternation in tqdm(range(self.alternations), desc="Multi-Sub", disable=not self.verbose):
-            for _ in range(self.phase1_epochs):
-                phase1.zero_grad()
-                total = 0.0
-                for part in parts:
-                    loss = alignment_loss(prompt(mix(factors[part], phi)[1]), F.normalize(h[part] @ projection, dim=-1), len(h))
+        s, encoder, device = self.settings(), self.encoder, self.encoder.device
+        phi, prompt = encoder.word_embeddings(self.words).to(device), self._prompt()
+        h = self._trunk(images)
+        projection = encoder.image_projection.to(h.dtype).clone().requires_grad_(True)
+        rows, history, generator = Rows(self._start(len(h), phi), s.batch_size, s.chunk_size), History(), torch_generator(self.random_state, device)
+        phase1 = make_optimizer(
+            s.optimizer, [{"params": rows.parameters}, {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0}], s.lr, s.weight_decay
+        )
+        phase2 = make_optimizer(s.optimizer, [{"params": [projection]}], s.contrast_lr, 0.0)
+        before = None
+        for alternation in tqdm(range(s.alternations), desc="Multi-Sub", disable=not self.verbose):
+            stop = Agreement(s.check_every, s.n_checks, s.agreement) if s.early_stopping else None
+            for epoch in range(s.phase1_epochs):
+                terms = rows.epoch(phase1, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), self._image_side(h, part, projection), size))
+                history.add(("loss",), terms, alternation=alternation, phase=1)
+                if stop and stop.reached(epoch, lambda: self._pseudo_labels(*self._forward(rows, phi, prompt))):
+                    break
+            weights, proxies, prompts = self._forward(rows, phi, prompt)
+            if alternation == 0:
+                self._count_clusters(prompts.cpu().numpy(), len(self.words))
+            labels = self._pseudo_labels(weights, proxies, prompts) if s.phase2_epochs or s.early_stopping else None
+            if s.phase2_epochs:
+                word, index = self._word_part(proxies), torch.from_numpy(labels).to(device)
+                for _ in range(s.phase2_epochs):
+                    phase2.zero_grad()
+                    x = torch.cat([word, F.normalize(h @ projection, dim=-1)], 1)
+                    loss = contrast(x, index, s.lam, s.margin, s.intra, generator)
                     loss.backward()
-                    total += loss.item()
-                phase1.step()
-                self.history_.append({"alternation": alternation, "phase": 1, "loss": total})
-            weights, proxies, prompts = self._forward(factors, phi, prompt, parts)
-            if not self.phase2_epochs:
-                continue
-            labels = torch.from_numpy(self._pseudo_labels(weights, prompts)).to(device)
-            word = self._word_part(proxies)
-            for _ in range(self.phase2_epochs):
-                phase2.zero_grad()
-                x = torch.cat([word, F.normalize(h @ projection, dim=-1)], 1)
-                intra = losses.intra_squared(x, labels) if self.intra == "squared" else losses.intra_plain(x, labels, generator)
-                loss = self.lam * intra + (1 - self.lam) * losses.inter_hinge(x, labels, self.margin, generator)
-                loss.backward()
-                phase2.step()
-                self.history_.append({"alternation": alternation, "phase": 2, "loss": loss.item()})
+                    phase2.step()
+                    history.add(("loss",), loss.detach()[None], alternation=alternation, phase=2)
+            if s.early_stopping and before is not None and Agreement.same(before, labels, s.agreement):
+                break
+            before = labels
+        self.history_, self.seconds_ = history.table(), history.seconds
         self.weights_, self.proxies_, self.prompt_embeddings_ = (t.cpu().numpy() for t in (weights, proxies, prompts))
-        with torch.no_grad():
-            self.image_embeddings_ = F.normalize(h @ projection, dim=-1).cpu().numpy()
+        self.projection_ = projection.detach().cpu().numpy()
+        self.image_embeddings_, self._image_norms = self._embeddings(h)
         self.choose(self.representation)
 
     def choose(self, name: str):
         """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
-        if name == "assignment" and len(self.words) == self.n_clusters:
-            self.representation_ = None  # the heaviest words are the clusters: no k-means
+        if name == "assignment" and len(self.words) == self.n_clusters_:
+            self.chosen_, self.representation_ = name, None  # the heaviest words are the clusters: no k-means
             self.labels_ = self.weights_.argmax(1).astype(np.int64)
             return self
         return super().choose("word+image" if name == "assignment" else name)
 
     def represent(self, name: str) -> np.ndarray:
-        """A learned representation by name, float32: "prompt" (n, d), "word" (n, e), "image" (n, d), "word+image" (n, e + d)."""
-        if name == "word+image":
-            word = self._word_part(torch.from_numpy(self.proxies_)).numpy()
-            return np.hstack([word, self.image_embeddings_])
-        return {"prompt": self.prompt_embeddings_, "word": self.proxies_, "image": self.image_embeddings_}[name]
+        """A learned representation by name, float32: "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d)."""
+        return self._representation(name, self.proxies_, self.prompt_embeddings_, self.image_embeddings_, self._image_norms)
 
-    @torch.no_grad()
-    def _forward(self, factors, phi, prompt, parts):
-        mixed = [mix(factors[part], phi) for part in parts]
-        weights, proxies = (torch.cat(t) for t in zip(*mixed))
-        return weights, proxies, torch.cat([prompt(w) for _, w in mixed])
+    def _representation(self, name, proxies, prompts, images, norms) -> np.ndarray:
+        if name == "word-eot":
+            prompt = self._prompt("*")
+            with torch.no_grad():
+                return torch.cat([prompt(w.to(self.encoder.device)).cpu() for w in torch.from_numpy(proxies).split(self.chunk_size)]).numpy()
+        image = images if self.settings().normalize_image else images * norms
+        word = self._word_part(torch.from_numpy(proxies)).numpy()
+        return {"prompt": lambda: prompts, "word": lambda: proxies, "image": lambda: image, "word+image": lambda: np.hstack([word, image])}[name]()
 
-    def _pseudo_labels(self, weights: torch.Tensor, prompts: torch.Tensor) -> np.ndarray:
+    def _predict(self, images) -> np.ndarray:
+        s, device = self.settings(), self.encoder.device
+        phi, prompt = self.encoder.word_embeddings(self.words).to(device), self._prompt()
+        v, norms = self._embeddings(self._trunk(images))
+        side = torch.from_numpy(v).to(device)
+        rows = Rows(self._start(len(v), phi), s.batch_size, s.chunk_size)
+        optimizer = make_optimizer(s.optimizer, [{"params": rows.parameters}], s.lr, s.weight_decay)
+        for _ in range(sum(row["phase"] == 1 for row in self.history_)):
+            rows.epoch(optimizer, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), side[part], size))
+        weights, proxies, prompts = (t.cpu().numpy() for t in self._forward(rows, phi, prompt))
+        if self.chosen_ == "assignment":
+            return weights.argmax(1).astype(np.int64)
+        return nearest(self._representation(self.chosen_, proxies, prompts, v, norms), self.cluster_centers_)
+
+    def _prompt(self, template: str | None = None):
+        s = self.settings()
+        return self.encoder.prompt(template or self.template, positions=s.positions, final_norm=s.final_norm)
+
+    def _start(self, n: int, phi: torch.Tensor) -> torch.Tensor:
+        if self.settings().init == "zero":
+            return torch.zeros(n, phi.shape[1], dtype=phi.dtype, device=phi.device)
+        return torch.from_numpy(self.encoder.encode_texts(["*"], normalize=False)).to(phi).repeat(n, 1)
+
+    def _trunk(self, images) -> torch.Tensor:
+        return torch.from_numpy(self.encoder.features(images)).to(self.encoder.device)
+
+    def _image_side(self, h: torch.Tensor, part: slice, projection: torch.Tensor) -> torch.Tensor:
+        return F.normalize(h[part] @ projection, dim=-1)
+
+    def _embeddings(self, h: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """v with the learned P, and the norms it had."""
+        out = h.cpu() @ torch.from_numpy(self.projection_)
+        return F.normalize(out, dim=-1).numpy(), out.norm(dim=-1, keepdim=True).numpy()
+
+    @staticmethod
+    def _forward(rows: Rows, phi, prompt):
+        """a, w and t(w) of all images."""
+
+        def whole(part, p):
+            weights, proxies = mix(p, phi)
+            return weights, proxies, prompt(proxies)
+
+        return rows.map(whole)
+
+    def _pseudo_labels(self, weights, proxies, prompts) -> np.ndarray:
         """From the proxies: the heaviest word where K = M, else k-means on t(w) [?]."""
-        if len(self.words) == self.n_clusters:
+        m = getattr(self, "n_clusters_", self.n_clusters)
+        if m == len(self.words) or m == "auto":
             return weights.argmax(1).cpu().numpy()
-        return kmeans_labels(prompts.cpu().numpy(), self.n_clusters, self.random_state, 1)
+        return kmeans(prompts.cpu().numpy(), m, self.random_state)[0]
 
     def _word_part(self, proxies: torch.Tensor) -> torch.Tensor:
         return F.normalize(proxies, dim=-1) if self.normalize_parts else proxies
@@ -150,6 +222,13 @@ def mix(factors: torch.Tensor, phi: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return weights, weights @ phi
 
 
-def alignment_loss(prompts: torch.Tensor, images: torch.Tensor, n: int) -> torch.Tensor:
-    """-sum_i <v_i, t(w_i)> / n over a chunk of n images' rows; both (chunk, d), L2-normalised (Multi-Sub, Phase I)."""
-    return -(prompts * images).sum() / n
+def alignment(prompts: torch.Tensor, images: torch.Tensor, n: int) -> tuple[torch.Tensor, tuple[torch.Tensor]]:
+    """-sum_i <v_i, t(w_i)> / n over a chunk of n images' rows; both (chunk, d), L2-normalised (Multi-Sub, Phase I). Loss and terms."""
+    loss = -(prompts * images).sum() / n
+    return loss, (loss,)
+
+
+def contrast(x: torch.Tensor, labels: torch.Tensor, lam: float, margin: float, intra: str, generator=None) -> torch.Tensor:
+    """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub, Phase II)."""
+    within = losses.intra_squared(x, labels) if intra == "squared" else losses.intra_plain(x, labels, generator)
+    return lam * within + (1 - lam) * losses.inter_hinge(x, labels, margin, generator)

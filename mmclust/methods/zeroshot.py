@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmclust.methods.base import ImageClusterer
+from mmclust.methods.base import ImageClusterer, cluster_words
 
 
 class CLIP_GPT(ImageClusterer):
     """argmax_k cos(v_i, t(z_k)) over the language model's words (the papers' CLIP_GPT row).
 
-    The number of clusters is the number of words that some image takes; `labels_` count them from 0, `words_` names them.
+    The number of clusters is the number of words that some image takes; `labels_` count them from 0, `words_` names them. A new image takes
+    the nearest of these.
 
     Args:
         encoder: from `mm.load_encoder`.
@@ -18,7 +19,7 @@ class CLIP_GPT(ImageClusterer):
         template: prompt with one `*`; None takes the bare words.
     """
 
-    def __init__(self, encoder, words, template: str | None = None):
+    def __init__(self, encoder=None, words=None, template: str | None = None):
         self.encoder, self.words, self.template = encoder, words, template
 
     def _fit(self, images, y) -> None:
@@ -28,9 +29,15 @@ class CLIP_GPT(ImageClusterer):
         self.words_ = [self.words[k] for k in used]
         self.n_clusters_ = len(used)
 
-    def name_clusters(self) -> list[str]:
-        """The word of each cluster."""
-        return list(self.words_)
+    def _predict(self, images) -> np.ndarray:
+        return (self.encoder.encode_images(images) @ self.encoder.encode_words(self.words_, self.template).T).argmax(1).astype(np.int64)
+
+    def name_clusters(self, scores: bool = False):
+        """The word of each cluster; with `scores` a frame, as for the other methods."""
+        if not scores:
+            return list(self.words_)
+        texts = self.encoder.encode_words(self.words, self.template)
+        return cluster_words(self.labels_, self.image_embeddings_, texts, self.words, [list(self.words).index(w) for w in self.words_])
 
 
 class CLIP_label(CLIP_GPT):
