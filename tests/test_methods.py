@@ -120,7 +120,7 @@ def test_clip_gpt(mini, fruit):
     "changes, message",
     [
         ({"n_clusters": 0}, "n_clusters must be a whole number from 1"),
-        ({"n_clusters": 500}, "from 1 to the 20 images, not 500"),
+        ({"n_clusters": 500}, "from 1 to the 20 images, or auto, not 500"),
         ({"n_clusters": 2.5}, "not 2.5"),
         ({"words": []}, "at least one reference word"),
         ({"words": "red"}, "must be a list"),

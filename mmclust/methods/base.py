@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmclust.datasets.base import Images
 from mmclust.encoders.prompt import split_template
-from mmclust.metrics import score, score_kmeans
 from mmclust.methods.number import choose_n_clusters
+from mmclust.metrics import score, score_kmeans
 
 
 class ImageClusterer(ClusterMixin, BaseEstimator):
@@ -145,7 +146,7 @@ class ProxyClusterer(ImageClusterer):
     """
 
     auto_clusters = True
-    VARIANTS: dict[str, dict] = {"paper": {}}
+    VARIANTS: ClassVar[dict[str, dict]] = {"paper": {}}
 
     def settings(self) -> SimpleNamespace:
         """The parameters with the variant's values filled in.

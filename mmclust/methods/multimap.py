@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -53,7 +55,7 @@ class MultiMaP(ProxyClusterer):
         n_clusters_: M. n_clusters_curve_: with "auto", the criterion by M. cluster_centers_: (M, width).
     """
 
-    VARIANTS = {
+    VARIANTS: ClassVar[dict[str, dict]] = {
         "paper": {
             "choose_by": "template", "positions": True, "final_norm": True, "init": "word", "targets": "word", "concept_loss": "contrastive",
             "reduction": "sum", "optimizer": "adam", "batch_size": "full", "epochs": 1000,

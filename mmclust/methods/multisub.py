@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -62,7 +64,7 @@ class MultiSub(ProxyClusterer):
         n_clusters_: M. n_clusters_curve_: with "auto", the criterion by M. cluster_centers_: (M, width), where k-means gave the labels.
     """
 
-    VARIANTS = {
+    VARIANTS: ClassVar[dict[str, dict]] = {
         "paper": {
             "normalize_image": True, "positions": True, "final_norm": True, "init": "zero", "optimizer": "adam", "batch_size": "full",
             "alternations": 9, "phase1_epochs": 100, "phase2_epochs": 10, "intra": "squared",
