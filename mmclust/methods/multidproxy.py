@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ class MultiDProxy(ProxyClusterer):
                     self.updates_.append({"epoch": epoch, "candidates": [self.words[k] for k in kept.tolist()]})
             terms = self._step(rows, optimizer, epoch, phi[kept], prompt, fuse, v, generator)
             history.add(("loss", "L_a", "L_u", "L_c", "L_align"), terms, candidates=len(kept))
-            if stop and self._pruned(epoch, len(kept)) and stop.reached(epoch, lambda: self._clustering(rows, phi[kept], prompt, fuse, v)):
+            if stop and self._pruned(epoch, len(kept)) and stop.reached(epoch, partial(self._clustering, rows, phi[kept], prompt, fuse, v)):
                 break
         self._fusion = fuse
         self.history_, self.seconds_ = history.table(), history.seconds
