@@ -93,6 +93,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         return pd.Series(weights, index=list(words), name=f"image {i}").sort_values(ascending=False, kind="stable")[:top]
 
     def _word_weights(self, i: int):
+        if hasattr(self, "weights_"):
+            return getattr(self, "candidates_", self.words), self.weights_[i]
         embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)[i]
         logits = self.encoder.logit_scale * (self.encoder.encode_words(self.words, self.template) @ embeddings)
         return self.words, np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
@@ -120,6 +122,10 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
                 raise ValueError(f"words must be a list of at least one reference word, not {words!r}")
             if len(set(words)) < len(words):
                 raise ValueError(f"a reference word stands twice: {next(w for w in words if list(words).count(w) > 1)!r}")
+        if isinstance(m, str) and len(images) < 3:
+            raise ValueError(f"n_clusters='auto' needs at least 3 images, not {len(images)}")
+        if isinstance(m, str) and hasattr(self, "words") and len(self.words) < 2:
+            raise ValueError("n_clusters='auto' needs at least 2 reference words: it finds at most one cluster for each")
         if getattr(self, "template", None) is not None:
             split_template(self.template)
 

@@ -104,7 +104,7 @@ class MultiDProxy(ProxyClusterer):
             fuse = GatedFusion(self.encoder.embedding_dim, self.layers, self.heads).to(self.encoder.device) if gated else None
         prompt, phi, v = self.encoder.prompt(self.template), self.encoder.word_embeddings(self.words).to(self.encoder.device), self._images(images)
         fuse = fuse.to(v.dtype) if fuse else None
-        rows, history = Rows(torch.zeros(len(v), phi.shape[1], dtype=phi.dtype, device=phi.device), "full", self.chunk_size), History()
+        rows, history = Rows(self._start(v), "full", self.chunk_size), History()
         groups = [{"params": rows.parameters}] + ([{"params": list(fuse.parameters()), "lr": self.fusion_lr or self.lr}] if fuse else [])
         optimizer = make_optimizer("adam", groups, self.lr, self.weight_decay)
         kept, self.updates_ = torch.arange(len(phi), device=phi.device), [{"epoch": 0, "candidates": list(self.words)}]
@@ -163,13 +163,19 @@ class MultiDProxy(ProxyClusterer):
         return rows.epoch(optimizer, loss_of, after)
 
     def _predict(self, images) -> np.ndarray:
-        """New factors over the candidates that are left, fusion layers frozen; L_c, which compares images with each other, is left out."""
-        phi, prompt, v = self.encoder.word_embeddings(self.candidates_).to(self.encoder.device), self.encoder.prompt(self.template), self._images(images)
-        rows = Rows(torch.zeros(len(v), phi.shape[1], dtype=phi.dtype, device=phi.device), "full", self.chunk_size)
+        """New factors, learned over the candidates as they were pruned, then read through the fusion layers that training ended with.
+
+        While they are learned the layers are left out, as they were at the start of training (their end would pull F to V whatever the
+        proxy says), and so is L_c, which compares images with each other.
+        """
+        prompt, v = self.encoder.prompt(self.template), self._images(images)
+        rows = Rows(self._start(v), "full", self.chunk_size)
         optimizer = make_optimizer("adam", [{"params": rows.parameters}], self.lr, self.weight_decay)
+        updates = {update["epoch"]: self.encoder.word_embeddings(update["candidates"]).to(v.device) for update in self.updates_}
         for epoch in range(len(self.history_)):
-            self._step(rows, optimizer, epoch, phi, prompt, self._fusion, v)
-        return nearest(self._named(self._keep(rows, phi, prompt, self._fusion, v), self.chosen_), self.cluster_centers_)
+            candidates = updates[epoch] if epoch in updates else candidates
+            self._step(rows, optimizer, epoch, candidates, prompt, None, v)
+        return nearest(self._named(self._keep(rows, candidates, prompt, self._fusion, v), self.chosen_), self.cluster_centers_)
 
     def represent(self, name: str) -> np.ndarray:
         """A representation by name, float32: "fused", "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e)."""
@@ -181,13 +187,13 @@ class MultiDProxy(ProxyClusterer):
             return np.hstack([learned["text_"], learned["visual_"]])
         return learned["proxies_" if name == "word" else f"{name}_"]
 
-    def _word_weights(self, i: int):
-        return self.candidates_, self.weights_[i]
-
     def _images(self, images) -> torch.Tensor:
         """v (n, d), or all tokens (n, 1 + patches, d)."""
         found = self.encoder.patch_tokens(images) if self.tokens == "all" else self.encoder.encode_images(images)
         return torch.from_numpy(found).to(self.encoder.device)
+
+    def _start(self, v: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(v), self.encoder.token_dim, dtype=v.dtype, device=v.device)
 
     def _text(self, prompt, w):
         """t(w) (n, d), L2-normalised, and T^0 as the fusion takes it: that, or all tokens from the word to end-of-text (n, l, d)."""
@@ -217,10 +223,10 @@ class MultiDProxy(ProxyClusterer):
         later = (self.epochs - 1) // self.update_every * self.update_every
         return not self.dynamic or epoch >= later or left <= getattr(self, "n_clusters_", 0)
 
-    def _clustering(self, rows, candidates, prompt, fuse, v) -> np.ndarray:
+    def _clustering(self, rows, candidates, prompt, fuse, v, centres=None) -> tuple[np.ndarray, np.ndarray]:
         learned = self._keep(rows, candidates, prompt, fuse, v)
         self._count_clusters(learned["prompt_embeddings_"], len(candidates))
-        return kmeans(self._named(learned, self.representation), self.n_clusters_, self.random_state)[0]
+        return kmeans(self._named(learned, self.representation), self.n_clusters_, self.random_state, start=centres)
 
     def _better_half(self, rows: Rows, candidates: torch.Tensor) -> torch.Tensor:
         proxies = rows.map(lambda part, p: mix(p / self.tau_alpha, candidates)[1])

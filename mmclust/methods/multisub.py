@@ -118,12 +118,12 @@ class MultiSub(ProxyClusterer):
             for epoch in range(s.phase1_epochs):
                 terms = rows.epoch(phase1, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), self._image_side(h, part, projection), size))
                 history.add(("loss",), terms, alternation=alternation, phase=1)
-                if stop and stop.reached(epoch, lambda: self._pseudo_labels(*self._forward(rows, phi, prompt))):
+                if stop and stop.reached(epoch, lambda centres: self._pseudo_labels(*self._forward(rows, phi, prompt), centres)):
                     break
             weights, proxies, prompts = self._forward(rows, phi, prompt)
             if alternation == 0:
                 self._count_clusters(prompts.cpu().numpy(), len(self.words))
-            labels = self._pseudo_labels(weights, proxies, prompts) if s.phase2_epochs or s.early_stopping else None
+            labels = self._pseudo_labels(weights, proxies, prompts)[0] if s.phase2_epochs or s.early_stopping else None
             if s.phase2_epochs:
                 word, index = self._word_part(proxies), torch.from_numpy(labels).to(device)
                 for _ in range(s.phase2_epochs):
@@ -207,12 +207,12 @@ class MultiSub(ProxyClusterer):
 
         return rows.map(whole)
 
-    def _pseudo_labels(self, weights, proxies, prompts) -> np.ndarray:
-        """From the proxies: the heaviest word where K = M, else k-means on t(w) [?]."""
-        m = getattr(self, "n_clusters_", self.n_clusters)
-        if m == len(self.words) or m == "auto":
-            return weights.argmax(1).cpu().numpy()
-        return kmeans(prompts.cpu().numpy(), m, self.random_state)[0]
+    def _pseudo_labels(self, weights, proxies, prompts, centres=None) -> tuple[np.ndarray, np.ndarray | None]:
+        """From the proxies: the heaviest word where K = M (or M is not known yet), else k-means on t(w) [?]. Labels (n,) and centres."""
+        m = getattr(self, "n_clusters_", len(self.words))
+        if m == len(self.words):
+            return weights.argmax(1).cpu().numpy(), None
+        return kmeans(prompts.cpu().numpy(), m, self.random_state, start=centres)
 
     def _word_part(self, proxies: torch.Tensor) -> torch.Tensor:
         return F.normalize(proxies, dim=-1) if self.normalize_parts else proxies

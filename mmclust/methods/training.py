@@ -103,13 +103,14 @@ class Agreement:
     """Stop when the clustering has agreed with the one before (ARI of at least `least`), `n_checks` times running."""
 
     def __init__(self, every: int, n_checks: int, least: float):
-        self.every, self.n_checks, self.least, self.last, self.quiet = every, n_checks, least, None, 0
+        self.every, self.n_checks, self.least, self.last, self.centres, self.quiet = every, n_checks, least, None, None, 0
 
-    def reached(self, epoch: int, cluster: Callable[[], np.ndarray]) -> bool:
-        """`cluster()` is asked for labels (n,) at every `every`-th epoch."""
+    def reached(self, epoch: int, cluster: Callable) -> bool:
+        """`cluster(centres)` is asked for labels (n,) and centres at every `every`-th epoch, given the centres of the check before (None at
+        the first): what has settled is told apart from k-means that starts elsewhere."""
         if (epoch + 1) % self.every:
             return False
-        labels = cluster()
+        labels, self.centres = cluster(self.centres)
         self.quiet = self.quiet + 1 if self.last is not None and self.same(self.last, labels, self.least) else 0
         self.last = labels
         return self.quiet >= self.n_checks

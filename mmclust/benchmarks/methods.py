@@ -1,0 +1,151 @@
+"""What an epoch costs, beside naive references: `python -m mmclust.benchmarks.methods [--json FILE] [--scaling]`.
+
+ViT-B/32 shapes with random weights (nothing is downloaded) and 105 random pictures. Ours is the estimator as it ships. The references are the
+same estimator with the savings taken out, one at a time, so that both must end at the same loss, which is checked:
+
+* frozen: all 77 tokens of the prompt for every image, through the model's own code, backward after every batch (20 images, 50 for Multi-Sub);
+  what does not learn is frozen. Image features are stored.
+* frozen, trunk in every batch (Multi-Sub): the image trunk runs in every batch, as it does where nobody noticed that P alone learns.
+* released (Multi-MaP, Multi-Sub): as the authors' scripts do it. Nothing is frozen, so that gradients of both towers' weights are computed, and
+  never used; Multi-Sub runs the image trunk in every batch and back-propagates through it.
+
+Each pair is timed in one process, ours first, after a warm-up epoch: the median of 3 epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import open_clip
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from mmclust.datasets.base import Images
+from mmclust.encoders import load_encoder
+from mmclust.encoders.open_clip import OpenCLIPEncoder
+from mmclust.methods.multidproxy import MultiDProxy
+from mmclust.methods.multimap import MultiMaP
+from mmclust.methods.multisub import MultiSub
+
+TEMPLATE, EPOCHS = "fruit with a color of *", 4  # the first warms up
+WORDS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "gray", "gold"]
+SETTINGS = {
+    "MultiMaP": (MultiMaP, {"concepts": ["color", "species"], "epochs": EPOCHS}),
+    "MultiSub": (MultiSub, {"alternations": 1, "phase1_epochs": EPOCHS, "phase2_epochs": 0}),
+    "MultiDProxy": (MultiDProxy, {"epochs": EPOCHS, "dynamic": False}),
+}
+BATCH = {"MultiMaP": 20, "MultiSub": 50, "MultiDProxy": 20}
+
+
+class Naive(OpenCLIPEncoder):
+    """The encoder without the cached prefix."""
+
+    def prompt(self, template: str, **options):
+        return super().prompt(template, path="full", **options)
+
+
+class TrunkInEveryBatch(MultiSub):
+    """Multi-Sub that runs the image trunk in every batch of Phase I; with `through`, gradients flow through it to its weights."""
+
+    through = False
+
+    def _image_side(self, h, part, projection):
+        with torch.set_grad_enabled(self.through):
+            features = self.encoder._trunk(self.pixels[part])
+        return F.normalize(features @ projection, dim=-1)
+
+
+class TrunkBackwards(TrunkInEveryBatch):
+    through = True
+
+
+def encoder(kind=OpenCLIPEncoder, learns: bool = False, architecture: str = "ViT-B-32-quickgelu") -> OpenCLIPEncoder:
+    """Random weights, the same each time; with `learns`, gradients of all weights are computed."""
+    torch.manual_seed(0)
+    model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=None)
+    built = kind(model, preprocess, open_clip.get_tokenizer(architecture), architecture)
+    model.requires_grad_(learns)
+    return built
+
+
+def fit(kind, settings: dict, of: OpenCLIPEncoder, images: Images, **more):
+    """A fitted estimator, the median seconds of an epoch after the first, and the last epoch's loss."""
+    model = kind(of, TEMPLATE, WORDS, n_clusters=6, random_state=0, **settings, **more)
+    if isinstance(model, TrunkInEveryBatch):
+        model.pixels = torch.stack([of.preprocess(image) for image in images])
+    of.model.zero_grad(set_to_none=True)
+    model.fit(images)
+    return median(model.seconds_[1:]), model.history_[-1]["loss"]
+
+
+def compare(methods=tuple(SETTINGS), n: int = 105) -> pd.DataFrame:
+    """One row per method and reference: method, reference, reference_seconds, seconds, ratio, n, loss, reference_loss.
+
+    Raises:
+        RuntimeError: where the two sides end at different losses.
+    """
+    images = Images.of(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8))
+    ours, naive, learning = encoder(), encoder(Naive), encoder(Naive, learns=True)
+    features = ours.features(images)
+    rows = []
+    for method in methods:
+        kind, settings = SETTINGS[method]
+        references = {"frozen": (kind, naive)}
+        if method == "MultiSub":
+            references |= {"frozen, trunk in every batch": (TrunkInEveryBatch, naive), "released": (TrunkBackwards, learning)}
+        if method == "MultiMaP":
+            references["released"] = (kind, learning)
+        for name, (reference, of) in references.items():
+            of.keep_features(images, features)
+            seconds, loss = fit(kind, settings, ours, images)
+            reference_seconds, reference_loss = fit(reference, settings, of, images, chunk_size=BATCH[method])
+            if abs(loss - reference_loss) > 1e-3 * abs(reference_loss):
+                raise RuntimeError(f"{method} beside {name}: loss {loss} and {reference_loss} after {EPOCHS} epochs")
+            row = {"method": method, "reference": name, "reference_seconds": reference_seconds, "seconds": seconds}
+            rows.append(row | {"ratio": reference_seconds / seconds, "n": n, "loss": loss, "reference_loss": reference_loss})
+            print(f"{method} | {name} | {reference_seconds:.3f} s | {seconds:.3f} s | {rows[-1]['ratio']:.1f} times", flush=True)
+    return pd.DataFrame(rows)
+
+
+def scaling(sizes=(1000, 4000, 16000, 64000), methods=tuple(SETTINGS), name: str = "mini") -> pd.DataFrame:
+    """Seconds per epoch of each method on n images of the embedded encoder, a row per method and n, with the log-log slope of its column."""
+    of, rng, rows = load_encoder(name), np.random.default_rng(0), []
+    width = of.image_projection.shape[0]
+    for n in sizes:
+        images = Images(n, lambda i: None, fingerprint=f"benchmark {n}")  # never drawn: the features are given
+        of.keep_features(images, rng.normal(size=(n, width)).astype(np.float32))
+        for method in methods:
+            kind, settings = SETTINGS[method]
+            more = {"phase2_epochs": EPOCHS} if method == "MultiSub" else {}
+            start = time.perf_counter()
+            model = kind(of, TEMPLATE, WORDS, n_clusters=6, random_state=0, **settings | more).fit(images)
+            rows.append({"method": method, "n": n, "epoch_seconds": median(model.seconds_[1:EPOCHS]), "fit_seconds": time.perf_counter() - start})
+            if method == "MultiSub":
+                rows.append({"method": "MultiSub, Phase II", "n": n, "epoch_seconds": median(model.seconds_[EPOCHS + 1 :]), "fit_seconds": np.nan})
+    table = pd.DataFrame(rows)
+    slopes = {m: np.polyfit(np.log(g["n"]), np.log(g["epoch_seconds"]), 1)[0] for m, g in table.groupby("method")}
+    return table.assign(slope=table["method"].map(slopes)).sort_values(["method", "n"], ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", nargs="+", choices=[*SETTINGS], default=[*SETTINGS])
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--scaling", action="store_true", help="the cost of 1,000 to 64,000 images instead")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    table = scaling(methods=args.method) if args.scaling else compare(args.method)
+    if args.json:
+        args.json.write_text(json.dumps(table.to_dict("records"), indent=1), encoding="utf-8")
+    print(table.to_markdown(index=False, floatfmt=".4g"))
+
+
+if __name__ == "__main__":
+    main()
