@@ -11,7 +11,8 @@ _WHERE = {
     "load_dataset": "datasets", "load_folder": "datasets", "ImageDataset": "datasets.base", "Images": "datasets.base",
     "load_encoder": "encoders", "reference_words": "words", "prompt_template": "words", "score": "metrics", "score_kmeans": "metrics",
     "KMeans": "methods.baselines", "CLIP_GPT": "methods.zeroshot", "CLIP_label": "methods.zeroshot", "MultiSub": "methods.multisub",
-    "MultiMaP": "methods.multimap", "MultiDProxy": "methods.multidproxy", "name_clusters": "methods.base", "cluster_by": "methods.several", "choose_n_clusters": "methods.number",
+    "MultiMaP": "methods.multimap", "MultiDProxy": "methods.multidproxy", "name_clusters": "methods.base",
+    "cluster_by": "methods.several", "choose_n_clusters": "methods.number",
     "grid": "experiments", "run": "experiments", "Experiment": "experiments",
     "plots": "plots", "tables": "tables", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",
 }  # fmt: skip

@@ -12,7 +12,16 @@ TEMPLATE, WORDS = "fruit with a color of *", ["red", "orange", "yellow", "green"
 QUICK = {
     "MultiMaP": {"epochs": 20, "beta": 1.0, "reduction": "relative"},
     "MultiSub": {"lr": 0.1, "alternations": 2, "phase1_epochs": 30, "phase2_epochs": 3},
-    "MultiDProxy": {"lr": 0.1, "fusion_lr": 1e-4, "epochs": 40, "update_every": 20, "align_weight": 3.0, "score": "max", "user_weight": 0.1, "concept_weight": 0.1},
+    "MultiDProxy": {
+        "lr": 0.1,
+        "fusion_lr": 1e-4,
+        "epochs": 40,
+        "update_every": 20,
+        "align_weight": 3.0,
+        "score": "max",
+        "user_weight": 0.1,
+        "concept_weight": 0.1,
+    },
 }
 
 

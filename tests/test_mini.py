@@ -120,3 +120,21 @@ def test_the_checkpoints_of_the_training_get_better(mini):
         scores.append(right.mean())
     assert scores[0] < scores[1]
     assert mm.load_encoder("mini-half").fingerprint not in (mini.fingerprint, mm.load_encoder("mini-quarter").fingerprint)
+
+
+def test_patch_tokens_begin_with_the_image_embedding(mini):
+    images = mm.load_dataset("demo-fruit", n=6, seed=909).images
+    tokens = mini.patch_tokens(images)
+    assert tokens.shape == (6, 1 + 36, 128)
+    np.testing.assert_allclose(tokens[:, 0], mini.encode_images(images), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(tokens, axis=-1), 1, atol=1e-5)
+    assert not mini.model.visual.output_tokens  # left as it was
+
+
+def test_features_computed_elsewhere_are_taken(mini):
+    images = mm.Images(5, lambda i: pytest.fail("drawn"), fingerprint="elsewhere")
+    given = np.random.default_rng(0).normal(size=(5, 192)).astype(np.float32)
+    mini.keep_features(images, given)
+    np.testing.assert_array_equal(mini.features(images), given)
+    with pytest.raises(ValueError, match="4 rows of features for 5 images"):
+        mini.keep_features(images, given[:4])

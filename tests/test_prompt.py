@@ -3,9 +3,10 @@
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 from open_clip.model import CLIP, CustomTextCLIP
 
-from mmclust.encoders.prompt import PromptEncoder, can_shortcut
+from mmclust.encoders.prompt import PromptEncoder, can_shortcut, frozen_linear
 
 VISION = {"image_size": 32, "layers": 1, "width": 64, "head_width": 64, "patch_size": 16}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 3}
@@ -103,3 +104,68 @@ def test_templates_that_do_not_fit():
         PromptEncoder(build(), TOKENIZER, "very " * 80 + "*")
     with pytest.raises(ValueError, match="proxies of shape"):
         PromptEncoder(build(), TOKENIZER, "*")(torch.zeros(4, 2, 64))
+
+
+@pytest.mark.parametrize("switches", [{"positions": False}, {"final_norm": False}, {"positions": False, "final_norm": False}])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_released_text_path_by_both_ways(template, switches):
+    model = build().double()
+    results = []
+    for path in ("cached", "full"):
+        w = torch.randn(4, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+        out = PromptEncoder(model, TOKENIZER, template, path=path, **switches)(w)
+        out[:, 0].sum().backward()
+        results.append((out.detach(), w.grad))
+    (out, grad), (out_whole, grad_whole) = results
+    assert (out - out_whole).abs().max() < 1e-10 and (grad - grad_whole).abs().max() < 1e-10
+    assert (out - PromptEncoder(model, TOKENIZER, template)(w.detach())).abs().max() > 1e-3  # the switch does something
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_all_tokens_end_with_the_pooled_one(template):
+    model = build().double()
+    w = torch.randn(3, 64, dtype=torch.float64)
+    encoders = [PromptEncoder(model, TOKENIZER, template, path=path) for path in ("cached", "full")]
+    cached, full = (encode(w, all_tokens=True) for encode in encoders)
+    assert cached.shape == (3, encoders[0].end - encoders[0].start + 1, 48)
+    assert (cached - full).abs().max() < 1e-10 and (cached[:, -1] - encoders[0](w)).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_frozen_layer_is_a_linear_layer(bias):
+    x = torch.randn(3, 5, 64, requires_grad=True)
+    weight, b = torch.randn(32, 64), torch.randn(32) if bias else None
+    ours, plain = frozen_linear(x, weight, b), F.linear(x, weight, b)
+    assert (ours - plain).abs().max() < 1e-4
+    grads = [torch.autograd.grad((out * torch.linspace(-1, 1, 32)).sum(), x)[0] for out in (ours, plain)]
+    assert (grads[0] - grads[1]).abs().max() < 1e-4
+    learned = torch.randn(32, 64, requires_grad=True)
+    frozen_linear(x, learned, b).sum().backward()
+    assert learned.grad is not None  # a weight that learns goes the ordinary way
+
+
+def autocast_agrees(device):
+    import mmclust as mm
+
+    half, whole = (mm.load_encoder("mini", device=device, autocast=autocast) for autocast in (True, False))
+    words = whole.word_embeddings(["red", "blue", "green"]).to(device).requires_grad_(True)
+    outs = [encoder.prompt(TEMPLATES[1])(words) for encoder in (half, whole)]
+    assert outs[0].dtype == torch.float32 and 0 < (outs[0] - outs[1]).abs().max() < 0.05
+    assert F.cosine_similarity(*outs).min() > 0.995
+    assert torch.autograd.grad(outs[0].sum(), words)[0].isfinite().all()
+    fruit = mm.load_dataset("demo-fruit", n=24, seed=908)
+    features = [encoder.encode_images(fruit.images) for encoder in (half, whole)]
+    assert features[0].dtype == features[1].dtype and (features[0] * features[1]).sum(1).min() > 0.99
+    settings = {"words": ["red", "blue", "green", "yellow"], "n_clusters": 3, "random_state": 0}
+    for kind, more in ((mm.MultiMaP, {"epochs": 5}), (mm.MultiSub, {"alternations": 1, "phase1_epochs": 5}), (mm.MultiDProxy, {"epochs": 4})):
+        losses = [kind(encoder, TEMPLATES[1], **settings, **more).fit(fruit.images).history_[-1]["loss"] for encoder in (half, whole)]
+        assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_autocast_on_the_cpu():
+    autocast_agrees("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_autocast_on_cuda():
+    autocast_agrees("cuda")

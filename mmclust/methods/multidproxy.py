@@ -73,7 +73,7 @@ class MultiDProxy(ProxyClusterer):
         dynamic: bool = True, score: str = "mean", fusion: str = "gated", modality: str = "both", tokens: str = "pooled", layers: int = 2,
         heads: int = 4, tau: float = 0.07, tau_alpha: float = 1.0, sigma: float = 0.5, negatives: int = 256, hard: int = 32, repel: str = "other",
         negatives_grad: bool = False, user_weight: float = 1.0, concept_weight: float = 1.0, align_weight: float = 1.0,
-        user_reduction: str = "relative", early_stopping: bool = False, check_every: int = 10, n_checks: int = 3, agreement: float = 0.99,
+        user_reduction: str = "relative", early_stopping: bool = False, check_every: int = 5, n_checks: int = 3, agreement: float = 0.99,
         chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
     ):  # fmt: skip
         self.encoder, self.template, self.words, self.n_clusters, self.representation = encoder, template, words, n_clusters, representation
@@ -171,9 +171,10 @@ class MultiDProxy(ProxyClusterer):
         prompt, v = self.encoder.prompt(self.template), self._images(images)
         rows = Rows(self._start(v), "full", self.chunk_size)
         optimizer = make_optimizer("adam", [{"params": rows.parameters}], self.lr, self.weight_decay)
-        updates = {update["epoch"]: self.encoder.word_embeddings(update["candidates"]).to(v.device) for update in self.updates_}
+        updates, candidates = {update["epoch"]: update["candidates"] for update in self.updates_}, None
         for epoch in range(len(self.history_)):
-            candidates = updates[epoch] if epoch in updates else candidates
+            if epoch in updates:
+                candidates = self.encoder.word_embeddings(updates[epoch]).to(v.device)
             self._step(rows, optimizer, epoch, candidates, prompt, None, v)
         return nearest(self._named(self._keep(rows, candidates, prompt, self._fusion, v), self.chosen_), self.cluster_centers_)
 

@@ -81,7 +81,7 @@ class MultiSub(ProxyClusterer):
         final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
         alternations: int | None = None, phase1_epochs: int | None = None, phase2_epochs: int | None = None, lr: float = 0.05,
         projection_lr: float = 1e-5, contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0,
-        intra: str | None = None, early_stopping: bool = False, check_every: int = 10, n_checks: int = 3, agreement: float = 0.99,
+        intra: str | None = None, early_stopping: bool = False, check_every: int = 5, n_checks: int = 3, agreement: float = 0.99,
         chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
     ):  # fmt: skip
         self.encoder, self.template, self.words, self.n_clusters, self.variant = encoder, template, words, n_clusters, variant

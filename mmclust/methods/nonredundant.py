@@ -115,9 +115,16 @@ class ENRC(ClustPyClusterer):
 
     def _model(self, x, rng):
         options = {name: getattr(self, name) for name in ("pretrain_epochs", "clustering_epochs", "batch_size", "embedding_size")}
-        seed = int(rng.randint(2**31 - 1))
+        options |= {"n_clusters": [int(k) for k in self.n_clusters], "device": "cpu", "random_state": int(rng.randint(2**31 - 1))}
         with _alone():
-            return self._class()([int(k) for k in self.n_clusters], device="cpu", random_state=seed, **options).fit(x)
+            try:
+                return self._class()(**options).fit(x)
+            except ValueError as e:
+                if "Number of clusterings is 1" not in str(e):
+                    raise
+        warnings.warn("ENRC's last step, clustering its embedding anew, lost a clustering: fitting again without that step", ConvergenceWarning, stacklevel=4)
+        with _alone():
+            return self._class()(final_reclustering=False, **options).fit(x)
 
 
 class Orth1(ClustPyClusterer):
