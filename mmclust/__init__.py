@@ -13,6 +13,8 @@ _WHERE = {
     "KMeans": "methods.baselines", "CLIP_GPT": "methods.zeroshot", "CLIP_label": "methods.zeroshot", "MultiSub": "methods.multisub",
     "MultiMaP": "methods.multimap", "MultiDProxy": "methods.multidproxy", "name_clusters": "methods.base",
     "cluster_by": "methods.several", "choose_n_clusters": "methods.number",
+    "MCV": "methods.baselines", "MSC": "methods.baselines", "PUBLISHED_ONLY": "methods.baselines",
+    "NRKmeans": "methods.nonredundant", "ENRC": "methods.nonredundant", "Orth1": "methods.nonredundant", "Orth2": "methods.nonredundant",
     "grid": "experiments", "run": "experiments", "Experiment": "experiments",
     "plots": "plots", "tables": "tables", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",
 }  # fmt: skip

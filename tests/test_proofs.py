@@ -220,7 +220,7 @@ SUB_MORE_WORDS = {
 }
 
 
-@pytest.mark.parametrize("n_words, changes", [(3, c) for c in variants(SUB_FLIPS)] + [(6, c) for c in variants(SUB_MORE_WORDS)])
+@pytest.mark.parametrize("n_words, changes", [(3, c) for c in variants(SUB_FLIPS)] + [(6, c) for c in variants(SUB_MORE_WORDS)], ids=str)
 def test_multisub_is_its_equations(tiny, clip, pictures, gradients, n_words, changes):
     words, paper = WORDS[:n_words], changes["variant"] == "paper"
     changes = SUB | {"phase1_epochs": 2} | ({"alternations": 2, "phase2_epochs": 2} if paper else {}) | changes

@@ -149,6 +149,7 @@ class OpenCLIPEncoder:
             words = [template.replace(PLACEHOLDER, word) for word in words]
         return self.encode_texts(words)
 
+    @torch.no_grad()
     def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
         """phi(z_k), float32 (K, e): the mean of a word's token embeddings, without start and end tokens.
 

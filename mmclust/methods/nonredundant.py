@@ -39,7 +39,7 @@ class ClustPyClusterer(SeveralClusterings):
         if len(self.n_clusters) > x.shape[1]:
             raise ValueError(f"{len(self.n_clusters)} clusterings need at least as many features, not {x.shape[1]}")
         self.model_ = self._model(x, check_random_state(self.random_state))
-        self.all_labels_ = self.model_.predict(x).astype(np.int64)
+        self.all_labels_ = self._predict_all(x)
         found = [len(centers) for centers in self.model_.cluster_centers_]
         if found != [int(k) for k in self.n_clusters]:
             warnings.warn(f"{type(self).__name__} lost clusters: {found} are left of {list(self.n_clusters)}", ConvergenceWarning, stacklevel=3)
@@ -125,6 +125,10 @@ class ENRC(ClustPyClusterer):
         warnings.warn("ENRC's last step, clustering its embedding anew, lost a clustering: fitting again without that step", ConvergenceWarning, stacklevel=4)
         with _alone():
             return self._class()(final_reclustering=False, **options).fit(x)
+
+    def _predict_all(self, x):
+        with _alone():  # a DataLoader draws from torch's generator, even in order
+            return super()._predict_all(x)
 
 
 class Orth1(ClustPyClusterer):
