@@ -1,4 +1,4 @@
-"""The three methods once more, written from their equations for clarity: float64, one image at a time, all 77 tokens of a prompt through the
+"""The three methods once more, written from their equations for clarity: float64, image by image, all 77 tokens of every prompt through the
 tower, every sum, softmax and optimiser spelt out. Only the derivative of a loss is left to autograd, and k-means to scikit-learn.
 
 Nothing here is imported from the methods: `test_proofs.py` holds the library to it. Symbols are those of the papers: images i, reference
@@ -104,7 +104,7 @@ def blocks(weights):
 
 
 class Clip:
-    """CLIP by its equations, from the weights of an open_clip model: one text or one picture at a time. `quick`: QuickGELU, not GELU."""
+    """CLIP by its equations, from the weights of an open_clip model; prompts come stacked, nothing joins them. `quick`: QuickGELU, not GELU."""
 
     def __init__(self, model, tokenizer, preprocess, text_heads, image_heads, quick):
         weights = {name: value.detach() for name, value in model.state_dict().items()}
@@ -426,7 +426,6 @@ def multidproxy(clip, pictures, template, words, n_clusters, s, start):
         p, theta = [variable(p_i) for p_i in p], {name: variable(x) for name, x in theta.items()}
         a, w, t, F, _, _, _ = forward()
         heaviest = [int(a_i.argmax()) for a_i in a]
-
         repelled = [[j for j in pools[epoch] if j != i and (s.repel == "all" or heaviest[j] != heaviest[i])] for i in range(n)]
         anchors = [beside(t_j if s.negatives_grad else t_j.detach()) for t_j in t]
         L_a = sum(1 - cos(F[i], beside(v[i])) for i in range(n)) / n

@@ -1,7 +1,7 @@
 """The proof: losses, gradients and whole training runs equal plain float64 references (`plain.py`) on a tiny CLIP; invariances and bounds.
 
 The tiny CLIP is a real open_clip model in float64 with random weights, as wide in token space as in its embeddings, behind the library's own
-encoder; the references read its weights and nothing else of the library.
+encoder; the references read its weights, and of the library only the random start of the fusion layers.
 """
 
 import itertools
@@ -88,11 +88,11 @@ def gradients(monkeypatch):
     return seen
 
 
-def close(ours, reference, atol=1e-9):
+def close(ours, reference):
     """Equal to 1e-6 of the size of each value; values near zero to 1e-9."""
     ours, reference = (np.asarray(x.detach() if isinstance(x, torch.Tensor) else x) for x in (ours, reference))
     assert ours.dtype == reference.dtype == np.float64 and ours.shape == reference.shape
-    np.testing.assert_allclose(ours, reference, rtol=1e-6, atol=atol)
+    np.testing.assert_allclose(ours, reference, rtol=1e-6, atol=1e-9)
 
 
 def same_run(model, reference, gradients, names):
@@ -419,7 +419,7 @@ def test_same_seed_same_machine_same_bits(mini, tiny, pictures, precision, name,
 )  # fmt: skip
 def test_chunks_change_results_by_rounding_only(tiny, pictures, gradients, name, changes):
     runs = []
-    for chunk_size in (4, 100, len(pictures)):
+    for chunk_size in (3, 4, 100, len(pictures)):
         gradients.clear()
         runs.append(method(name, tiny, chunk_size=chunk_size, **changes).fit(pictures))
         assert len(gradients) == len(runs[-1].history_)  # one step per epoch
