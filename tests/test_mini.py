@@ -138,3 +138,16 @@ def test_features_computed_elsewhere_are_taken(mini):
     np.testing.assert_array_equal(mini.features(images), given)
     with pytest.raises(ValueError, match="4 rows of features for 5 images"):
         mini.keep_features(images, given[:4])
+
+
+def test_other_precision_other_features(mini):
+    """The same weights at another precision share no stored features."""
+    import copy
+
+    from mmclust.encoders.open_clip import OpenCLIPEncoder
+
+    images = mm.load_dataset("demo-fruit", n=4, seed=910).images
+    assert mini.features(images).dtype == np.float32
+    double = OpenCLIPEncoder(copy.deepcopy(mini.model).double(), mini.preprocess, mini.tokenizer, "mini in float64")
+    assert double.fingerprint != mini.fingerprint
+    assert double.encode_images(images).dtype == np.float64

@@ -69,7 +69,7 @@ class OpenCLIPEncoder:
         if "fingerprint" not in self._kept:
             digest = hashlib.blake2b(repr(self.preprocess).encode(), digest_size=16)
             for key, value in sorted(self.model.state_dict().items()):
-                digest.update(key.encode() + value.detach().cpu().float().numpy().tobytes())
+                digest.update(f"{key} {value.dtype}".encode() + value.detach().cpu().float().numpy().tobytes())
             self._kept["fingerprint"] = digest.hexdigest()
         return self._kept["fingerprint"]
 
