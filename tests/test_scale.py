@@ -42,10 +42,8 @@ print(json.dumps({"gigabytes": peak, "n": len(fitted.labels_), "embeddings": fit
     "method, options",
     [
         ("MultiMaP", {"epochs": 1}),
-        ("MultiSub", {"alternations": 1, "phase1_epochs": 1, "phase2_epochs": 2}),
         ("MultiSub", {"alternations": 1, "phase1_epochs": 1, "phase2_epochs": 2, "intra": "plain", "representation": "word+image"}),
-        ("MultiDProxy", {"epochs": 2, "update_every": 1}),
-        ("MultiDProxy", {"epochs": 1, "dynamic": False, "negatives_grad": True}),
+        ("MultiDProxy", {"epochs": 2, "update_every": 1, "negatives_grad": True, "layers": 1}),
         ("KMeans", {}),
         ("CLIP_GPT", {}),
     ],

@@ -115,12 +115,15 @@ class PromptEncoder:
             x, (key, value) = _attend(block, x)
             self._cache.append((key[:, 0], value[:, 0]))
         self._suffix = tower.token_embedding(self.tokens[self.start + self.word_tokens : self.end + 1])
+        first = tower.transformer.resblocks[0]  # what follows the word enters it the same for every image
+        after = first.ln_1(self._suffix + self._position[self.start + self.word_tokens :])
+        self._entered = F.linear(after, first.attn.in_proj_weight, first.attn.in_proj_bias)
 
     def _tail(self, words: torch.Tensor, all_tokens: bool = False) -> torch.Tensor:
         x = torch.cat([words.to(self._suffix.dtype), self._suffix.expand(len(words), -1, -1)], 1) + self._position[self.start :]
         blocks = self.tower.transformer.resblocks
         for i, (block, prefix) in enumerate(zip(blocks, self._cache)):
-            x, _ = _attend(block, x, prefix, last_only=i == len(blocks) - 1 and not all_tokens)
+            x, _ = _attend(block, x, prefix, last_only=i == len(blocks) - 1 and not all_tokens, known=self._entered if i == 0 else None)
         x = x if all_tokens else x[:, -1]
         return self._project(self.tower.ln_final(x) if self.final_norm else x)
 
@@ -146,14 +149,17 @@ def can_shortcut(tower: nn.Module) -> bool:
     return causal and plain and pool in ("argmax", "eos") and getattr(tower, "cls_emb", None) is None
 
 
-def _attend(block: ResidualAttentionBlock, x: torch.Tensor, prefix=None, last_only: bool = False):
+def _attend(block: ResidualAttentionBlock, x: torch.Tensor, prefix=None, last_only: bool = False, known: torch.Tensor | None = None):
     """One residual block on tokens x (n, l, e) behind the keys and values of a prefix, (heads, P, e / heads) each; `last_only` follows the
-    last token alone. Also gives the tokens' own keys and values, (heads, n, l, e / heads).
+    last token alone. `known` are the queries, keys and values, (k, 3 e), of the last k tokens, where they are the same for every image.
+    Also gives the tokens' own keys and values, (heads, n, l, e / heads).
 
     The prefix is the same for every image: its part of the scores is one product per head, and its keys are never copied.
     """
     n, heads = len(x), block.attn.num_heads
-    y = frozen_linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    new = x if known is None else x[:, : x.shape[1] - len(known)]
+    y = frozen_linear(block.ln_1(new), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    y = y if known is None else torch.cat([y, known.expand(n, -1, -1)], 1)
     q, k, v = y.unflatten(-1, (3, heads, -1)).permute(2, 3, 0, 1, 4)
     if last_only:
         q, x = q[:, :, -1:], x[:, -1:]

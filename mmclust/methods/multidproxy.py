@@ -127,11 +127,12 @@ class MultiDProxy(ProxyClusterer):
         self.choose(self.representation)
 
     def _step(self, rows, optimizer, epoch, candidates, prompt, fuse, v, generator=None) -> torch.Tensor:
-        """One full-batch step; the loss and its terms L_a, L_u, L_c, L_align. Without a generator there are no negatives: no L_c."""
+        """One full-batch step; the loss and its terms L_a, L_u, L_c, L_align. Without a generator, or a weight for it, L_c is 0."""
         alpha, beta = schedule(epoch, self.epochs)
         weights = torch.tensor([1.0, self.user_weight * alpha, self.concept_weight * beta, self.align_weight], dtype=v.dtype, device=v.device)
         scale = {"sum": 1.0, "mean": 1 / candidates.shape[1], "relative": 1 / candidates.square().sum(1).mean()}[self.user_reduction]
-        pool = torch.randperm(rows.n, generator=generator)[: self.negatives].to(v.device) if generator is not None else None
+        compared = generator is not None and self.concept_weight > 0
+        pool = torch.randperm(rows.n, generator=generator)[: self.negatives].to(v.device) if compared else None
         leaf = labels = whole = None
         if pool is not None and len(rows.chunks) > 1:
             with torch.set_grad_enabled(self.negatives_grad):

@@ -40,7 +40,7 @@ class MultiSub(ProxyClusterer):
         positions, final_norm: whether the prompt with the proxy gets its positional embedding and its final LayerNorm (released: neither).
         init: p starts at "zero", equal weights [?], or at "text", the text encoder's output for `*` (released).
         optimizer: "adam" (paper) or "adagrad" (released).
-        batch_size: images per step of Phase I: "full", one step per epoch (paper variant), or 50 (released: 20 or 50).
+        batch_size: images per step of Phase I, in their order: "full", one step per epoch (paper variant), or 50 (released: 20 or 50).
         alternations: rounds of the two phases; 9 rounds of 110 epochs are the paper's 1000 epochs (released: 1).
         phase1_epochs, phase2_epochs: of each phase: 100 and 10 (paper), 100 and 0 (released). Phase II always takes full-batch steps.
         lr: the rate for p; `projection_lr` and `contrast_lr` those for P in Phase I and Phase II (released code).
