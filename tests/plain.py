@@ -438,7 +438,8 @@ def multidproxy(clip, pictures, template, words, n_clusters, s, start):
         p = [optimizer.step(p_i.detach(), g_i) for optimizer, p_i, g_i in zip(of_p, p, g)]
         theta = {name: optimizer.step(theta[name].detach(), g_x) for optimizer, name, g_x in zip(of_theta, theta, g[n:])}
         steps.append(torch.cat([g_x.flatten() for g_x in g]))
-        terms = zip(("loss", "L_a", "L_u", "L_c", "L_align"), (loss, L_a, L_u, L_c, L_align))
+        shown = L_c if s.concept_weight else 0 * L_c  # without a weight it is not computed
+        terms = zip(("loss", "L_a", "L_u", "L_c", "L_align"), (loss, L_a, L_u, shown, L_align))
         history.append({"candidates": len(kept)} | {name: value.detach().item() for name, value in terms})
     a, w, t, F, T, V, lam = (torch.stack(list(x)) for x in forward())
     return {

@@ -297,7 +297,7 @@ def hard_repulsion(fused: torch.Tensor, negatives: torch.Tensor, repelled: torch
 
     fused (n, d) and negatives (b, d) L2-normalised, repelled (n, b) which pairs count. A row without any adds nothing.
     """
-    similarity = (fused @ negatives.T / sigma).masked_fill(~repelled, -torch.inf)
-    hardest = similarity.topk(min(hard, similarity.shape[1]), dim=1).values
     some = repelled.any(1)
-    return hardest[some].logsumexp(1).sum()
+    similarity = (fused @ negatives.T / sigma).masked_fill(~repelled & some[:, None], -torch.inf)
+    hardest = similarity.topk(min(hard, similarity.shape[1]), dim=1).values
+    return (hardest.logsumexp(1) * some).sum()  # a product, not a selection: that would wait for the device
