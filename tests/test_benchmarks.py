@@ -10,9 +10,9 @@ from mmclust.variants import flips, interval, paired, table, variants
 
 
 def test_ours_and_the_references_end_at_the_same_loss(tmp_path, monkeypatch, capsys):
-    """`compare` raises where they do not; here on 6 pictures."""
+    """`compare` raises where they do not; here on 6 pictures and a smaller tower."""
     real = methods.compare
-    monkeypatch.setattr(methods, "compare", lambda names: real(names, n=6))
+    monkeypatch.setattr(methods, "compare", lambda names: real(names, n=6, architecture="ViT-S-32-alt"))
     monkeypatch.setattr("sys.argv", ["methods", "--json", str(tmp_path / "rows.json")])
     methods.main()
     rows = json.loads((tmp_path / "rows.json").read_text())
@@ -30,7 +30,7 @@ def test_a_reference_that_computes_something_else_is_noticed(monkeypatch):
     monkeypatch.setattr(methods.TrunkInEveryBatch, "_image_side", lambda self, h, part, projection: h[part] @ projection * 0)
     monkeypatch.setattr(methods, "SETTINGS", {"MultiSub": methods.SETTINGS["MultiSub"]})
     with pytest.raises(RuntimeError, match="MultiSub beside"):
-        methods.compare(["MultiSub"], n=6)
+        methods.compare(["MultiSub"], n=6, architecture="ViT-S-32-alt")
 
 
 def test_the_scaling_table_has_a_slope_per_method():

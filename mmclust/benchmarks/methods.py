@@ -68,7 +68,7 @@ class TrunkBackwards(TrunkInEveryBatch):
     through = True
 
 
-def encoder(kind=OpenCLIPEncoder, learns: bool = False, architecture: str = "ViT-B-32-quickgelu") -> OpenCLIPEncoder:
+def encoder(kind, learns: bool, architecture: str) -> OpenCLIPEncoder:
     """Random weights, the same each time; with `learns`, gradients of all weights are computed."""
     torch.manual_seed(0)
     model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=None)
@@ -87,14 +87,14 @@ def fit(kind, settings: dict, of: OpenCLIPEncoder, images: Images, **more):
     return model.seconds_[1:], model.history_[-1]["loss"]
 
 
-def compare(methods=tuple(SETTINGS), n: int = 105) -> pd.DataFrame:
+def compare(methods=tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32-quickgelu") -> pd.DataFrame:
     """One row per method and reference: method, reference, reference_seconds, seconds, ratio, n, loss, reference_loss.
 
     Raises:
         RuntimeError: where the two sides end at different losses.
     """
     images = Images.of(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8))
-    ours, naive, learning = encoder(), encoder(Naive), encoder(Naive, learns=True)
+    ours, naive, learning = (encoder(kind, learns, architecture) for kind, learns in ((OpenCLIPEncoder, False), (Naive, False), (Naive, True)))
     features = ours.features(images)
     rows = []
     for method in methods:
