@@ -82,12 +82,13 @@ def flips(profile: dict) -> dict[str, tuple[str, str | None, dict]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flip", action="store_true", help="each difference alone")
+    parser.add_argument("--method", nargs="+", choices=[*FLIPS], default=[*FLIPS], help="whose differences to flip")
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("-n", type=int, default=300)
     args = parser.parse_args()
     profile = load_profile(args.profile)
-    named = flips(profile) if args.flip else variants(profile)
+    named = {name: row for name, row in flips(profile).items() if row[0] in args.method} if args.flip else variants(profile)
     rows = rows_of(named, profile["notebooks"]["03_zero_shot"]["criteria"], range(args.seeds), args.n)
     print(table(rows).to_markdown())
     base = {m: f"{m} paper" for m in FLIPS} if args.flip else {}
