@@ -68,8 +68,8 @@ class MultiMaP(ProxyClusterer):
     }  # fmt: skip
 
     def __init__(
-        self, encoder=None, template: str | None = None, words=None, concepts=None, n_clusters: int | str = 8, variant: str = "paper",
-        representation: str = "prompt", alpha: float = 0.3, beta: float = 0.4, choose_by: str | None = None, positions: bool | None = None,
+        self, encoder=None, template: str | None = None, words=None, concepts=None, n_clusters: int | str = 8, representation: str = "prompt",
+        variant: str = "paper", alpha: float = 0.3, beta: float = 0.4, choose_by: str | None = None, positions: bool | None = None,
         final_norm: bool | None = None, init: str | None = None, targets: str | None = None, concept_loss: str | None = None,
         concept_temperature: float = 0.1, reduction: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
         epochs: int | None = None, lr: float = 5e-3, weight_decay: float = 5e-5, early_stopping: bool = False, check_every: int = 10,

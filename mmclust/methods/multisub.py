@@ -76,8 +76,8 @@ class MultiSub(ProxyClusterer):
     }  # fmt: skip
 
     def __init__(
-        self, encoder=None, template: str | None = None, words=None, n_clusters: int | str = 8, variant: str = "paper",
-        representation: str = "prompt", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
+        self, encoder=None, template: str | None = None, words=None, n_clusters: int | str = 8, representation: str = "prompt",
+        variant: str = "paper", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
         final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
         alternations: int | None = None, phase1_epochs: int | None = None, phase2_epochs: int | None = None, lr: float = 0.05,
         projection_lr: float = 1e-5, contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0,
