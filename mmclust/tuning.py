@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmclust.benchmarks.stopping import CRITERIA
 from mmclust.experiments import grid, run
 
-CRITERIA = {"tuning-fruit": ["color", "species"], "tuning-card": ["order", "suits"], "tuning-face": ["emotion", "glasses", "pose"]}
 SEEDS = (100, 101)
 CANDIDATES = {  # what is tried: every combination of a dictionary's lists
     "MultiSub": [
