@@ -9,7 +9,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmclust.datasets.base import Images
 from mmclust.methods.base import ImageClusterer, kmeans, nearest
-from mmclust.methods.number import silhouette_curve
 from mmclust.metrics import score
 
 # The papers also print AugDMC, DDMC and iMClusts. They have no implementation here: where these names appear, the values are the published ones.
@@ -21,7 +20,7 @@ class KMeans(ImageClusterer):
 
     Args:
         encoder: from `mm.load_encoder`; None takes the input as features (n, d).
-        n_clusters: M, or "auto": the largest mean silhouette.
+        n_clusters: M, or "auto": the largest mean silhouette for M up to 20.
         n_init: initialisations per fit; the best by inertia is kept.
         random_state: seed of k-means.
     """
@@ -33,9 +32,7 @@ class KMeans(ImageClusterer):
         self.encoder, self.n_clusters, self.n_init, self.random_state = encoder, n_clusters, n_init, random_state
 
     def _fit(self, images, y) -> None:
-        if not hasattr(self, "n_clusters_"):
-            self.n_clusters_curve_ = silhouette_curve(self.image_embeddings_, 20, self.random_state)
-            self.n_clusters_ = int(self.n_clusters_curve_["n_clusters"][self.n_clusters_curve_["criterion"].idxmax()])
+        self._count_clusters(self.image_embeddings_)
         self._kmeans(self.image_embeddings_)
 
     def _predict(self, images):

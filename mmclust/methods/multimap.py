@@ -43,7 +43,7 @@ class MultiMaP(ProxyClusterer):
         batch_size: images per step, in their order: "full", one step per epoch (paper variant), or 20 (released).
         epochs: 1000 (paper) or 50 (released).
         lr, weight_decay: the optimiser's. The loss is a mean over the batch, weight decay is not: in a full batch the decay that a proxy
-            feels grows with the number of images (2 % of the proxies' norm between 20 and 200 images at 5e-5; 0 takes it out).
+            feels grows with the number of images; 0 takes that out.
         early_stopping: stop when the loss moves by less than `tol` of its size over `check_every` epochs, `n_checks` times running.
         chunk_size: images per forward pass; gradients are accumulated, so it changes results by rounding only.
         n_init: k-means initialisations. random_state: seed of k-means; learning draws nothing.

@@ -25,9 +25,9 @@ def silhouette_curve(x: np.ndarray, most: int, random_state=0):
 def choose_n_clusters(x: np.ndarray, most: int | None = None, random_state=0):
     """M, 2 to `most`, by the largest mean silhouette of k-means on x (n, d); Rousseeuw 1987.
 
-    The proxy methods apply it to t(w), with at most one cluster per reference word. On the tuning worlds that found the true M in 21 of 24
-    cases for Multi-Sub's prompts (all but identity), 17 for Multi-DProxy's, 10 for Multi-MaP's, whose free words keep some of what the
-    keyword does not ask for, and 3 for the image features.
+    The proxy methods apply it to t(w), with at most one cluster per reference word. It was chosen on the tuning worlds, where it counts
+    Multi-Sub's prompts well, and Multi-MaP's less so: their free words keep some of what the keyword does not ask for
+    (`python -m mmclust.benchmarks.clusters --tuning --method NAME`).
 
     Returns:
         M and the curve, a frame with the columns n_clusters and criterion.
