@@ -53,7 +53,7 @@ class Experiment:
 def grid(**axes) -> list[Experiment]:
     """All combinations of the axes, each a value or a list of values: `grid(dataset=["demo-fruit"], criterion=["color"], method=METHODS, seed=range(5))`.
 
-    `params` is one dictionary for all, or method -> dictionary. `criterion` may be data set -> criteria.
+    `params` is one dictionary for all, or method -> dictionary. `criterion` may be data set -> criteria, `representation` method -> one or a list.
 
     Raises:
         ValueError: for an unknown method or axis.
@@ -62,9 +62,9 @@ def grid(**axes) -> list[Experiment]:
     if unknown := axes.keys() - known:
         raise ValueError(f"an experiment has no {sorted(unknown)[0]!r}: {', '.join(Experiment.__dataclass_fields__)}")
     params, criteria = axes.pop("params", {}), axes.pop("criterion")
-    words = axes.pop("words", None)
+    words, shown = axes.pop("words", None), axes.pop("representation", None)
     names = list(axes)
-    values = [list(v) if isinstance(v, Iterable) and not isinstance(v, (str, bytes)) else [v] for v in axes.values()]
+    values = [_listed(v) for v in axes.values()]
     out = []
     for combination in itertools.product(*values):
         setting = dict(zip(names, combination))
@@ -72,9 +72,14 @@ def grid(**axes) -> list[Experiment]:
             raise ValueError(f"method {setting['method']!r} is none of {', '.join(METHODS)}")
         of = criteria[setting["dataset"]] if isinstance(criteria, dict) else criteria
         own = params.get(setting["method"], {}) if params.keys() <= set(METHODS) else params
-        for criterion in [of] if isinstance(of, str) else of:
-            out.append(Experiment(criterion=criterion, params=own, words=tuple(words) if words else None, **setting))
+        represented = shown.get(setting["method"]) if isinstance(shown, dict) else shown
+        for criterion, representation in itertools.product(_listed(of), _listed(represented)):
+            out.append(Experiment(criterion=criterion, representation=representation, params=own, words=tuple(words) if words else None, **setting))
     return out
+
+
+def _listed(value) -> list:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
 
 
 @lru_cache(maxsize=1)
@@ -99,15 +104,23 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     bench = Workbench(device)
     keys = [bench.key(e) for e in experiments]
     rows = {key: row for key in keys if (row := read_row(key)) is not None}
-    fits: dict[tuple, list[int]] = {}
-    for i, (e, key) in enumerate(zip(experiments, keys)):
-        if key not in rows:
-            fits.setdefault((json.dumps(asdict(e) | {"representation": None}, sort_keys=True, default=str),), []).append(i)
-    for group in tqdm(list(fits.values()), desc=f"experiments ({len(rows)} of {len(set(keys))} stored)", disable=not progress or not fits):
-        for i, row in zip(group, bench.compute([experiments[i] for i in group])):
+    fits = missing_fits(experiments, keys, rows)
+    for group in tqdm(fits, desc=f"experiments ({len(rows)} of {len(set(keys))} stored)", disable=not progress or not fits):
+        rows |= {keys[i]: row for i in group if (row := read_row(keys[i])) is not None}  # another process may have been there in the meantime
+        group = [i for i in group if keys[i] not in rows]
+        for i, row in zip(group, bench.compute([experiments[i] for i in group]) if group else []):
             rows[keys[i]] = row | {"key": keys[i]}
             write_row(keys[i], rows[keys[i]])
     return pd.DataFrame([rows[key] for key in keys], columns=COLUMNS)
+
+
+def missing_fits(experiments: list[Experiment], keys: list[str], stored) -> list[list[int]]:
+    """Positions of the experiments whose key is not among `stored`, those that share a fit together."""
+    fits: dict[str, list[int]] = {}
+    for i, (e, key) in enumerate(zip(experiments, keys)):
+        if key not in stored:
+            fits.setdefault(json.dumps(asdict(e) | {"representation": None}, sort_keys=True, default=str), []).append(i)
+    return list(fits.values())
 
 
 def read_row(key: str) -> dict | None:

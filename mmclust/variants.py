@@ -8,36 +8,22 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from mmclust.experiments import grid, run
 from mmclust.methods.multimap import MultiMaP
 from mmclust.methods.multisub import MultiSub
 from mmclust.profiles import load_profile
+from mmclust.sweeps import ablation, interval, paired
 
 KINDS = {"MultiMaP": MultiMaP, "MultiSub": MultiSub}
-FLIPS = {  # what can be flipped alone; schedules (epochs, alternations) are settings, not rules
-    "MultiMaP": ("choose_by", "positions", "final_norm", "init", "targets", "concept_loss", "reduction", "optimizer", "batch_size"),
-    "MultiSub": ("positions", "final_norm", "init", "optimizer", "batch_size", "intra", "phase2_epochs"),
+FLIPS = {  # method -> representation -> what can be flipped alone and shows there; schedules (epochs, alternations) are settings, not rules
+    "MultiMaP": {"prompt": ("choose_by", "positions", "final_norm", "init", "targets", "concept_loss", "reduction", "optimizer", "batch_size")},
+    "MultiSub": {
+        "prompt": ("positions", "final_norm", "init", "optimizer", "batch_size", "intra", "phase2_epochs"),
+        "word+image": ("normalize_image",),
+    },
 }
-
-
-def interval(values) -> float:
-    """Half the width of the 95 % t-interval of a mean."""
-    values = np.asarray(values, dtype=float)
-    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-
-
-def rows_of(named: dict[str, tuple[str, str | None, dict]], criteria: dict, seeds, n: int) -> pd.DataFrame:
-    """Tidy rows of settings by name: (method, representation, parameters), with a column `row` that names them."""
-    experiments, names = [], []
-    for name, (method, representation, params) in named.items():
-        part = grid(dataset=list(criteria), criterion=criteria, method=method, representation=representation, params=params, seed=seeds, n=n)
-        experiments += part
-        names += [name] * len(part)
-    return run(experiments).assign(row=names)
+Named = dict[str, tuple[str, dict, str | None]]  # name -> (method, parameters, representation), as `ablation` takes it
 
 
 def table(rows: pd.DataFrame, column: str = "NMI") -> pd.DataFrame:
@@ -48,35 +34,46 @@ def table(rows: pd.DataFrame, column: str = "NMI") -> pd.DataFrame:
     return groups.agg(lambda values: f"{values.mean():.3f} ± {interval(values):.3f}")
 
 
-def paired(rows: pd.DataFrame, one: str, other: str) -> dict:
-    """The difference of two rows, paired by seed (means over criteria): mean, half interval, and p of the paired t-test."""
-    per_seed = rows.groupby(["row", "seed"])["NMI"].mean().unstack("seed")
-    difference = per_seed.loc[one] - per_seed.loc[other]
-    p = float(stats.ttest_1samp(difference, 0).pvalue) if difference.abs().max() > 0 else 1.0
-    return {"one": one, "other": other, "difference": float(difference.mean()), "±": interval(difference), "p": p}
-
-
-def variants(profile: dict) -> dict[str, tuple[str, str | None, dict]]:
+def variants(profile: dict) -> Named:
     """The rows of the table: zero-shot, the papers' variants with the profile's settings, the released ones with theirs."""
-    named = {"k-means": ("KMeans", None, {}), "CLIP_GPT": ("CLIP_GPT", None, {}), "CLIP_label": ("CLIP_label", None, {})}
+    own, released = profile["methods"], profile["released"]
+    named: Named = {"k-means": ("KMeans", {}, None), "CLIP_GPT": ("CLIP_GPT", {}, None), "CLIP_label": ("CLIP_label", {}, None)}
     for method, shown in (("MultiMaP", ("prompt",)), ("MultiSub", ("prompt", "assignment"))):
-        for representation in shown:
-            named[f"{method} paper, {representation}"] = (method, representation, profile["methods"][method])
-        named[f"{method} released, prompt"] = (method, "prompt", profile["released"][method])
+        named |= {f"{method} paper, {representation}": (method, own[method], representation) for representation in shown}
+        named[f"{method} released, prompt"] = (method, released[method], "prompt")
     for representation in ("word", "word-eot", "image", "word+image"):
-        named[f"MultiSub released, {representation}"] = ("MultiSub", representation, profile["released"]["MultiSub"])
-    return named | {"MultiDProxy, fused": ("MultiDProxy", "fused", profile["methods"]["MultiDProxy"])}
+        named[f"MultiSub released, {representation}"] = ("MultiSub", released["MultiSub"], representation)
+    return named | {"MultiDProxy, fused": ("MultiDProxy", own["MultiDProxy"], "fused")}
 
 
-def flips(profile: dict) -> dict[str, tuple[str, str | None, dict]]:
-    """The paper's variant of each method, and it again with one parameter as released."""
-    named = {}
-    for method, names in FLIPS.items():
+def flips(profile: dict, methods=tuple(FLIPS)) -> tuple[Named, dict[str, str]]:
+    """The paper's variant of each method, and it again with one parameter as released; and for each flip the name of what it is compared with."""
+    named, bases = {}, {}
+    for method in methods:
         own = profile["methods"][method]
-        named[f"{method} paper"] = (method, "prompt", own)
-        for name in names:
-            named[f"{method} paper, {name} as released"] = (method, "prompt", own | {name: KINDS[method].VARIANTS["released"][name]})
-    return named
+        for representation, names in FLIPS[method].items():
+            base = f"{method} paper, {representation}"
+            named[base] = (method, own, representation)
+            for name in names:
+                value = KINDS[method].VARIANTS["released"][name]
+                named[f"{method}: {name} = {value}"] = (method, own | {name: value}, representation)
+                bases[f"{method}: {name} = {value}"] = base
+    return named, bases
+
+
+def effects(rows: pd.DataFrame, bases: dict[str, str], metric: str = "NMI") -> pd.DataFrame:
+    """What each flip changes, paired by seed: method, parameter, paper, released, effect, ±, p, seeds.
+
+    `rows` as `ablation` returns them. Effect and its 95 % interval are of the per-seed mean over criteria.
+    """
+    found = []
+    for name, base in bases.items():
+        method, flip = name.split(": ")
+        parameter, released = flip.split(" = ")
+        difference = paired(rows, name, base, metric)
+        row = {"method": method, "parameter": parameter, "paper": KINDS[method].VARIANTS["paper"][parameter], "released": released}
+        found.append(row | {"effect": difference["difference"], "±": difference["±"], "p": difference["p"], "seeds": difference["seeds"]})
+    return pd.DataFrame(found)
 
 
 def main() -> None:
@@ -88,15 +85,16 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=300)
     args = parser.parse_args()
     profile = load_profile(args.profile)
-    named = {name: row for name, row in flips(profile).items() if row[0] in args.method} if args.flip else variants(profile)
-    rows = rows_of(named, profile["notebooks"]["03_zero_shot"]["criteria"], range(args.seeds), args.n)
-    print(table(rows).to_markdown())
-    base = {m: f"{m} paper" for m in FLIPS} if args.flip else {}
-    pairs = [(name, base[name.split()[0]]) for name in named if args.flip and name not in base.values()]
-    pairs += [] if args.flip else [(name, other) for name in named for other in ("CLIP_GPT", "CLIP_label") if "prompt" in name or "fused" in name]
-    pairs += [] if args.flip else [(f"{m} paper, prompt", f"{m} released, prompt") for m in FLIPS] + [("MultiMaP paper, prompt", "MultiSub paper, prompt")]
-    print()
-    print(pd.DataFrame([paired(rows, *pair) for pair in pairs]).to_markdown(index=False, floatfmt=("", "", "+.4f", ".4f", ".3f")))
+    named, bases = flips(profile, args.method) if args.flip else (variants(profile), {})
+    criteria = profile["notebooks"]["03_zero_shot"]["criteria"]
+    rows = ablation(named, dataset=list(criteria), criterion=criteria, seed=range(args.seeds), n=args.n)
+    print(table(rows).to_markdown(), end="\n\n")
+    if args.flip:
+        print(effects(rows, bases).to_markdown(index=False, floatfmt=("", "", "", "", "+.4f", ".4f", ".3f", "")))
+        return
+    pairs = [(name, other) for name in named for other in ("CLIP_GPT", "CLIP_label") if "prompt" in name or "fused" in name]
+    pairs += [(f"{m} paper, prompt", f"{m} released, prompt") for m in FLIPS] + [("MultiMaP paper, prompt", "MultiSub paper, prompt")]
+    print(pd.DataFrame([paired(rows, *pair) for pair in pairs]).to_markdown(index=False, floatfmt=("", "", "+.4f", ".4f", ".3f", "")))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import json
 import pandas as pd
 import pytest
 
+import mmclust as mm
 from mmclust.benchmarks import clusters, methods, stopping
-from mmclust.variants import flips, interval, paired, table, variants
+from mmclust.sweeps import interval, paired
+from mmclust.variants import FLIPS, effects, flips, table, variants
 
 
 def test_ours_and_the_references_end_at_the_same_loss(tmp_path, monkeypatch, capsys):
@@ -31,6 +33,34 @@ def test_a_reference_that_computes_something_else_is_noticed(monkeypatch):
     monkeypatch.setattr(methods, "SETTINGS", {"MultiSub": methods.SETTINGS["MultiSub"]})
     with pytest.raises(RuntimeError, match="MultiSub beside"):
         methods.compare(["MultiSub"], n=6, architecture="ViT-S-32-alt")
+
+
+def test_what_is_kept_for_the_backward_pass_is_counted():
+    import torch
+
+    from mmclust.benchmarks.memory import Kept
+
+    x, layer = torch.ones(10, 4, requires_grad=True), torch.nn.Linear(4, 3)
+    with Kept(layer) as kept:
+        y = layer(x).exp()  # keeps x, its 40 floats, for the weights, and its own 30; the layer's weights are not counted
+        assert kept.live == kept.peak == 4 * (40 + 30)
+        (y + y.exp()).sum().backward()
+        assert kept.peak == 4 * (40 + 30 + 30)
+        del y
+    assert kept.live == 0
+
+
+def test_the_authors_way_keeps_more_and_takes_the_same_steps():
+    images = mm.load_dataset("tuning-fruit", n=24, seed=905).images
+    rows = mm.kept_memory(images, methods=("MultiMaP", "MultiDProxy")).pivot(index="method", columns="way", values="megabytes")
+    assert (rows["authors' way"] > 3 * rows["ours"]).all() and (rows["ours"] > 0.01).all()
+
+
+def test_epoch_times_are_two_rows_a_method(monkeypatch):
+    real = methods.compare
+    monkeypatch.setattr(methods, "compare", lambda **more: real(**more, methods=("MultiMaP",)))
+    rows = methods.epoch_times(n=6)
+    assert rows["way"].tolist() == ["authors' way", "ours"] and set(rows["method"]) == {"MultiMaP"} and rows["seconds"].gt(0).all()
 
 
 def test_the_scaling_table_has_a_slope_per_method():
@@ -64,10 +94,26 @@ def test_stopping_is_compared_on_the_same_data(mini, monkeypatch):
 
 def test_variants_and_flips_name_what_they_change():
     profile = {"methods": {"MultiMaP": {"lr": 1.0}, "MultiSub": {}, "MultiDProxy": {}}, "released": {"MultiMaP": {"variant": "released"}, "MultiSub": {}}}
-    assert variants(profile)["MultiMaP released, prompt"] == ("MultiMaP", "prompt", {"variant": "released"})
-    one = flips(profile)
-    assert one["MultiMaP paper, positions as released"] == ("MultiMaP", "prompt", {"lr": 1.0, "positions": False})
-    assert one["MultiSub paper, batch_size as released"][2] == {"batch_size": 50}
+    assert variants(profile)["MultiMaP released, prompt"] == ("MultiMaP", {"variant": "released"}, "prompt")
+    named, bases = flips(profile)
+    assert named["MultiMaP: positions = False"] == ("MultiMaP", {"lr": 1.0, "positions": False}, "prompt")
+    assert named["MultiSub: batch_size = 50"][1:] == ({"batch_size": 50}, "prompt") and named["MultiSub: normalize_image = False"][2] == "word+image"
+    assert bases["MultiSub: normalize_image = False"] == "MultiSub paper, word+image" and set(named) - set(bases) == set(bases.values())
+    assert {name.split(":")[0] for name in flips(profile, ["MultiSub"])[1]} == {"MultiSub"}
+
+
+def test_every_difference_of_the_released_variants_is_flipped_or_a_schedule():
+    for kind in (mm.MultiMaP, mm.MultiSub):
+        paper, released = kind.VARIANTS["paper"], kind.VARIANTS["released"]
+        differ = {name for name in paper if paper[name] != released[name]} - {"epochs", "alternations", "phase1_epochs"}
+        assert differ == {name for names in FLIPS[kind.__name__].values() for name in names}
+
+
+def test_effects_are_paired_differences():
+    rows = pd.DataFrame({"row": ["b"] * 3 + ["MultiSub: intra = plain"] * 3, "seed": [0, 1, 2] * 2, "criterion": "x", "NMI": [0.5, 0.6, 0.7, 0.6, 0.6, 0.9]})
+    row = effects(rows, {"MultiSub: intra = plain": "b"}).iloc[0]
+    assert (row["parameter"], row["paper"], row["released"]) == ("intra", "squared", "plain")
+    assert row["effect"] == pytest.approx(0.1) and row["±"] == pytest.approx(interval([0.1, 0.0, 0.2])) and row["seeds"] == 3
 
 
 def test_intervals_and_pairs():

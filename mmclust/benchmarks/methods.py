@@ -69,12 +69,26 @@ class TrunkBackwards(TrunkInEveryBatch):
 
 
 def encoder(kind, learns: bool, architecture: str) -> OpenCLIPEncoder:
-    """Random weights, the same each time; with `learns`, gradients of all weights are computed."""
-    torch.manual_seed(0)
-    model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=None)
-    built = kind(model, preprocess, open_clip.get_tokenizer(architecture), architecture)
+    """An open_clip architecture with random weights, the same each time, or "mini"; with `learns`, gradients of all weights are computed."""
+    if architecture == "mini":
+        known = load_encoder(architecture)
+        model, preprocess, tokenizer = known.model, known.preprocess, known.tokenizer
+    else:
+        torch.manual_seed(0)
+        model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=None)
+        tokenizer = open_clip.get_tokenizer(architecture)
+    built = kind(model, preprocess, tokenizer, architecture)
     model.requires_grad_(learns)
     return built
+
+
+def references(method: str, architecture: str):
+    """The authors' way of a method: the estimator's class, the encoder it runs on, what is set differently, and images per batch. That of
+    the released scripts; of Multi-DProxy, which has none, all 77 tokens on frozen towers."""
+    if method == "MultiDProxy":
+        return MultiDProxy, encoder(Naive, False, architecture), {"concept_weight": 1.0}, BATCH[method]
+    kind = TrunkBackwards if method == "MultiSub" else SETTINGS[method][0]
+    return kind, encoder(Naive, True, architecture), {}, BATCH[method]
 
 
 def fit(kind, settings: dict, of: OpenCLIPEncoder, images: Images, **more):
@@ -87,8 +101,11 @@ def fit(kind, settings: dict, of: OpenCLIPEncoder, images: Images, **more):
     return model.seconds_[1:], model.history_[-1]["loss"]
 
 
-def compare(methods=tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32-quickgelu") -> pd.DataFrame:
+def compare(methods=tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32-quickgelu", only=None, tell=print) -> pd.DataFrame:
     """One row per method and reference: method, reference, reference_seconds, seconds, ratio, n, loss, reference_loss.
+
+    Args:
+        only: references to take, by name; all by default. tell: called with a line for each row.
 
     Raises:
         RuntimeError: where the two sides end at different losses.
@@ -99,14 +116,16 @@ def compare(methods=tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32
     rows = []
     for method in methods:
         kind = SETTINGS[method][0]
-        references = {"frozen": (kind, naive, {})}
+        against = {"frozen": (kind, naive, {})}
         if method == "MultiSub":
-            references |= {"frozen, trunk in every batch": (TrunkInEveryBatch, naive, {}), "released": (TrunkBackwards, learning, {})}
+            against |= {"frozen, trunk in every batch": (TrunkInEveryBatch, naive, {}), "released": (TrunkBackwards, learning, {})}
         if method == "MultiMaP":
-            references["released"] = (kind, learning, {})
+            against["released"] = (kind, learning, {})
         if method == "MultiDProxy":
-            references["frozen, negatives apart"] = (kind, naive, {"concept_weight": 1.0})
-        for name, (reference, of, changes) in references.items():
+            against["frozen, negatives apart"] = (kind, naive, {"concept_weight": 1.0})
+        for name, (reference, of, changes) in against.items():
+            if only and name not in only:
+                continue
             of.keep_features(images, features)
             settings = SETTINGS[method][1] | changes
             before, loss = fit(kind, settings, ours, images)
@@ -116,8 +135,16 @@ def compare(methods=tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32
                 raise RuntimeError(f"{method} beside {name}: loss {loss} and {reference_loss} after {EPOCHS} epochs")
             row = {"method": method, "reference": name, "reference_seconds": reference_seconds, "seconds": seconds}
             rows.append(row | {"ratio": reference_seconds / seconds, "n": n, "loss": loss, "reference_loss": reference_loss})
-            print(f"{method} | {name} | {reference_seconds:.3f} s | {seconds:.3f} s | {rows[-1]['ratio']:.1f} times", flush=True)
+            tell(f"{method} | {name} | {reference_seconds:.3f} s | {seconds:.3f} s | {rows[-1]['ratio']:.1f} times")
     return pd.DataFrame(rows)
+
+
+def epoch_times(architecture: str = "mini", n: int = 105) -> pd.DataFrame:
+    """Median seconds per epoch by the authors' way (see `references`) and by ours, which end at the same loss: method, way, seconds, n."""
+    rows = compare(n=n, architecture=architecture, only=("released", "frozen, negatives apart"), tell=lambda line: None)
+    ways = {"reference_seconds": "authors' way", "seconds": "ours"}
+    tidy = rows[["method", "n", *ways]].rename(columns=ways).melt(["method", "n"], var_name="way", value_name="seconds")
+    return tidy[["method", "way", "seconds", "n"]]
 
 
 def scaling(sizes=(1000, 4000, 16000, 64000), methods=tuple(SETTINGS), name: str = "mini") -> pd.DataFrame:

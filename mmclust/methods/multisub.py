@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generato
 from mmclust.methods.training import Agreement, History, Rows, make_optimizer
 
 REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
+SUBSPACES = ("token", "prompt", "text")
 
 
 class MultiSub(ProxyClusterer):
@@ -35,6 +37,9 @@ class MultiSub(ProxyClusterer):
             "image" v_i, "word+image" v'_i, each by k-means; or "assignment", each image's heaviest word where K = M and k-means on v'
             otherwise (the paper's end-to-end rule). Token embeddings are short (norms near 0.5 in the embedded encoder), so v dominates
             the raw v' that the paper concatenates.
+        subspace: what spans it (the paper's ablation). "token": phi(z), token embeddings, and the proxy goes through the text encoder. "prompt": the
+            text encoder's outputs t(z) for the filled template, or "text": for the bare word. The mixture is then taken among outputs [?]: it is
+            compared with the image as it is, normalised, and no text encoder runs while it is learned.
         normalize_parts: L2-normalise w before it is concatenated with v.
         normalize_image: "image" and "word+image" take v L2-normalised (paper), or P h as it comes (released). Losses always take v.
         positions, final_norm: whether the prompt with the proxy gets its positional embedding and its final LayerNorm (released: neither).
@@ -77,7 +82,7 @@ class MultiSub(ProxyClusterer):
 
     def __init__(
         self, encoder=None, template: str | None = None, words=None, n_clusters: int | str = 8, representation: str = "prompt",
-        variant: str = "paper", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
+        variant: str = "paper", subspace: str = "token", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
         final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
         alternations: int | None = None, phase1_epochs: int | None = None, phase2_epochs: int | None = None, lr: float = 0.05,
         projection_lr: float = 1e-5, contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0,
@@ -85,7 +90,8 @@ class MultiSub(ProxyClusterer):
         chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
     ):  # fmt: skip
         self.encoder, self.template, self.words, self.n_clusters, self.variant = encoder, template, words, n_clusters, variant
-        self.representation, self.normalize_parts, self.normalize_image = representation, normalize_parts, normalize_image
+        self.representation, self.subspace = representation, subspace
+        self.normalize_parts, self.normalize_image = normalize_parts, normalize_image
         self.positions, self.final_norm, self.init, self.optimizer, self.batch_size = positions, final_norm, init, optimizer, batch_size
         self.alternations, self.phase1_epochs, self.phase2_epochs = alternations, phase1_epochs, phase2_epochs
         self.lr, self.projection_lr, self.contrast_lr, self.weight_decay = lr, projection_lr, contrast_lr, weight_decay
@@ -96,7 +102,10 @@ class MultiSub(ProxyClusterer):
     def _check(self, images) -> None:
         super()._check(images)
         s = self.settings()
-        self._choices(s, representation=REPRESENTATIONS, init=("zero", "text"), optimizer=("adam", "adagrad"), intra=("squared", "plain"))
+        self._choices(
+            s, representation=REPRESENTATIONS, subspace=SUBSPACES, init=("zero", "text"), optimizer=("adam", "adagrad"), intra=("squared", "plain")
+        )  # fmt: skip
+        self._has_text(s.representation)
         if not 0 <= s.lam <= 1:
             raise ValueError(f"lam lies between 0 and 1, not {s.lam}")
         if s.phase2_epochs < 0 or min(s.lr, s.projection_lr, s.contrast_lr, s.weight_decay, s.margin) < 0:
@@ -104,7 +113,7 @@ class MultiSub(ProxyClusterer):
 
     def _fit(self, images, y) -> None:
         s, encoder, device = self.settings(), self.encoder, self.encoder.device
-        phi, prompt = encoder.word_embeddings(self.words).to(device), self._prompt()
+        phi, prompt = self._basis(), self._prompt()
         h = self._trunk(images)
         projection = encoder.image_projection.to(h.dtype).clone().requires_grad_(True)
         rows, history, generator = Rows(self._start(len(h), phi), s.batch_size, s.chunk_size), History(), torch_generator(self.random_state, device)
@@ -151,7 +160,11 @@ class MultiSub(ProxyClusterer):
         return super().choose("word+image" if name == "assignment" else name)
 
     def represent(self, name: str) -> np.ndarray:
-        """A learned representation by name, float32: "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d)."""
+        """A learned representation by name, float32: "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d).
+
+        e is d in the subspaces of text outputs, where "prompt" is "word" normalised and there is no "word-eot".
+        """
+        self._has_text(name)
         return self._representation(name, self.proxies_, self.prompt_embeddings_, self.image_embeddings_, self._image_norms)
 
     def _representation(self, name, proxies, prompts, images, norms) -> np.ndarray:
@@ -165,7 +178,7 @@ class MultiSub(ProxyClusterer):
 
     def _predict(self, images) -> np.ndarray:
         s, device = self.settings(), self.encoder.device
-        phi, prompt = self.encoder.word_embeddings(self.words).to(device), self._prompt()
+        phi, prompt = self._basis(), self._prompt()
         v, norms = self._embeddings(self._trunk(images))
         side = torch.from_numpy(v).to(device)
         rows = Rows(self._start(len(v), phi), s.batch_size, s.chunk_size)
@@ -177,7 +190,21 @@ class MultiSub(ProxyClusterer):
             return weights.argmax(1).astype(np.int64)
         return nearest(self._representation(self.chosen_, proxies, prompts, v, norms), self.cluster_centers_)
 
+    def _has_text(self, name: str) -> None:
+        if name == "word-eot" and self.subspace != "token":
+            raise ValueError(f'"word-eot" is the text encoder\'s output for w: with subspace={self.subspace!r} w is one already')
+
+    def _basis(self) -> torch.Tensor:
+        """What the proxies are mixtures of, (K, e)."""
+        if self.subspace == "token":
+            return self.encoder.word_embeddings(self.words).to(self.encoder.device)
+        texts = self.encoder.encode_words(self.words, self.template if self.subspace == "prompt" else None)
+        return torch.from_numpy(texts).to(self.encoder.device)
+
     def _prompt(self, template: str | None = None):
+        """Proxies (n, e) to prompts (n, d), L2-normalised."""
+        if self.subspace != "token":
+            return partial(F.normalize, dim=-1)
         s = self.settings()
         return self.encoder.prompt(template or self.template, positions=s.positions, final_norm=s.final_norm)
 
