@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter of the notebooks")
     parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
     parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
-    parser.add_argument("--jobs", type=int, default=1, help="notebooks at the same time")
+    parser.add_argument("--jobs", type=int, help="notebooks at the same time, which share the cores (default: one per core, or one on a GPU)")
     parser.add_argument("--out", default=str(Path(__file__).parent / "figures"), help="output folder (default: figures/)")
     parser.add_argument("--force", action="store_true", help="run what is up to date, too")
     args = parser.parse_args()

@@ -46,11 +46,12 @@ def variants(profile: dict) -> Named:
     return named | {"MultiDProxy, fused": ("MultiDProxy", own["MultiDProxy"], "fused")}
 
 
-def flips(profile: dict, methods=tuple(FLIPS)) -> tuple[Named, dict[str, str]]:
-    """The paper's variant of each method, and it again with one parameter as released; and for each flip the name of what it is compared with."""
+def flips(settings: dict[str, dict], methods=tuple(FLIPS)) -> tuple[Named, dict[str, str]]:
+    """The paper's variant of each method with its own settings, and it again with one parameter as released; and for each flip the name of
+    what it is compared with."""
     named, bases = {}, {}
     for method in methods:
-        own = profile["methods"][method]
+        own = settings[method]
         for representation, names in FLIPS[method].items():
             base = f"{method} paper, {representation}"
             named[base] = (method, own, representation)
@@ -61,6 +62,12 @@ def flips(profile: dict, methods=tuple(FLIPS)) -> tuple[Named, dict[str, str]]:
     return named, bases
 
 
+def released(settings: dict[str, dict], scripts: dict[str, dict]) -> tuple[Named, dict[str, str]]:
+    """Everything as released at once, with the settings of the scripts, and what it is compared with, in the form of `flips`."""
+    named = {f"{method}: variant = released": (method, scripts[method], "prompt") for method in FLIPS}
+    return named, {name: f"{name.split(':')[0]} paper, prompt" for name in named}
+
+
 def effects(rows: pd.DataFrame, bases: dict[str, str], metric: str = "NMI") -> pd.DataFrame:
     """What each flip changes, paired by seed: method, parameter, paper, released, effect, ±, p, seeds.
 
@@ -69,9 +76,10 @@ def effects(rows: pd.DataFrame, bases: dict[str, str], metric: str = "NMI") -> p
     found = []
     for name, base in bases.items():
         method, flip = name.split(": ")
-        parameter, released = flip.split(" = ")
+        parameter, value = flip.split(" = ")
         difference = paired(rows, name, base, metric)
-        row = {"method": method, "parameter": parameter, "paper": KINDS[method].VARIANTS["paper"][parameter], "released": released}
+        paper = KINDS[method].VARIANTS["paper"].get(parameter, "paper")
+        row = {"method": method, "parameter": parameter, "paper": paper, "released": value}
         found.append(row | {"effect": difference["difference"], "±": difference["±"], "p": difference["p"], "seeds": difference["seeds"]})
     return pd.DataFrame(found)
 
@@ -85,7 +93,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=300)
     args = parser.parse_args()
     profile = load_profile(args.profile)
-    named, bases = flips(profile, args.method) if args.flip else (variants(profile), {})
+    named, bases = flips(profile["methods"], args.method) if args.flip else (variants(profile), {})
     criteria = profile["notebooks"]["03_zero_shot"]["criteria"]
     rows = ablation(named, dataset=list(criteria), criterion=criteria, seed=range(args.seeds), n=args.n)
     print(table(rows).to_markdown(), end="\n\n")

@@ -95,11 +95,11 @@ def test_stopping_is_compared_on_the_same_data(mini, monkeypatch):
 def test_variants_and_flips_name_what_they_change():
     profile = {"methods": {"MultiMaP": {"lr": 1.0}, "MultiSub": {}, "MultiDProxy": {}}, "released": {"MultiMaP": {"variant": "released"}, "MultiSub": {}}}
     assert variants(profile)["MultiMaP released, prompt"] == ("MultiMaP", {"variant": "released"}, "prompt")
-    named, bases = flips(profile)
+    named, bases = flips(profile["methods"])
     assert named["MultiMaP: positions = False"] == ("MultiMaP", {"lr": 1.0, "positions": False}, "prompt")
     assert named["MultiSub: batch_size = 50"][1:] == ({"batch_size": 50}, "prompt") and named["MultiSub: normalize_image = False"][2] == "word+image"
     assert bases["MultiSub: normalize_image = False"] == "MultiSub paper, word+image" and set(named) - set(bases) == set(bases.values())
-    assert {name.split(":")[0] for name in flips(profile, ["MultiSub"])[1]} == {"MultiSub"}
+    assert {name.split(":")[0] for name in flips(profile["methods"], ["MultiSub"])[1]} == {"MultiSub"}
 
 
 def test_every_difference_of_the_released_variants_is_flipped_or_a_schedule():

@@ -116,3 +116,10 @@ def test_lists_of_pictures_and_paths():
     assert mm.Images.of([array]).fingerprint == mm.Images.of([Image.fromarray(array)]).fingerprint
     with pytest.raises(TypeError, match="load_folder"):
         mm.Images.of("photos/")
+
+
+def test_a_data_set_describes_itself():
+    cards = mm.load_dataset("demo-card", n=40, seed=2)
+    table, rows = cards.frame(), cards.describe(shown=3)
+    assert table.shape == (40, 2) and table["suits"].tolist() == [cards.classes["suits"][k] for k in cards.labels["suits"]]
+    assert [r["criterion"] for r in rows] == ["order", "suits"] and rows[0]["classes"].endswith(", ...") and rows[1]["clusters"] == cards.n_clusters("suits")

@@ -141,3 +141,18 @@ def test_bad_parameters_are_named_before_any_work(mini, fruit, monkeypatch, chan
 def test_no_images(mini):
     with pytest.raises(ValueError, match="no images"):
         mm.KMeans(mini, 1).fit([])
+
+
+def test_histories_in_long_form(mini):
+    fruit = mm.load_dataset("tuning-fruit", n=30, seed=906)
+    words = ["red", "green", "blue", "yellow", "white", "black", "pink", "brown"]
+    common = dict(encoder=mini, template="fruit with a color of *", words=words, n_clusters=4, random_state=0)
+    sub = mm.MultiSub(**common, alternations=2, phase1_epochs=3, phase2_epochs=2).fit(fruit.images).history_frame()
+    assert sub.dropna(subset="event")[["epoch", "event"]].values.tolist() == [[4, "Phase II"], [6, "Phase I"], [9, "Phase II"]]
+    assert sub["term"].tolist() == ["loss"] * 3 + ["loss of Phase II"] * 2 + ["loss"] * 3 + ["loss of Phase II"] * 2
+    dproxy = mm.MultiDProxy(**common, epochs=6, update_every=4).fit(fruit.images).history_frame()
+    assert dproxy.dropna(subset="event")[["epoch", "event"]].drop_duplicates().values.tolist() == [[5, "8 to 4 candidates"]]
+    assert set(dproxy["term"]) == {"loss", "L_a", "L_u", "L_c", "L_align"}
+    multimap = mm.MultiMaP(**common, concepts=["color", "species"], epochs=3).fit(fruit.images)
+    long = multimap.history_frame()
+    assert long["event"].isna().all() and long[long["term"] == "align"]["value"].tolist() == [row["align"] for row in multimap.history_]

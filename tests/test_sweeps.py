@@ -73,7 +73,7 @@ def test_letters_of_the_papers(method, name, found):
 
 
 def test_wrong_sweeps_say_what_there_is():
-    with pytest.raises(ValueError, match="MultiMaP has no parameter 'R': .*alpha, beta"):
+    with pytest.raises(ValueError, match=r"MultiMaP has no parameter 'R': .*alpha, beta"):
         mm.sweep("MultiMaP", {"R": [1]}, tell=None, **SMALL)
     with pytest.raises(ValueError, match="no values to try for 'alpha'"):
         mm.sweep("MultiMaP", {"alpha": []}, tell=None, **SMALL)

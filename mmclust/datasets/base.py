@@ -103,6 +103,20 @@ class ImageDataset:
         """The number of true classes, which the papers give to every method."""
         return len(np.unique(self.labels[criterion]))
 
+    def frame(self):
+        """The labels as class names: a pandas DataFrame, a row per image, a column per criterion."""
+        import pandas as pd
+
+        return pd.DataFrame({c: [self.classes[c][k] for k in self.labels[c]] for c in self.criteria}, index=range(len(self)))
+
+    def describe(self, shown: int = 8) -> list[dict]:
+        """A row per criterion: data set, images, criterion, clusters, classes (the first of them)."""
+        return [
+            {"data set": self.name, "images": len(self), "criterion": c, "clusters": self.n_clusters(c)}
+            | {"classes": ", ".join(self.classes[c][:shown]) + ", ..." * (len(self.classes[c]) > shown)}
+            for c in self.criteria
+        ]
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -187,6 +187,24 @@ class ProxyClusterer(ImageClusterer):
         """A learned representation (n, width), float32, by name."""
         raise NotImplementedError
 
+    def history_frame(self):
+        """`history_` in long form, a pandas DataFrame: epoch (from 1), term, value, and event, what began with that epoch, else None."""
+        import pandas as pd
+
+        check_is_fitted(self, "history_")
+        wide = pd.DataFrame(self.history_)
+        wide.insert(0, "epoch", range(1, len(wide) + 1))
+        wide["event"] = self._events()
+        about = [c for c in ("epoch", "event", "alternation", "phase", "candidates") if c in wide]
+        long = wide.melt(about, var_name="term", value_name="value")
+        if "phase" in long:
+            long["term"] = long["term"].mask(long["phase"] == 2, "loss of Phase II")
+        return long[["epoch", "term", "value", "event"]]
+
+    def _events(self) -> list[str | None]:
+        """What began with each epoch."""
+        return [None] * len(self.history_)
+
     def choose(self, name: str):
         """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
         self.chosen_ = name

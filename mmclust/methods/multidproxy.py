@@ -179,6 +179,10 @@ class MultiDProxy(ProxyClusterer):
             self._step(rows, optimizer, epoch, candidates, prompt, None, v)
         return nearest(self._named(self._keep(rows, candidates, prompt, self._fusion, v), self.chosen_), self.cluster_centers_)
 
+    def _events(self) -> list[str | None]:
+        left = [row["candidates"] for row in self.history_]
+        return [f"{before} to {now} candidates" if now != before else None for before, now in zip([left[0], *left], left)]
+
     def represent(self, name: str) -> np.ndarray:
         """A representation by name, float32: "fused", "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e)."""
         return self._named(vars(self), name)

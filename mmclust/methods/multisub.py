@@ -159,6 +159,10 @@ class MultiSub(ProxyClusterer):
             return self
         return super().choose("word+image" if name == "assignment" else name)
 
+    def _events(self) -> list[str | None]:
+        phases = [row["phase"] for row in self.history_]
+        return [f"Phase {'I' * now}" if now != before else None for before, now in zip([1, *phases], phases)]
+
     def represent(self, name: str) -> np.ndarray:
         """A learned representation by name, float32: "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d).
 
