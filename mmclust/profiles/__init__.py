@@ -35,5 +35,5 @@ def settings(notebook: str, profile: str = "demo", **given) -> SimpleNamespace:
     own = whole["notebooks"][notebook]
     if unknown := given.keys() - own.keys() - {"encoder"}:
         raise ValueError(f"{notebook} has no setting {sorted(unknown)[0]!r}: {', '.join(own)}")
-    values = {"encoder": whole["encoder"], "methods": whole.get("methods", {}), "released": whole.get("released", {}), **own, **{k: v for k, v in given.items() if v is not None}}
-    return SimpleNamespace(**values)
+    shared = {"encoder": whole["encoder"], "methods": whole.get("methods", {}), "released": whole.get("released", {})}
+    return SimpleNamespace(**shared | own | {k: v for k, v in given.items() if v is not None})
