@@ -106,3 +106,14 @@ def test_classes_that_are_colors_are_drawn_in_them():
     red, blue = class_colors(["red", "blue"])
     assert red[0] > 0.7 > 0.3 > red[2] and blue[2] > 0.7 > 0.3 > blue[0]
     assert len(set(class_colors(["apple", "pear"]))) == 2
+
+
+def test_the_table_of_notebooks_is_complete():
+    from mmclust.profiles import load_profile
+
+    table = (ROOT / "notebooks" / "README.md").read_text()
+    names = re.findall(r"^\| \[`(\w+)`\]\(\1\.ipynb\)", table, re.M)
+    assert names == sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")) == sorted(load_profile()["notebooks"])
+    for name, entry in load_profile()["notebooks"].items():
+        title = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"][0]["source"][0]
+        assert entry["papers"] and entry["shows"] and title.startswith("# "), name

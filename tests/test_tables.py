@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from mmclust.pages import Page
 from mmclust import tables
+from mmclust.pages import Page
 from mmclust.tables import beside, beside_wide, best, published, summarise
 
 A, B, C = [0.90, 0.95, 0.91, 0.97, 0.92], [0.88, 0.90, 0.92, 0.93, 0.90], [0.3, 0.2, 0.4, 0.1, 0.3]

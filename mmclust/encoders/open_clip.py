@@ -11,7 +11,7 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mmclust import store
 from mmclust.datasets.base import Images

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
 from mmclust.methods.multisub import mix

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mmclust.methods.base import ProxyClusterer, nearest
 from mmclust.methods.training import History, Plateau, Rows, make_optimizer

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mmclust.methods import losses
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator

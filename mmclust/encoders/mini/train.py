@@ -28,7 +28,7 @@ from open_clip.model import CLIP
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mmclust.encoders.mini.captions import FULL, PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE, PLAIN, TEMPLATES, VOCABULARY, held_out
 from mmclust.worlds import COLORS, EMOTIONS, FRUITS, GLASSES, POSES, RANKS, SUITS, World
