@@ -84,7 +84,7 @@ class Page:
         styler = Styler(cells, uuid=re.sub(r"\W", "-", stem.name), cell_ids=False).hide(axis="index")  # a name of its own: the same page each time
         if other is not None:
             grey = pd.DataFrame("", cells.index, cells.columns).mask(other.to_numpy(dtype=bool), "other")
-            styler.set_td_classes(grey).set_table_styles([{"selector": ".other", "props": "color: #8a8f99"}])
+            styler.set_td_classes(grey).set_table_styles([{"selector": ".other", "props": "color: #6a7385"}])
         self._note(name, "table", [stem.name + kind for kind in (".csv", ".md", ".tex")], caption, styler.to_html())
         return styler
 

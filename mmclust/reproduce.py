@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -94,7 +95,7 @@ def reproduce(
     parameters: dict | None = None,
     profile: str = "demo",
     device: str = "cpu",
-    jobs: int = 1,
+    jobs: int | None = None,
     out: str | Path = "figures",
     force: bool = False,
     tell: Callable[[str, Outcome | str, float], None] = lambda *_: None,
@@ -105,6 +106,8 @@ def reproduce(
     Args:
         only: notebooks by name or number; all of the profile by default.
         parameters: values for the notebooks' parameters cells; a folder's path is made absolute.
+        jobs: notebooks at the same time, each with its share of the cores; None: as many as there are cores, or one on a GPU. On two cores,
+            two kernels of one thread get more done than one of two: the demo's matrices are small.
         notebooks: the folder of their sources.
         tell: called with ("start" | "end", the notebook's name or its outcome, expected seconds that are left).
 
@@ -135,16 +138,22 @@ def reproduce(
             outcomes[name] = Outcome(name, "up to date", outputs=state["outputs"])
         else:
             todo[name] = (values, key, state.get("seconds") or settings[name].get("seconds", 60))
-    left = sum(expected for _, _, expected in todo.values())
     if todo:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        alone = [name for name in todo if settings[name].get("alone")]  # what measures times must have the machine for itself
+        jobs = max(1, min(jobs or (cores if device == "cpu" else 1), max(1, len(todo) - len(alone))))
+        left = sum(todo[name][2] / (1 if name in alone else jobs) for name in todo)
+        made = {"profile": profile, "device": device, "versions": versions(), "commit": commit()}
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max(1, min(jobs, len(todo))), mp_context=context, initializer=_end_with_parent) as pool:
-            waiting, running = list(todo), {}
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+            # the longest first, so that no core is idle at the end; what runs alone comes last
+            waiting, running = sorted(todo, key=lambda name: (name in alone, -todo[name][2] if jobs > 1 else 0)), {}
             while waiting or running:
-                while waiting and len(running) < max(1, jobs):
+                while waiting and len(running) < jobs and not (running and waiting[0] in alone) and not (set(running.values()) & set(alone)):
                     name = waiting.pop(0)
                     tell("start", name, left)
-                    running[pool.submit(_execute, notebooks / f"{name}.ipynb", todo[name][0], str(out))] = name
+                    threads = cores if name in alone else max(1, cores // jobs)
+                    running[pool.submit(_execute, notebooks / f"{name}.ipynb", todo[name][0], str(out), threads)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
                     try:
@@ -152,9 +161,10 @@ def reproduce(
                     except Exception as error:  # a kernel or worker that was killed
                         outcome = Outcome(name, "failed", error=f"{type(error).__name__}: {error}", where="the process that ran it")
                     outcomes[name] = outcome
-                    left -= todo[name][2]
+                    left -= todo[name][2] / (1 if name in alone else jobs)
                     state = asdict(outcome) | {"stamp": todo[name][1] if outcome.status == "done" else "", "parameters": todo[name][0], "time": time.time()}
                     state["parameters"].pop("out", None)
+                    state |= made | {"seeds": seeds(todo[name][0], settings[name])}
                     (out / STATE / f"{name}.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
                     tell("end", outcome, left)
     write_index(out, profile)
@@ -184,13 +194,15 @@ def _read_state(out: Path, name: str) -> dict:
         return {}
 
 
-def _execute(source: Path, parameters: dict, out: str) -> Outcome:
-    """Run one notebook in a kernel of this Python; keep the executed copy and its HTML."""
+def _execute(source: Path, parameters: dict, out: str, threads: int) -> Outcome:
+    """Run one notebook in a kernel of this Python that computes with `threads` threads; keep the executed copy and its HTML."""
     import nbformat
     import papermill
 
     from mmclust.report import to_html
 
+    os.environ |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}  # kernels inherit them
+    os.environ["TQDM_DISABLE"] = "1"  # nobody watches these kernels: run_all itself shows how far it is
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, not one that the user has installed elsewhere
     folder = Path(out) / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,3 +230,27 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"python": sys.version.split()[0]} | {p: version(p) for p in ("mmclust", "torch", "open_clip_torch", "scikit-learn", "numpy")}
+
+
+def commit() -> str:
+    """The git commit of this package, "+" behind it when files differ from it; empty where the package is not a checkout of its own."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(PACKAGE), *args], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if not git("ls-files", "__init__.py"):  # installed into a folder that lies in somebody else's repository
+            return ""
+        return git("rev-parse", "--short=10", "HEAD") + "+" * bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def seeds(given: dict, setting: dict) -> list[int] | None:
+    """The seeds that a notebook ran with: `seeds` is a number of them (or a list), `seed` one; None if it has neither."""
+    for values in (given, setting):
+        if values.get("seeds") is not None:
+            return list(range(values["seeds"])) if isinstance(values["seeds"], int) else values["seeds"]
+        if values.get("seed") is not None:
+            return [values["seed"]]
+    return None

@@ -47,39 +47,45 @@ def variants(profile: dict) -> Named:
 
 
 def flips(settings: dict[str, dict], methods=tuple(FLIPS)) -> tuple[Named, dict[str, str]]:
-    """The paper's variant of each method with its own settings, and it again with one parameter as released; and for each flip the name of
-    what it is compared with."""
+    """The paper's variant of each method with its own settings, and it again with one parameter as released, and as the paper has it where
+    the settings depart from that; and for each flip the name of what it is compared with."""
     named, bases = {}, {}
     for method in methods:
         own = settings[method]
         for representation, names in FLIPS[method].items():
             base = f"{method} paper, {representation}"
             named[base] = (method, own, representation)
+            paper, released = (KINDS[method].VARIANTS[variant] for variant in ("paper", "released"))
             for name in names:
-                value = KINDS[method].VARIANTS["released"][name]
-                named[f"{method}: {name} = {value}"] = (method, own | {name: value}, representation)
-                bases[f"{method}: {name} = {value}"] = base
+                for value in dict.fromkeys([paper[name], released[name]]):
+                    if value != own.get(name, paper[name]):
+                        named[f"{method}: {name} = {value}"] = (method, own | {name: value}, representation)
+                        bases[f"{method}: {name} = {value}"] = base
     return named, bases
 
 
 def released(settings: dict[str, dict], scripts: dict[str, dict]) -> tuple[Named, dict[str, str]]:
     """Everything as released at once, with the settings of the scripts, and what it is compared with, in the form of `flips`."""
-    named = {f"{method}: variant = released": (method, scripts[method], "prompt") for method in FLIPS}
-    return named, {name: f"{name.split(':')[0]} paper, prompt" for name in named}
+    named, bases = {}, {}
+    for method in FLIPS:
+        name, base = f"{method}: variant = released", f"{method} paper, prompt"
+        named |= {base: (method, settings[method], "prompt"), name: (method, scripts[method], "prompt")}
+        bases[name] = base
+    return named, bases
 
 
-def effects(rows: pd.DataFrame, bases: dict[str, str], metric: str = "NMI") -> pd.DataFrame:
-    """What each flip changes, paired by seed: method, parameter, paper, released, effect, ±, p, seeds.
+def effects(rows: pd.DataFrame, named: Named, bases: dict[str, str], metric: str = "NMI") -> pd.DataFrame:
+    """What each flip changes, paired by seed: method, parameter, here (in what it is compared with), flipped (to what), effect, ±, p, seeds.
 
-    `rows` as `ablation` returns them. Effect and its 95 % interval are of the per-seed mean over criteria.
+    `rows` as `ablation` returns them, `named` and `bases` as `flips` does. Effect and its 95 % interval are of the per-seed mean over criteria.
     """
     found = []
     for name, base in bases.items():
         method, flip = name.split(": ")
         parameter, value = flip.split(" = ")
         difference = paired(rows, name, base, metric)
-        paper = KINDS[method].VARIANTS["paper"].get(parameter, "paper")
-        row = {"method": method, "parameter": parameter, "paper": paper, "released": value}
+        here = named[base][1].get(parameter, KINDS[method].VARIANTS["paper"].get(parameter, "paper"))
+        row = {"method": method, "parameter": parameter, "here": here, "flipped": value}
         found.append(row | {"effect": difference["difference"], "±": difference["±"], "p": difference["p"], "seeds": difference["seeds"]})
     return pd.DataFrame(found)
 
@@ -98,7 +104,7 @@ def main() -> None:
     rows = ablation(named, dataset=list(criteria), criterion=criteria, seed=range(args.seeds), n=args.n)
     print(table(rows).to_markdown(), end="\n\n")
     if args.flip:
-        print(effects(rows, bases).to_markdown(index=False, floatfmt=("", "", "", "", "+.4f", ".4f", ".3f", "")))
+        print(effects(rows, named, bases).to_markdown(index=False, floatfmt=("", "", "", "", "+.4f", ".4f", ".3f", "")))
         return
     pairs = [(name, other) for name in named for other in ("CLIP_GPT", "CLIP_label") if "prompt" in name or "fused" in name]
     pairs += [(f"{m} paper, prompt", f"{m} released, prompt") for m in FLIPS] + [("MultiMaP paper, prompt", "MultiSub paper, prompt")]

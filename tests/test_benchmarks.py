@@ -100,6 +100,8 @@ def test_variants_and_flips_name_what_they_change():
     assert named["MultiSub: batch_size = 50"][1:] == ({"batch_size": 50}, "prompt") and named["MultiSub: normalize_image = False"][2] == "word+image"
     assert bases["MultiSub: normalize_image = False"] == "MultiSub paper, word+image" and set(named) - set(bases) == set(bases.values())
     assert {name.split(":")[0] for name in flips(profile["methods"], ["MultiSub"])[1]} == {"MultiSub"}
+    departs = flips({"MultiMaP": {"reduction": "relative"}}, ["MultiMaP"])[0]
+    assert {"MultiMaP: reduction = sum", "MultiMaP: reduction = mean"} <= set(departs) and "MultiMaP: reduction = sum" not in named
 
 
 def test_every_difference_of_the_released_variants_is_flipped_or_a_schedule():
@@ -111,8 +113,8 @@ def test_every_difference_of_the_released_variants_is_flipped_or_a_schedule():
 
 def test_effects_are_paired_differences():
     rows = pd.DataFrame({"row": ["b"] * 3 + ["MultiSub: intra = plain"] * 3, "seed": [0, 1, 2] * 2, "criterion": "x", "NMI": [0.5, 0.6, 0.7, 0.6, 0.6, 0.9]})
-    row = effects(rows, {"MultiSub: intra = plain": "b"}).iloc[0]
-    assert (row["parameter"], row["paper"], row["released"]) == ("intra", "squared", "plain")
+    row = effects(rows, {"b": ("MultiSub", {}, "prompt")}, {"MultiSub: intra = plain": "b"}).iloc[0]
+    assert (row["parameter"], row["here"], row["flipped"]) == ("intra", "squared", "plain")
     assert row["effect"] == pytest.approx(0.1) and row["±"] == pytest.approx(interval([0.1, 0.0, 0.2])) and row["seeds"] == 3
 
 
