@@ -65,8 +65,10 @@ def _wrapped(text, width: int = 22) -> str:
 
 
 def _bounds(values) -> tuple[float, float]:
-    """The 95 % t-interval of a mean over seeds: seaborn's bootstrap draws at random and is too narrow for five seeds."""
-    return np.mean(values) - interval(values), np.mean(values) + interval(values)
+    """The 95 % t-interval of a mean over seeds: seaborn's bootstrap draws at random and is too narrow for five seeds. None for two seeds,
+    whose interval, 12.7 standard errors, would fill the panel."""
+    half = interval(values) if len(values) > 2 else np.nan
+    return np.mean(values) - half, np.mean(values) + half
 
 
 def _legend_above(fig, ax, handles=None, texts=None) -> None:

@@ -90,20 +90,65 @@ def test_run_all_runs_skips_and_names_its_files(tmp_path):
     assert second.returncode == 0 and "1 up to date" in second.stdout and time.time() - start < 15
 
 
-def test_the_comparison_notebooks(tmp_path):
-    run = run_all("--only", "02", "03", "08", "-p", "n=26", "-p", "seeds=1", "--out", tmp_path)
+def quick_profile(folder):
+    """The demo profile with a few pictures and epochs: every notebook as it is, in seconds."""
+    profile = load_profile()
+    for settings_of in (profile["methods"], profile["released"]):
+        settings_of["MultiMaP"] |= {"epochs": 4}
+        settings_of["MultiSub"] |= {"alternations": 1, "phase1_epochs": 4, "phase2_epochs": 0 if settings_of is profile["released"] else 2}
+    profile["methods"]["MultiDProxy"] |= {"epochs": 6, "update_every": 3}
+    for entry in profile["notebooks"].values():
+        entry |= {key: value for key, value in {"n": 26, "seeds": 2}.items() if key in entry}
+    profile["notebooks"]["07_dproxy_ablation"]["candidates"]["update_every"] = 2
+    profile["notebooks"]["09_hyperparameters"]["sweeps"]["MultiDProxy"]["update_every"] = [2, 3]
+    profile["notebooks"]["10_efficiency"] |= {"epochs": [2, 4], "images": 12}
+    path = folder / "quick.yaml"
+    path.write_text(json.dumps(profile))
+    return path
+
+
+@pytest.mark.slow
+def test_every_notebook_runs_and_leaves_its_figures_and_tables(tmp_path):
+    out = tmp_path / "out"
+    run = run_all("--profile", quick_profile(tmp_path), "--out", out)
     assert run.returncode == 0, run.stdout + run.stderr
-    rows = pd.read_csv(tmp_path / "02_main_comparison.csv")
-    columns = {"dataset", "criterion", "encoder", "method", "representation", "seed", "NMI", "RI", "ARI", "AMI"}
-    assert columns <= set(rows.columns) and rows["criterion"].nunique() == 8
-    assert set(rows["method"]) == {"KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"}
-    main = pd.read_csv(tmp_path / "02_main_comparison_nmi.csv")
+    assert f"{len(list((ROOT / 'notebooks').glob('*.ipynb')))} done, 0 up to date, 0 failed" in run.stdout
+    for name in load_profile()["notebooks"]:
+        notes = [json.loads(p.read_text()) for p in (out / ".state").glob(f"{name}--*.json")]
+        assert notes and all((out / file).stat().st_size for note in notes for file in note["files"]), name
+        assert all(note["caption"] and any(f.endswith(".csv") for f in note["files"]) for note in notes), name
+    rows = pd.read_csv(out / "02_main_comparison.csv")
+    assert {"dataset", "criterion", "encoder", "method", "representation", "seed", "NMI", "RI", "ARI", "AMI"} <= set(rows.columns)
+    assert set(rows["method"]) == {"KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"} and rows["criterion"].nunique() == 8
+    main = pd.read_csv(out / "02_main_comparison_nmi.csv")
     assert main.groupby("method")["representation"].unique().map(list).to_dict()["MultiDProxy"] == ["fused"]
-    assert main.groupby(["method", "criterion"]).size().eq(1).all()
-    zero_shot = pd.read_csv(tmp_path / "03_zero_shot.csv").set_index(["method", "criterion"])
-    assert zero_shot.loc[("CLIP_GPT", "color"), "NMI"] == rows.set_index(["method", "criterion"]).loc[("CLIP_GPT", "color"), "NMI"]
-    points = pd.read_csv(tmp_path / "08_tsne_color.csv")
+    assert main.groupby(["method", "criterion"]).size().eq(2).all()
+    zero_shot = pd.read_csv(out / "03_zero_shot.csv").set_index(["method", "criterion", "seed"])
+    assert zero_shot.loc[("CLIP_GPT", "color", 1), "NMI"] == rows.set_index(["method", "criterion", "seed"]).loc[("CLIP_GPT", "color", 1), "NMI"]
+    assert set(pd.read_csv(out / "04_text_encoders.csv")["encoder"]) == {"mini-quarter", "mini-half", "mini"}
+    assert len(pd.read_csv(out / "05_subspace_ablation.csv")) == 3 * 4 * 7 * 2
+    assert len(pd.read_csv(out / "06_constraint_ablation_map.csv")) == 4 * 4 * 2
+    ablated = pd.read_csv(out / "07_dproxy_ablation.csv")
+    assert ablated["row"].nunique() == 7 and ablated.groupby("row")["NMI"].mean().nunique() > 4
+    points = pd.read_csv(out / "08_tsne_color.csv")
     assert points["panel"].nunique() == 7 and len(points) == 7 * 26
+    assert set(pd.read_csv(out / "09_hyperparameters.csv")["parameter"]) == {"lam", "update_every", "layers", "tau", "tau_alpha"}
+    assert set(pd.read_csv(out / "10_efficiency_epoch_mini.csv")["way"]) == {"authors' way", "ours"}
+    assert pd.read_csv(out / "11_new_criterion.csv")["criterion"].unique().tolist() == ["shape"]
+    flipped = pd.read_csv(out / "12_paper_vs_code.csv")
+    assert set(flipped["method"]) == {"MultiMaP", "MultiSub"} and len(flipped) > 15
+    again = run_all("--profile", tmp_path / "quick.yaml", "--out", out)
+    assert "0 done" in again.stdout and again.returncode == 0
+
+
+def test_a_sweep_from_the_command_line(tmp_path):
+    sweep = ("-p", "method=MultiMaP", "-p", 'sweep={"alpha": [0, 1], "init": ["word", "text"]}', "-p", "criteria={demo-fruit: [color]}")
+    run = run_all("--only", "09_hyperparameters", *sweep, "-p", "n=20", "-p", "seeds=1", "--out", tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = pd.read_csv(tmp_path / "09_hyperparameters.csv")
+    assert rows.groupby("parameter")["value"].nunique().to_dict() == {"alpha": 2, "init": 2} and set(rows["method"]) == {"MultiMaP"}
+    wrong = run_all("--only", "09", "-p", "method=MultiMaP", "-p", 'sweep={"R": [1]}', "--out", tmp_path)
+    assert wrong.returncode == 1 and "MultiMaP has no parameter 'R'" in " ".join(wrong.stdout.split())
 
 
 def test_a_folder_of_pictures(tmp_path):
