@@ -124,7 +124,7 @@ def gallery(images, labels, names, title: str | None = None, per_cluster: int = 
     heights = [max(side, 0.19 * (1 + head.count("\n"))) for head in heads]
     size = (side * per_cluster + 1.5, sum(heights) * 1.05 + (0.4 if title else 0.1))
     fig, axes = plt.subplots(len(clusters), per_cluster, figsize=size, squeeze=False, height_ratios=heights)
-    for row, color, c, head in zip(axes, _colors(len(clusters)), clusters, heads):
+    for row, color, c, head in zip(axes, class_colors([names[c] for c in clusters]), clusters, heads):
         members = np.flatnonzero(labels == c)
         if order is not None:
             shown = members[np.argsort(-np.asarray(order)[members], kind="stable")][:per_cluster]
@@ -573,26 +573,35 @@ def confusion_table(labels, truth, names, classes) -> pd.DataFrame:
 
 
 def effects(table, metric: str = "NMI"):
-    """A line per flipped difference: its effect with the 95 % interval, filled where that does not cover zero, hollow where it does.
+    """A line per flipped difference: its effect with the 95 % interval, filled where that does not cover zero, hollow where it does. Where a
+    few effects dwarf the others, a second panel magnifies what lies near zero.
 
     Args:
         table: as `variants.effects` returns it: method, parameter, flipped, effect, ± (half the interval, NaN for one seed).
     """
     table = table.reset_index(drop=True)
-    methods = list(table["method"].unique())
+    methods, sizes = list(table["method"].unique()), table["effect"].abs()
     lines = [f"{row['parameter']} = {row['flipped']}" for _, row in table.iterrows()]
-    fig, ax = plt.subplots(figsize=(6, 0.27 * len(table) + 1.4))
-    for method, color, marker in zip(methods, _colors(len(methods)), _markers(len(methods))):
-        own = table[table["method"] == method]
-        sure = own["effect"].abs() > own["±"]
-        for part, face in ((own[sure], color), (own[~sure], "white")):
-            style = dict(linestyle="none", marker=marker, markersize=7, color=color, markerfacecolor=face, markeredgecolor=color, elinewidth=1.8)
-            ax.errorbar(part["effect"], part.index, xerr=part["±"], **style)
-    _rows_of(lines, ax)
-    ax.set_yticks(range(len(lines)), lines, fontsize=10)
-    ax.axvline(0, color="0.2", linewidth=1.2)
-    ax.set(ylim=(len(lines) - 0.5, -0.5), xlabel=f"effect on {metric}; filled: the 95 % interval does not cover 0")
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    small = table[sizes <= max(sizes.max() / 8, 1e-3)]
+    near = 1.15 * (small["effect"].abs() + small["±"].fillna(0)).max() if len(small) else np.nan
+    twice = len(small) < len(table) and 0 < near < sizes.max() / 2
+    fig, axes = plt.subplots(1, 1 + twice, figsize=(7.2 if twice else 6, 0.27 * len(table) + 1.4), sharey=True, squeeze=False)
+    for ax in axes[0]:
+        for method, color, marker in zip(methods, _colors(len(methods)), _markers(len(methods))):
+            own = table[table["method"] == method]
+            sure = own["effect"].abs() > own["±"]
+            for part, face in ((own[sure], color), (own[~sure], "white")):
+                style = dict(linestyle="none", marker=marker, markersize=7, color=color, markerfacecolor=face, markeredgecolor=color, elinewidth=1.8)
+                ax.errorbar(part["effect"], part.index, xerr=part["±"], **style)
+        _rows_of(lines, ax)
+        ax.axvline(0, color="0.2", linewidth=1.2)
+        ax.set(ylim=(len(lines) - 0.5, -0.5), xlabel=f"effect on {metric}")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    axes[0, 0].set_yticks(range(len(lines)), lines, fontsize=10)
+    if twice:
+        axes[0, 1].set(xlim=(-near, near), xlabel="the same, magnified")
+        axes[0, 1].xaxis.set_major_locator(MaxNLocator(4))
+        axes[0, 1].tick_params(labelleft=False)
     marks = zip(_colors(len(methods)), _markers(len(methods)))
-    _legend_above(fig, ax, [plt.Line2D([], [], linestyle="none", marker=m, color=c, markersize=7) for c, m in marks], methods)
+    _legend_above(fig, axes[0, 0], [plt.Line2D([], [], linestyle="none", marker=m, color=c, markersize=7) for c, m in marks], methods)
     return fig
