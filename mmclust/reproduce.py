@@ -211,7 +211,7 @@ def _execute(source: Path, parameters: dict, out: str, threads: int) -> Outcome:
     error, where = "", ""
     try:
         papermill.execute_notebook(
-            source, executed, parameters, kernel_name="python3", cwd=source.parent, progress_bar=False, extra_arguments=["--log-level=40"]
+            source, executed, parameters, kernel_name="python3", cwd=source.parent, progress_bar=False, extra_arguments=["--log-level=50"]
         )
     except papermill.PapermillExecutionError as failure:
         error, where = f"{failure.ename}: {failure.evalue}", f"cell {failure.exec_count}: {failure.source.strip().splitlines()[0]}"

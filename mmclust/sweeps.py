@@ -89,6 +89,14 @@ def parameter(method: str, name: str) -> str:
     return found
 
 
+def defaults(method: str, params: dict | None = None) -> dict:
+    """Every parameter of a method as it will run: what is given, else the variant's value, else the default."""
+    import mmclust
+
+    model = getattr(mmclust, method)(**params or {})
+    return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
+
+
 def ablation(settings: dict[str, tuple], tell=print, device: str = "cpu", **axes) -> pd.DataFrame:
     """Settings side by side, each by its name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 

@@ -147,6 +147,8 @@ def test_a_sweep_from_the_command_line(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     rows = pd.read_csv(tmp_path / "09_hyperparameters.csv")
     assert rows.groupby("parameter")["value"].nunique().to_dict() == {"alpha": 2, "init": 2} and set(rows["method"]) == {"MultiMaP"}
+    plain = run_all("--only", "09", "-p", "method=KMeans", "-p", "sweep={n_init: [1, 3]}", "-p", "n=20", "-p", "seeds=1", "--out", tmp_path / "plain")
+    assert plain.returncode == 0, plain.stdout + plain.stderr
     wrong = run_all("--only", "09", "-p", "method=MultiMaP", "-p", 'sweep={"R": [1]}', "--out", tmp_path)
     assert wrong.returncode == 1 and "MultiMaP has no parameter 'R'" in " ".join(wrong.stdout.split())
 

@@ -96,3 +96,8 @@ def test_rows_that_another_process_wrote_in_the_meantime_are_not_computed_again(
     monkeypatch.setattr(experiments.Workbench, "compute", compute)
     rows = mm.run(grid, progress=False)
     assert len(computed) == len(grid) - 1 and rows["NMI"].iloc[-1] == 0.123
+
+
+def test_defaults_are_what_runs():
+    assert mm.defaults("MultiSub")["phase1_epochs"] == 100 and mm.defaults("MultiSub", {"variant": "released"})["intra"] == "plain"
+    assert mm.defaults("MultiMaP", {"lr": 1.0})["lr"] == 1.0 and mm.defaults("KMeans")["n_init"] == mm.KMeans().n_init
