@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
     parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
     parser.add_argument("--jobs", type=int, help="notebooks at the same time, which share the cores (default: one per core, or one on a GPU)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on the workers of a running Dask scheduler, such as tcp://127.0.0.1:8786")
     parser.add_argument("--out", default=str(Path(__file__).parent / "figures"), help="output folder (default: figures/)")
     parser.add_argument("--force", action="store_true", help="run what is up to date, too")
     args = parser.parse_args()
@@ -44,8 +45,10 @@ def main() -> int:
 
     try:
         with status:
-            outcomes = reproduce(args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, tell)
-    except ValueError as error:
+            outcomes = reproduce(
+                args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, args.scheduler, tell
+            )
+    except (ValueError, ConnectionError) as error:
         console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         return 2
     except KeyboardInterrupt:

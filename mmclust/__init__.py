@@ -15,7 +15,7 @@ _WHERE = {
     "cluster_by": "methods.several", "choose_n_clusters": "methods.number",
     "MCV": "methods.baselines", "MSC": "methods.baselines", "PUBLISHED_ONLY": "methods.baselines",
     "NRKmeans": "methods.nonredundant", "ENRC": "methods.nonredundant", "Orth1": "methods.nonredundant", "Orth2": "methods.nonredundant",
-    "grid": "experiments", "run": "experiments", "Experiment": "experiments",
+    "connect": "backend", "grid": "experiments", "run": "experiments", "Experiment": "experiments",
     "sweep": "sweeps", "ablation": "sweeps", "estimate": "sweeps", "paired": "sweeps", "timed": "sweeps", "defaults": "sweeps", "variants": "variants",
     "epoch_times": "benchmarks.methods", "kept_memory": "benchmarks.memory", "load_profile": "profiles",
     "plots": "plots", "tables": "tables", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",

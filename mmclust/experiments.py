@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import itertools
 import json
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -15,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from mmclust import store
+from mmclust import backend, store
 from mmclust.datasets import load_dataset
 from mmclust.encoders import load_encoder
 from mmclust.words import ReferenceWords, prompt_template, reference_words
@@ -96,21 +98,37 @@ def code_fingerprint() -> str:
 def run(experiments: list[Experiment], device: str = "cpu", progress: bool = True) -> pd.DataFrame:
     """The rows of the experiments, in order: from the store where they exist, else computed and stored.
 
-    Experiments that differ in the representation alone share one fit. A run that is killed loses the fit it was in.
+    Experiments that differ in the representation alone share one fit. A run that is killed loses the fit it was in. Where this process is
+    connected to a scheduler (`mm.connect`, or run_all.py did so), its workers compute; otherwise this process does.
 
     Returns:
         A tidy frame with `COLUMNS`; `NMI` and the others are means over the k-means seeds.
+
+    Raises:
+        ConnectionError: the scheduler does not answer, or went away.
     """
     bench = Workbench(device)
     keys = [bench.key(e) for e in experiments]
     rows = {key: row for key in keys if (row := read_row(key)) is not None}
     fits = missing_fits(experiments, keys, rows)
-    for group in tqdm(fits, desc=f"experiments ({len(rows)} of {len(set(keys))} stored)", disable=not progress or not fits):
-        rows |= {keys[i]: row for i in group if (row := read_row(keys[i])) is not None}  # another process may have been there in the meantime
-        group = [i for i in group if keys[i] not in rows]
-        for i, row in zip(group, bench.compute([experiments[i] for i in group]) if group else []):
-            rows[keys[i]] = row | {"key": keys[i]}
-            write_row(keys[i], rows[keys[i]])
+    quiet = {} if progress and fits else {"disable": True}  # not False: that would overrule TQDM_DISABLE
+    client = backend.current() if fits else None
+    with tqdm(total=sum(map(len, fits)), desc=f"experiments ({len(rows)} of {len(set(keys))} stored)", **quiet) as bar:
+
+        def done(key: str, row: dict) -> None:
+            rows[key] = row
+            bar.update()
+
+        if client is not None:
+            backend.compute(client, bench, experiments, keys, fits, device, done)
+        for group in fits if client is None else []:
+            for i in group:
+                if (row := read_row(keys[i])) is not None:  # another process was there in the meantime
+                    done(keys[i], row)
+            if left := [i for i in group if keys[i] not in rows]:
+                model, seconds = bench.fit(experiments[left[0]])
+                for i in left:
+                    done(keys[i], bench.row(model, experiments[i], keys[i], seconds))
     return pd.DataFrame([rows[key] for key in keys], columns=COLUMNS)
 
 
@@ -124,16 +142,22 @@ def missing_fits(experiments: list[Experiment], keys: list[str], stored) -> list
 
 
 def read_row(key: str) -> dict | None:
-    """A stored row, or None; a damaged file counts as none."""
+    """A stored row, or None. A damaged file is told; one that an older version wrote, without a checksum, counts as none."""
+    path = store.cache_dir() / "rows" / f"{key}.json"
     try:
-        row = json.loads((store.cache_dir() / "rows" / f"{key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        row = store.open_row(path.read_bytes(), key)
+    except (OSError, ValueError) as error:
+        store.tell_damage(path, error)
         return None
-    return row if row.get("key") == key and "NMI" in row else None
+    if row:
+        store.used(path)
+        row.pop("code", None)
+    return row
 
 
 def write_row(key: str, row: dict) -> None:
-    store.write_atomically(store.cache_dir() / "rows" / f"{key}.json", json.dumps(row).encode())
+    """Store a row, and which code computed it; where the store can't be written, that is told and the row stays with the caller."""
+    store.save(store.cache_dir() / "rows" / f"{key}.json", store.seal_row(row | {"code": code_fingerprint()}))
 
 
 class Workbench:
@@ -187,30 +211,62 @@ class Workbench:
             offered["representation"] = e.representation
         return kind(self.encoder(e.encoder), **{k: v for k, v in offered.items() if k in accepts} | e.params)
 
-    def compute(self, group: list[Experiment]) -> list[dict]:
-        """Rows of experiments that share one fit."""
-        first, data = group[0], self.dataset(group[0])
-        model, start, truth = self.estimator(first), time.perf_counter(), data.labels[first.criterion]
-        model.fit(data.images)
-        note_time(first, time.perf_counter() - start)
-        rows = []
-        for e in group:
-            if e.representation and hasattr(model, "choose"):
-                model.choose(e.representation)
-            scores = model.evaluate(truth, range(e.kmeans_seeds))
-            shown = e.representation or getattr(model, "representation", OF_IMAGES if e.method == "KMeans" else OF_WORDS)
-            found = len(set(model.labels_.tolist()))
-            about = {"dataset": e.dataset, "criterion": e.criterion, "encoder": e.encoder, "method": e.method, "representation": shown, "seed": e.seed}
-            rows.append(about | scores | {"clusters": found, "words": len(getattr(model, "words", [])), "n": len(data)})
-        return rows
+    def fit(self, e: Experiment):
+        """The fitted estimator of an experiment, and its seconds. Where a GPU's memory is too small, with half as many images at a time, and
+        again: that changes results by rounding only."""
+        import torch
+
+        model, images, start = self.estimator(e), self.dataset(e).images, time.perf_counter()
+        while True:
+            try:
+                return model.fit(images), time.perf_counter() - start
+            except torch.cuda.OutOfMemoryError:
+                chunk = min(getattr(model, "chunk_size", 1), len(images)) // 2
+                if not chunk:
+                    raise
+                warnings.warn(f"{e.method} on {e.dataset} needs more memory than there is: on with {chunk} images at a time", stacklevel=2)
+                model.set_params(chunk_size=chunk)
+
+    def row(self, model, e: Experiment, key: str, seconds: float) -> dict:
+        """Score the experiment's representation of a fitted estimator; the row, stored and noted in `runs.csv`."""
+        data, start = self.dataset(e), time.perf_counter()
+        if e.representation and hasattr(model, "choose"):
+            model.choose(e.representation)
+        elif hasattr(model, "choose"):
+            model.choose(model.representation)
+        scores = model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds))
+        shown = e.representation or getattr(model, "representation", OF_IMAGES if e.method == "KMeans" else OF_WORDS)
+        found = len(set(model.labels_.tolist()))
+        about = {"dataset": e.dataset, "criterion": e.criterion, "encoder": e.encoder, "method": e.method, "representation": shown, "seed": e.seed}
+        row = about | scores | {"clusters": found, "words": len(getattr(model, "words", [])), "n": len(data), "key": key}
+        write_row(key, row)
+        note_run(row, self.device, seconds, time.perf_counter() - start)
+        return row
 
 
-def note_time(e: Experiment, seconds: float) -> None:
-    """Append a fit's time to `timings.csv` in the cache: times are not results, they belong to a machine."""
-    path = store.cache_dir() / "timings.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", encoding="utf-8") as file:
-        if new:
-            file.write("time,dataset,criterion,method,seed,seconds\n")
-        file.write(f"{time.time():.0f},{e.dataset},{e.criterion},{e.method},{e.seed},{seconds:.3f}\n")
+RUNS = ["time", "key", "dataset", "criterion", "encoder", "method", "representation", "seed", "n", "host", "process", "device", "fit_seconds", "score_seconds",
+        "mmclust", "torch", "code"]  # fmt: skip
+
+
+def note_run(row: dict, device: str, fit_seconds: float, score_seconds: float) -> None:
+    """Append to `runs.csv` in the cache where a row was computed, how long that took and with which versions: of a machine, not of a result.
+    Rows that share a fit each carry its seconds."""
+    import csv
+    import io
+    import os
+    import socket
+
+    import torch
+
+    import mmclust
+
+    here = {"time": round(time.time()), "host": socket.gethostname(), "process": os.getpid(), "device": device, "fit_seconds": f"{fit_seconds:.3f}"}
+    here |= {"score_seconds": f"{score_seconds:.3f}", "mmclust": mmclust.__version__, "torch": torch.__version__, "code": code_fingerprint()[:12]}
+    line, path = io.StringIO(), store.cache_dir() / "runs.csv"
+    csv.DictWriter(line, RUNS, lineterminator="\n").writerow({name: (row | here)[name] for name in RUNS})
+    with contextlib.suppress(OSError):  # a full disk costs the note, not the row
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8", newline="") as file:
+            file.write(",".join(RUNS) + "\n")
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(line.getvalue())  # one write of one line: several processes may append

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from mmclust import backend
 from mmclust.pages import STATE
 from mmclust.profiles import load_profile
 
@@ -98,6 +99,7 @@ def reproduce(
     jobs: int | None = None,
     out: str | Path = "figures",
     force: bool = False,
+    scheduler: str | None = None,
     tell: Callable[[str, Outcome | str, float], None] = lambda *_: None,
     notebooks: Path = NOTEBOOKS,
 ) -> list[Outcome]:
@@ -109,13 +111,15 @@ def reproduce(
         jobs: notebooks at the same time, each with its share of the cores; None: as many as there are cores, or one on a GPU. On two cores,
             two kernels of one thread get more done than one of two: the demo's matrices are small.
         notebooks: the folder of their sources.
+        scheduler: address of a Dask scheduler on whose workers experiments are computed; None takes that in `MMCLUST_SCHEDULER`, and without
+            one computes in the notebooks' kernels.
         tell: called with ("start" | "end", the notebook's name or its outcome, expected seconds that are left).
 
     Returns:
         One outcome per selected notebook, in order.
 
     Raises:
-        ValueError: for an unknown notebook or profile, or a parameter that no selected notebook has.
+        ValueError: for an unknown notebook or profile, or a parameter that no selected notebook has. ConnectionError: no scheduler answers.
     """
     from mmclust.report import write_index
 
@@ -139,7 +143,9 @@ def reproduce(
         else:
             todo[name] = (values, key, state.get("seconds") or settings[name].get("seconds", 60))
     if todo:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if scheduler:
+            backend.connect(scheduler).close()  # said once, here, and not by every notebook
+        cores = backend.cores()
         alone = [name for name in todo if settings[name].get("alone")]  # what measures times must have the machine for itself
         jobs = max(1, min(jobs or (cores if device == "cpu" else 1), max(1, len(todo) - len(alone))))
         left = sum(todo[name][2] / (1 if name in alone else jobs) for name in todo)
@@ -153,7 +159,7 @@ def reproduce(
                     name = waiting.pop(0)
                     tell("start", name, left)
                     threads = cores if name in alone else max(1, cores // jobs)
-                    running[pool.submit(_execute, notebooks / f"{name}.ipynb", todo[name][0], str(out), threads)] = name
+                    running[pool.submit(_execute, notebooks / f"{name}.ipynb", todo[name][0], str(out), threads, scheduler)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
                     try:
@@ -194,15 +200,17 @@ def _read_state(out: Path, name: str) -> dict:
         return {}
 
 
-def _execute(source: Path, parameters: dict, out: str, threads: int) -> Outcome:
+def _execute(source: Path, parameters: dict, out: str, threads: int, scheduler: str | None) -> Outcome:
     """Run one notebook in a kernel of this Python that computes with `threads` threads; keep the executed copy and its HTML."""
     import nbformat
     import papermill
 
     from mmclust.report import to_html
 
+    if scheduler:
+        os.environ[backend.ADDRESS] = scheduler
     os.environ |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}  # kernels inherit them
-    os.environ["TQDM_DISABLE"] = "1"  # nobody watches these kernels: run_all itself shows how far it is
+    os.environ |= {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}  # nobody watches: run_all itself shows how far it is
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, not one that the user has installed elsewhere
     folder = Path(out) / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)

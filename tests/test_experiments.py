@@ -56,15 +56,15 @@ def test_rows_of_every_method(cache):
 
 def test_nothing_is_computed_twice(cache, monkeypatch):
     first = mm.run(small(seed=range(2)), progress=False)
-    monkeypatch.setattr(Workbench, "compute", lambda *args: pytest.fail("computed again"))
+    monkeypatch.setattr(Workbench, "fit", lambda *args: pytest.fail("computed again"))
     pd.testing.assert_frame_equal(first, mm.run(small(seed=range(2)), progress=False))
     with pytest.raises(pytest.fail.Exception):
         mm.run(small(seed=2), progress=False)
 
 
 def test_representations_share_one_fit(cache, monkeypatch):
-    fits = []
-    monkeypatch.setattr(module, "note_time", lambda e, seconds: fits.append(e))
+    fits, real = [], Workbench.fit
+    monkeypatch.setattr(Workbench, "fit", lambda bench, e: fits.append(e) or real(bench, e))
     rows = mm.run(small(representation=["prompt", "word", "assignment"]), progress=False)
     assert len(rows) == 3 and len(fits) == 1 and rows["key"].nunique() == 3
     alone = mm.MultiSub(
@@ -92,8 +92,32 @@ def test_a_damaged_row_is_computed_again(cache):
 def test_times_are_not_part_of_a_row(cache):
     rows = mm.run(small(), progress=False)
     assert not {"seconds", "time"} & set(rows.columns)
-    times = pd.read_csv(cache / "timings.csv")
-    assert times["seconds"].gt(0).all() and times["method"].tolist() == ["MultiSub"]
+    runs = pd.read_csv(cache / "runs.csv")
+    assert list(runs.columns) == module.RUNS and runs["key"].tolist() == rows["key"].tolist() and runs["method"].tolist() == ["MultiSub"]
+    assert runs["fit_seconds"].gt(0).all() and runs["process"].tolist() == [os.getpid()] and runs["code"].tolist() == [code_fingerprint()[:12]]
+
+
+def test_too_little_memory_on_a_gpu_halves_the_chunks(cache, monkeypatch):
+    import torch
+
+    chunks, real = [], mm.MultiSub.fit
+
+    def fit(model, images, y=None):
+        chunks.append(model.chunk_size)
+        if model.chunk_size > 10:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(model, images, y)
+
+    whole = mm.run(small(n=20), progress=False)
+    monkeypatch.setattr(mm.MultiSub, "fit", fit)
+    model = Workbench().estimator(small(n=20)[0])
+    with pytest.warns(UserWarning, match="on with 10 images at a time"):
+        fitted, seconds = Workbench().fit(small(n=20)[0])
+    assert chunks == [model.chunk_size, 10] and seconds > 0
+    assert fitted.evaluate(mm.load_dataset("demo-fruit", n=20).labels["color"], range(2))["NMI"] == pytest.approx(whole["NMI"][0])
+    monkeypatch.setattr(mm.MultiSub, "fit", lambda *args: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.cuda.OutOfMemoryError), pytest.warns(UserWarning, match="on with 1 images"):
+        Workbench().fit(small(n=20)[0])
 
 
 def test_a_killed_run_goes_on_where_it_was(cache, tmp_path):

@@ -117,6 +117,9 @@ def test_every_notebook_runs_and_leaves_its_figures_and_tables(tmp_path):
         notes = [json.loads(p.read_text()) for p in (out / ".state").glob(f"{name}--*.json")]
         assert notes and all((out / file).stat().st_size for note in notes for file in note["files"]), name
         assert all(note["caption"] and any(f.endswith(".csv") for f in note["files"]) for note in notes), name
+        cells = json.loads((out / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+        noise = ["".join(o["text"]) for c in cells for o in c.get("outputs", []) if o.get("name") == "stderr"]
+        assert not noise, f"{name}: {noise[0][:300]}"
     rows = pd.read_csv(out / "02_main_comparison.csv")
     assert {"dataset", "criterion", "encoder", "method", "representation", "seed", "NMI", "RI", "ARI", "AMI"} <= set(rows.columns)
     assert set(rows["method"]) == {"KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"} and rows["criterion"].nunique() == 8

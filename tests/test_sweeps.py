@@ -83,17 +83,17 @@ def test_wrong_sweeps_say_what_there_is():
 
 def test_rows_that_another_process_wrote_in_the_meantime_are_not_computed_again(cache, monkeypatch):
     grid = mm.grid(method="KMeans", **SMALL)
-    real, computed = experiments.Workbench.compute, []
+    real, computed = experiments.Workbench.row, []
 
-    def compute(self, group):
-        computed.append(group)
-        rows = real(self, group)
+    def row(self, *args):
+        computed.append(args)
+        found = real(self, *args)
         if len(computed) == 1:  # while the first is computed, another process writes the last
             key = self.key(grid[-1])
-            experiments.write_row(key, rows[0] | {"key": key, "NMI": 0.123})
-        return rows
+            experiments.write_row(key, found | {"key": key, "NMI": 0.123})
+        return found
 
-    monkeypatch.setattr(experiments.Workbench, "compute", compute)
+    monkeypatch.setattr(experiments.Workbench, "row", row)
     rows = mm.run(grid, progress=False)
     assert len(computed) == len(grid) - 1 and rows["NMI"].iloc[-1] == 0.123
 

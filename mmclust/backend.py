@@ -1,0 +1,159 @@
+"""Where experiments run: in this process, or on a Dask cluster that any number of notebooks and processes share.
+
+Every fit is one task and every row of it another, named by what they compute. Whoever asks for a row that is being computed waits for that
+one, and workers keep encoders and data sets from one task to the next.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+ADDRESS = "MMCLUST_SCHEDULER"  # where kernels find the scheduler
+
+
+def connect(address: str | None = None, timeout: float = 10.0):
+    """Let `mm.run` of this process compute on a running Dask scheduler; None takes the address in `MMCLUST_SCHEDULER`.
+
+    Its workers need this package, the data, and the folder that `MMCLUST_CACHE` names here.
+
+    Returns:
+        The `distributed.Client`. After its `close()`, runs compute in this process again.
+
+    Raises:
+        ConnectionError: nobody answers there. ValueError: there is no address.
+    """
+    from distributed import Client
+
+    address = address or os.environ.get(ADDRESS)
+    if not address:
+        raise ValueError(f"no scheduler: give its address, such as tcp://127.0.0.1:8786, or set {ADDRESS}")
+    try:
+        return Client(address, timeout=timeout, set_as_default=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConnectionError(f"no Dask scheduler answers at {address} ({type(error).__name__}): start one with `dask scheduler`, or go without") from error
+
+
+def current():
+    """The client that runs go through, or None where they compute in this process. `MMCLUST_SCHEDULER` is connected to when first needed."""
+    if "distributed" in sys.modules:
+        from distributed import Client
+
+        with suppress(ValueError):
+            client = Client.current()
+            return client if client.status in ("running", "connecting") else None
+    return connect() if os.environ.get(ADDRESS) else None
+
+
+@contextmanager
+def local_cluster(device: str = "cpu", n_workers: int | None = None):
+    """A scheduler and workers on this machine, as a context that gives the `distributed.SpecCluster`.
+
+    One worker per GPU, which sees that GPU alone. Without a GPU `n_workers`, by default one per core, each with its share of the torch threads:
+    where matrices are small, several workers of one thread get more done than one of several.
+    """
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    if device.startswith("cuda"):
+        import torch
+
+        own = [{"CUDA_VISIBLE_DEVICES": str(i)} for i in ([int(device.split(":")[1])] if ":" in device else range(torch.cuda.device_count()))]
+    else:
+        own = [{} for _ in range(n_workers or cores())]
+    shared = threads_each(len(own)) | {"MMCLUST_CACHE": os.environ.get("MMCLUST_CACHE", "")}
+    workers = {i: {"cls": Nanny, "options": {"nthreads": 1, "env": shared | env, "silence_logs": 50}} for i, env in enumerate(own)}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
+    with SpecCluster(workers, scheduler, silence_logs=50) as cluster:
+        yield cluster
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_each(processes: int) -> dict[str, str]:
+    """The environment in which each of so many processes computes with its share of the cores."""
+    share = str(max(1, cores() // processes))
+    return {name: share for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def compute(client, bench, experiments, keys, fits, device: str, done) -> None:
+    """Compute fits (lists of positions in `experiments`) on a cluster; `done(key, row)` is called for every row as it comes.
+
+    Raises:
+        ConnectionError: the scheduler went away. RuntimeError: workers died of an experiment, again and again. Otherwise what the experiment
+            itself raised. Rows that came before are kept.
+    """
+    from distributed import KilledWorker, as_completed
+    from distributed.comm import CommClosedError
+
+    wanted = {}
+    try:
+        for group in fits:
+            alone = replace(experiments[group[0]], representation=None)
+            fitted = client.submit(_fit, alone, device, key=f"fit-{bench.key(alone)}")
+            for i in group:
+                wanted[client.submit(_row, fitted, experiments[i], keys[i], device, key=f"row-{keys[i]}")] = i
+        for future in as_completed(wanted):
+            done(keys[wanted[future]], future.result())
+    except KilledWorker as error:
+        raise RuntimeError(f"a worker died each time it computed {experiments[wanted[future]]} (out of memory?): {error}") from error
+    except (CommClosedError, OSError) as error:
+        raise ConnectionError(_gone(client)) from error
+    except Exception as error:
+        if type(error).__name__ in ("CancelledError", "FutureCancelledError") or client.status not in ("running", "connecting"):
+            raise ConnectionError(_gone(client)) from error
+        raise
+    finally:
+        with suppress(Exception):
+            client.cancel([future for future in wanted if not future.done()])
+
+
+def _gone(client) -> str:
+    address = client.scheduler.address if client.scheduler else os.environ.get(ADDRESS)
+    return f"the scheduler at {address} went away: rows that were finished are stored, run again to go on"
+
+
+def _bench(device: str):
+    """This worker's encoders and data sets."""
+    from distributed import get_worker
+
+    from mmclust.experiments import Workbench
+
+    worker = get_worker()
+    if not hasattr(worker, "mmclust_bench"):
+        worker.mmclust_bench = Workbench(device)
+    return worker.mmclust_bench
+
+
+class Fitted:
+    """A fitted estimator on its worker. Sent to another, it goes without its encoder, which that worker has."""
+
+    def __init__(self, model, seconds: float):
+        self.model, self.seconds = model, seconds
+
+    def __sizeof__(self) -> int:
+        return 1000 + sum(getattr(value, "nbytes", 0) for value in vars(self.model).values())  # so that rows go to it, not it to them
+
+    def __getstate__(self) -> dict:
+        return {"kind": type(self.model), "learned": {k: v for k, v in vars(self.model).items() if k != "encoder"}, "seconds": self.seconds}
+
+    def __setstate__(self, state: dict) -> None:
+        self.model, self.seconds = state["kind"].__new__(state["kind"]), state["seconds"]
+        self.model.__dict__.update(state["learned"])
+
+
+def _fit(e, device: str) -> Fitted:
+    return Fitted(*_bench(device).fit(e))
+
+
+def _row(fitted: Fitted, e, key: str, device: str) -> dict:
+    from mmclust.experiments import read_row
+
+    bench = _bench(device)
+    if "encoder" not in vars(fitted.model):  # it came from another worker
+        fitted.model.encoder = bench.encoder(e.encoder)
+    return read_row(key) or bench.row(fitted.model, e, key, fitted.seconds)
