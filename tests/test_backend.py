@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pandas as pd
@@ -46,7 +47,7 @@ def test_the_same_rows_as_in_this_process(cluster, tmp_path, monkeypatch):
     experiments = mm.grid(method=["KMeans", "CLIP_GPT", "MultiMaP", "MultiSub", "MultiDProxy"], params=QUICK, **SMALL)
     experiments += mm.grid(method="MultiSub", representation=["prompt", "word", "word+image"], params=QUICK, **SMALL)
     with mm.connect(cluster.scheduler_address) as client:
-        client.wait_for_workers(backend.cores(), timeout=60)
+        client.wait_for_workers(2, timeout=60)
         there = mm.run(experiments, progress=False)
         runs = pd.read_csv(backend_cache() / "runs.csv")
         assert sorted(runs["key"]) == sorted(set(there["key"])) and os.getpid() not in set(runs["process"])
@@ -102,11 +103,9 @@ def test_three_notebooks_at_once_on_two_workers(cluster, cache, tmp_path):
 
 def test_a_worker_that_is_killed_is_replaced(cluster, cache):
     with mm.connect(cluster.scheduler_address) as client:
-        client.wait_for_workers(backend.cores(), timeout=60)
-        victims = [info["pid"] if "pid" in info else None for info in client.run(lambda: {"pid": __import__("os").getpid()}).values()]
+        client.wait_for_workers(2, timeout=60)
+        victims = list(client.run(os.getpid).values())
         slow = {"MultiMaP": {"epochs": 200}}
-        import threading
-
         killer = threading.Timer(3, lambda: os.kill(victims[0], signal.SIGKILL))
         killer.start()
         rows = mm.run(mm.grid(method="MultiMaP", params=slow, seed=range(3), **SMALL), progress=False)
