@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from mmclust import store
 from mmclust.datasets.base import Images
 from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state
 from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template
+from mmclust.encoders.stream import ABOVE, as_tensor, batches, stored
 
 MINI = Path(__file__).parent / "mini"
 
@@ -84,6 +86,9 @@ class OpenCLIPEncoder:
     def features(self, images, batch_size: int = 256) -> np.ndarray:
         """What the image trunk gives before its last projection, float32 (n, h); computed once, kept in memory and on disk.
 
+        Of more than 4096 images every batch is stored when it is done, a killed run goes on from there, and the features are memory-mapped:
+        read-only, and in memory only as far as they are read.
+
         Raises:
             ValueError: for no images; an unreadable one is named.
         """
@@ -92,7 +97,10 @@ class OpenCLIPEncoder:
             raise ValueError("no images to encode")
         key = self._features_key(images)
         if key not in self._kept:
-            self._kept[key] = store.array(key, lambda: self._run(self._trunk, images, batch_size))
+            if len(images) > ABOVE:
+                self._kept[key] = stored(key, len(images), batch_size, lambda keep: self._batches(self._trunk, images, batch_size, keep))
+            else:
+                self._kept[key] = store.array(key, lambda: self._run(self._trunk, images, batch_size))
         return self._kept[key]
 
     def keep_features(self, images, features: np.ndarray) -> None:
@@ -111,7 +119,11 @@ class OpenCLIPEncoder:
 
     def encode_images(self, images) -> np.ndarray:
         """Image embeddings v, float32 (n, d), L2-normalised."""
-        return F.normalize(torch.from_numpy(self.features(images)) @ wide(self.image_projection).cpu(), dim=-1).numpy()
+        features, projection = as_tensor(self.features(images)), wide(self.image_projection).cpu()
+        out = torch.empty(len(features), projection.shape[1], dtype=features.dtype)
+        for part, rows in zip(features.split(ABOVE), out.split(ABOVE)):
+            rows.copy_(F.normalize(part @ projection, dim=-1))
+        return out.numpy()
 
     def patch_tokens(self, images, batch_size: int = 256) -> np.ndarray:
         """The vision transformer's tokens, class token first, each through the last projection: float32 (n, 1 + patches, d), L2-normalised.
@@ -170,19 +182,18 @@ class OpenCLIPEncoder:
         return self._kept[key]
 
     def _trunk(self, pixels: torch.Tensor) -> torch.Tensor:
-        visual = self.model.visual
-        if isinstance(getattr(visual, "proj", None), torch.Tensor):
-            identity = torch.eye(visual.proj.shape[0], dtype=visual.proj.dtype, device=visual.proj.device)
-            return torch.func.functional_call(visual, {"proj": identity}, pixels)
+        projection = getattr(self.model.visual, "proj", None)
+        if isinstance(projection, torch.Tensor):
+            visual = copy.copy(self.model.visual)  # shares the weights; the tower itself is not touched, other threads may be in it
+            identity = torch.eye(projection.shape[0], dtype=projection.dtype, device=projection.device)
+            visual._parameters = visual._parameters | {"proj": torch.nn.Parameter(identity, requires_grad=False)}
+            return visual(pixels)
         return self.model.encode_image(pixels)
 
     def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        visual = self.model.visual
-        before, visual.output_tokens = visual.output_tokens, True
-        try:
-            pooled, tokens = visual(pixels)
-        finally:
-            visual.output_tokens = before
+        visual = copy.copy(self.model.visual)
+        visual.output_tokens = True
+        pooled, tokens = visual(pixels)
         return F.normalize(torch.cat([pooled[:, None], tokens @ self.image_projection], 1), dim=-1)
 
     def _probe(self) -> torch.Tensor:
@@ -191,16 +202,20 @@ class OpenCLIPEncoder:
         with torch.inference_mode():
             return self.model.encode_image(self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device))
 
-    @torch.inference_mode()
     def _run(self, tower, images: Images, batch_size: int) -> np.ndarray:
-        parts = []
+        return np.concatenate(list(self._batches(tower, images, batch_size)))
+
+    def _batches(self, tower, images: Images, batch_size: int, keep=None):
+        """What the tower gives for each batch, in order, with a progress bar; see `stream.batches`."""
         dtype = self.tower.token_embedding.weight.dtype
-        for i in tqdm(range(0, len(images), batch_size), desc=f"{self.name}: image features", leave=False, disable=len(images) <= batch_size):
-            pixels = torch.stack([self.preprocess(image) for image in images[i : i + batch_size]])
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                out = tower(pixels.to(self.device, dtype))
-            parts.append(wide(out).cpu())
-        return torch.cat(parts).numpy()
+
+        def forward(pixels: torch.Tensor) -> np.ndarray:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                return wide(tower(pixels.to(self.device, dtype))).cpu().numpy()
+
+        found = batches(images, batch_size, self.preprocess, forward, self.device, keep)
+        total = -(-len(images) // batch_size)
+        return tqdm(found, desc=f"{self.name}: image features", total=total, leave=False, disable=total == 1)
 
 
 def wide(x: torch.Tensor) -> torch.Tensor:

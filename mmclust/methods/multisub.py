@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from mmclust.encoders.stream import as_tensor
 from mmclust.methods import losses
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
 from mmclust.methods.training import Agreement, History, Rows, make_optimizer
@@ -218,7 +219,7 @@ class MultiSub(ProxyClusterer):
         return torch.from_numpy(self.encoder.encode_texts(["*"], normalize=False)).to(phi).repeat(n, 1)
 
     def _trunk(self, images) -> torch.Tensor:
-        return torch.from_numpy(self.encoder.features(images)).to(self.encoder.device)
+        return as_tensor(self.encoder.features(images)).to(self.encoder.device)
 
     def _image_side(self, h: torch.Tensor, part: slice, projection: torch.Tensor) -> torch.Tensor:
         return F.normalize(h[part] @ projection, dim=-1)
