@@ -14,7 +14,8 @@ from PIL import Image
 class Images(Sequence):
     """n RGB pictures, each made by `make(i)` when it is asked for.
 
-    `fingerprint` names their content: equal fingerprints, equal pictures. `describe(i)` says which picture is meant in an error.
+    `fingerprint` names their content: equal fingerprints, equal pictures. `describe(i)` says which picture is meant in an error. Encoders call
+    `make` from several threads at a time.
     """
 
     def __init__(self, n: int, make: Callable[[int], Image.Image], fingerprint: str, describe: Callable[[int], str] = "picture {}".format):

@@ -215,7 +215,8 @@ class OpenCLIPEncoder:
 
         found = batches(images, batch_size, self.preprocess, forward, self.device, keep)
         total = -(-len(images) // batch_size)
-        return tqdm(found, desc=f"{self.name}: image features", total=total, leave=False, disable=total == 1)
+        quiet = {"disable": True} if total == 1 else {}  # not False: that would overrule TQDM_DISABLE
+        return tqdm(found, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
 
 
 def wide(x: torch.Tensor) -> torch.Tensor:
