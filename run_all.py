@@ -22,34 +22,44 @@ def main() -> int:
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter of the notebooks")
     parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
     parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
-    parser.add_argument("--jobs", type=int, help="notebooks at the same time, which share the cores (default: one per core, or one on a GPU)")
+    parser.add_argument("--jobs", type=int, help="notebooks at the same time (default: one per worker)")
+    parser.add_argument("--workers", type=int, help="processes that compute experiments (default: one per core or GPU; 0: the notebooks do it themselves)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on the workers of a running Dask scheduler, such as tcp://127.0.0.1:8786")
     parser.add_argument("--out", default=str(Path(__file__).parent / "figures"), help="output folder (default: figures/)")
     parser.add_argument("--force", action="store_true", help="run what is up to date, too")
     args = parser.parse_args()
+    from mmclust import runs
     from mmclust.reproduce import parse_parameters, reproduce
 
-    console, start, running = Console(highlight=False, width=None if sys.stdout.isatty() else 200), time.time(), {}  # a log is not 80 columns wide
+    console, start, said = Console(highlight=False, width=None if sys.stdout.isatty() else 200), time.time(), time.time()  # a log is not 80 columns wide
     status = console.status("")
 
     def tell(event, what, left):
-        if event == "start":
-            running[what] = time.time()
-        else:
-            running.pop(what.notebook, None)
-            color = "green" if what.status == "done" else "red"
-            console.print(f"[{color}]{what.status:>7}[/] {what.notebook}  {clock(what.seconds)}")
-        status.update(f"{', '.join(running) or 'writing the index'}  (about {clock(left)} left)")
-        if event == "start" and not console.is_terminal:
+        nonlocal said
+        if event == "end":
+            color, rows = "green" if what.status == "done" else "red", f"  {what.rows} rows, {what.stored} of them stored before" if what.rows else ""
+            console.print(f"[{color}]{what.status:>7}[/] {what.notebook}  {clock(what.seconds)}{rows}")
+        elif event in ("wait", "cluster"):
+            console.print(what, soft_wrap=True)
+        elif event == "start" and not console.is_terminal:
             console.print(f"  start {what}  (about {clock(left)} left)")
+        elif event == "tick":
+            at = ", ".join(f"{name} {stored + done} of {asked} rows" if asked else name for name, (asked, stored, done) in what.items())
+            status.update(f"{at}  (about {clock(left)} left)")
+            if not console.is_terminal and time.time() - said > 60:
+                said = time.time()
+                console.print(f"     at {at}  (about {clock(left)} left)")
 
     try:
         with status:
             outcomes = reproduce(
-                args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, args.scheduler, tell
+                args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, args.scheduler, args.workers, tell
             )
     except (ValueError, ConnectionError) as error:
         console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        return 2
+    except OSError as error:
+        console.print(f"[red]{escape(str(error))}[/]: what was finished is kept, the next run goes on from there", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("stopped; what was finished is kept, the next run goes on from there")
@@ -59,6 +69,12 @@ def main() -> int:
         table = Table("notebook", "where", "error", title="failed")
         for outcome in failed:
             table.add_row(outcome.notebook, escape(outcome.where), escape(outcome.error))
+        console.print(table)
+    slowest = runs.slowest(start)
+    if len(slowest) and time.time() - start > 60:
+        table = Table("seconds", "method", "data set", "criterion", "seed", "pictures", "rows", title="the slowest fits")
+        for fit in slowest.itertuples():
+            table.add_row(f"{fit.fit_seconds:.1f}", fit.method, fit.dataset, fit.criterion, *map(str, (fit.seed, fit.n, fit.rows)))
         console.print(table)
     fresh = sum(o.status == "up to date" for o in outcomes)
     console.print(

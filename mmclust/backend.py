@@ -7,9 +7,13 @@ one, and workers keep encoders and data sets from one task to the next.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+
+from mmclust import runs
 
 ADDRESS = "MMCLUST_SCHEDULER"  # where kernels find the scheduler
 
@@ -48,11 +52,12 @@ def current():
 
 
 @contextmanager
-def local_cluster(device: str = "cpu", n_workers: int | None = None):
+def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool = True):
     """A scheduler and workers on this machine, as a context that gives the `distributed.SpecCluster`.
 
     One worker per GPU, which sees that GPU alone. Without a GPU `n_workers`, by default one per core, each with its share of the torch threads:
-    where matrices are small, several workers of one thread get more done than one of several.
+    where matrices are small, several workers of one thread get more done than one of several. With `start=False` there is only the scheduler,
+    until `start_workers`.
     """
     from distributed import Nanny, Scheduler, SpecCluster
 
@@ -63,10 +68,24 @@ def local_cluster(device: str = "cpu", n_workers: int | None = None):
     else:
         own = [{} for _ in range(n_workers or cores())]
     shared = threads_each(len(own)) | {"MMCLUST_CACHE": os.environ.get("MMCLUST_CACHE", "")}
-    workers = {i: {"cls": Nanny, "options": {"nthreads": 1, "env": shared | env, "silence_logs": 50}} for i, env in enumerate(own)}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
-    with SpecCluster(workers, scheduler, silence_logs=50) as cluster:
+
+    class Workers(SpecCluster):
+        most = len(own)
+
+        def new_worker_spec(self) -> dict:
+            i = next(i for i in range(self.most) if i not in self.worker_spec)
+            return {i: {"cls": Nanny, "options": {"nthreads": 1, "env": shared | own[i], "silence_logs": 50, "preload": [__name__]}}}
+
+    with Workers({}, {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}, silence_logs=50) as cluster:
+        if start:
+            cluster.scale(cluster.most)
         yield cluster
+
+
+def start_workers(cluster) -> None:
+    """Start the workers of a `local_cluster` as soon as there is something for them to do: none is started when every row exists."""
+    if not cluster.worker_spec and cluster.scheduler.tasks:
+        cluster.scale(cluster.most)
 
 
 def cores() -> int:
@@ -90,11 +109,14 @@ def compute(client, bench, experiments, keys, fits, device: str, done) -> None:
     from distributed import KilledWorker, as_completed
     from distributed.comm import CommClosedError
 
-    wanted = {}
+    wanted, device = {}, device.partition(":")[0]  # a worker sees the GPU that it may use, whatever its number here
     try:
+        shares: dict[tuple, list] = {}
         for group in fits:
             alone = replace(experiments[group[0]], representation=None)
-            fitted = client.submit(_fit, alone, device, key=f"fit-{bench.key(alone)}")
+            if (data := (alone.dataset, alone.n, alone.seed, alone.encoder)) not in shares:
+                shares[data] = _submit_shares(client, bench, alone, device)
+            fitted = client.submit(_fit, alone, device, shares[data], key=f"fit-{bench.key(alone)}")
             for i in group:
                 wanted[client.submit(_row, fitted, experiments[i], keys[i], device, key=f"row-{keys[i]}")] = i
         for future in as_completed(wanted):
@@ -112,9 +134,21 @@ def compute(client, bench, experiments, keys, fits, device: str, done) -> None:
             client.cancel([future for future in wanted if not future.done()])
 
 
+def _submit_shares(client, bench, e, device: str) -> list:
+    """Tasks that compute the image features of a large data set, each a share of them: what the fits on it wait for."""
+    encoder, images = bench.encoder(e.encoder), bench.dataset(e).images
+    name = f"{images.fingerprint[:16]}-{encoder.fingerprint[:16]}"
+    return [client.submit(_encode, e, share, device, key=f"encode-{name}-{share.start}") for share in encoder.shares(images)]
+
+
 def _gone(client) -> str:
     address = client.scheduler.address if client.scheduler else os.environ.get(ADDRESS)
     return f"the scheduler at {address} went away: rows that were finished are stored, run again to go on"
+
+
+def dask_setup(worker) -> None:
+    """Dask calls this in each worker of a `local_cluster`: a terminal sends Ctrl-C to all processes, and it is for the one that started them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _bench(device: str):
@@ -146,7 +180,16 @@ class Fitted:
         self.model.__dict__.update(state["learned"])
 
 
-def _fit(e, device: str) -> Fitted:
+def _encode(e, share: range, device: str) -> int:
+    bench, start = _bench(device), time.perf_counter()
+    images, encoder = bench.dataset(e).images, bench.encoder(e.encoder)
+    encoder.store_share(images, share)
+    row = {"key": f"{images.fingerprint[:16]}-{share.start}", "dataset": e.dataset, "criterion": "", "encoder": e.encoder, "method": "image features"}
+    runs.note_run(row | {"representation": "", "seed": e.seed, "n": len(images)}, device, time.perf_counter() - start, 0.0)
+    return share.stop - share.start
+
+
+def _fit(e, device: str, shares: list) -> Fitted:
     return Fitted(*_bench(device).fit(e))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import itertools
@@ -17,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from mmclust import backend, store
+from mmclust import backend, runs, store
 from mmclust.datasets import load_dataset
 from mmclust.encoders import load_encoder
 from mmclust.words import ReferenceWords, prompt_template, reference_words
@@ -113,11 +112,13 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     fits = missing_fits(experiments, keys, rows)
     quiet = {} if progress and fits else {"disable": True}  # not False: that would overrule TQDM_DISABLE
     client = backend.current() if fits else None
+    runs.note_progress(asked=len(set(keys)), stored=len(rows))
     with tqdm(total=sum(map(len, fits)), desc=f"experiments ({len(rows)} of {len(set(keys))} stored)", **quiet) as bar:
 
         def done(key: str, row: dict) -> None:
             rows[key] = row
             bar.update()
+            runs.note_progress(done=1)
 
         if client is not None:
             backend.compute(client, bench, experiments, keys, fits, device, done)
@@ -240,33 +241,5 @@ class Workbench:
         about = {"dataset": e.dataset, "criterion": e.criterion, "encoder": e.encoder, "method": e.method, "representation": shown, "seed": e.seed}
         row = about | scores | {"clusters": found, "words": len(getattr(model, "words", [])), "n": len(data), "key": key}
         write_row(key, row)
-        note_run(row, self.device, seconds, time.perf_counter() - start)
+        runs.note_run(row, self.device, seconds, time.perf_counter() - start, code_fingerprint())
         return row
-
-
-RUNS = ["time", "key", "dataset", "criterion", "encoder", "method", "representation", "seed", "n", "host", "process", "device", "fit_seconds", "score_seconds",
-        "mmclust", "torch", "code"]  # fmt: skip
-
-
-def note_run(row: dict, device: str, fit_seconds: float, score_seconds: float) -> None:
-    """Append to `runs.csv` in the cache where a row was computed, how long that took and with which versions: of a machine, not of a result.
-    Rows that share a fit each carry its seconds."""
-    import csv
-    import io
-    import os
-    import socket
-
-    import torch
-
-    import mmclust
-
-    here = {"time": round(time.time()), "host": socket.gethostname(), "process": os.getpid(), "device": device, "fit_seconds": f"{fit_seconds:.3f}"}
-    here |= {"score_seconds": f"{score_seconds:.3f}", "mmclust": mmclust.__version__, "torch": torch.__version__, "code": code_fingerprint()[:12]}
-    line, path = io.StringIO(), store.cache_dir() / "runs.csv"
-    csv.DictWriter(line, RUNS, lineterminator="\n").writerow({name: (row | here)[name] for name in RUNS})
-    with contextlib.suppress(OSError):  # a full disk costs the note, not the row
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8", newline="") as file:
-            file.write(",".join(RUNS) + "\n")
-        with path.open("a", encoding="utf-8", newline="") as file:
-            file.write(line.getvalue())  # one write of one line: several processes may append

@@ -8,19 +8,24 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 
+import filelock
+import psutil
 import yaml
 
-from mmclust import backend
+from mmclust import backend, runs, store
 from mmclust.pages import STATE
 from mmclust.profiles import load_profile
 
@@ -30,7 +35,7 @@ NOTEBOOKS = PACKAGE.parent / "notebooks"
 
 @dataclass
 class Outcome:
-    """How one notebook ended: "done", "failed" or "up to date"."""
+    """How one notebook ended: "done", "failed" or "up to date"; it asked for `rows`, `stored` of which were there before."""
 
     notebook: str
     status: str
@@ -38,6 +43,24 @@ class Outcome:
     error: str = ""
     where: str = ""
     outputs: list[str] = field(default_factory=list)
+    rows: int = 0
+    stored: int = 0
+
+
+@dataclass
+class Job:
+    """A notebook that is to be run: its source, parameters and output folder, how long it will take about, and whether nothing may run beside it."""
+
+    source: Path
+    parameters: dict
+    out: Path
+    seconds: float
+    alone: bool
+    stamp: str
+
+    @property
+    def progress(self) -> Path:
+        return self.out / STATE / f"{self.source.stem}.progress"
 
 
 def parse_parameters(pairs: list[str]) -> dict:
@@ -100,31 +123,35 @@ def reproduce(
     out: str | Path = "figures",
     force: bool = False,
     scheduler: str | None = None,
-    tell: Callable[[str, Outcome | str, float], None] = lambda *_: None,
+    workers: int | None = None,
+    tell: Callable[[str, Outcome | str | dict, float], None] = lambda *_: None,
     notebooks: Path = NOTEBOOKS,
 ) -> list[Outcome]:
     """Run the selected notebooks and write `out/index.html`. A failing notebook does not stop the others.
 
+    Notebooks ask for experiments; the workers of one Dask cluster compute them, each once. A run that finds another at work in `out` waits for it.
+
     Args:
         only: notebooks by name or number; all of the profile by default.
         parameters: values for the notebooks' parameters cells; a folder's path is made absolute.
-        jobs: notebooks at the same time, each with its share of the cores; None: as many as there are cores, or one on a GPU. On two cores,
-            two kernels of one thread get more done than one of two: the demo's matrices are small.
+        jobs: notebooks at the same time; None: as many as there are workers, or cores.
+        scheduler: address of a Dask scheduler whose workers compute; None takes that in `MMCLUST_SCHEDULER`, and without one starts a scheduler
+            here, and its workers when an experiment is asked for that is not stored (`backend.local_cluster`).
+        workers: how many of them; None: one per GPU, or per core; 0: no cluster, each notebook computes in its own kernel.
         notebooks: the folder of their sources.
-        scheduler: address of a Dask scheduler on whose workers experiments are computed; None takes that in `MMCLUST_SCHEDULER`, and without
-            one computes in the notebooks' kernels.
-        tell: called with ("start" | "end", the notebook's name or its outcome, expected seconds that are left).
+        tell: called with an event, what it is about, and the expected seconds that are left: "wait" or "cluster" with a sentence, "start" with a
+            notebook's name, "end" with its outcome, and every second "tick" with notebook -> rows (asked for, stored before, computed since).
 
     Returns:
         One outcome per selected notebook, in order.
 
     Raises:
         ValueError: for an unknown notebook or profile, or a parameter that no selected notebook has. ConnectionError: no scheduler answers.
+        OSError: `out` can't be written.
     """
     from mmclust.report import write_index
 
     out = Path(out).resolve()
-    (out / STATE).mkdir(parents=True, exist_ok=True)
     names, settings = select(only, profile), load_profile(profile)["notebooks"]
     given = dict(parameters or {})
     if isinstance(given.get("data"), str) and Path(given["data"]).expanduser().exists():
@@ -133,64 +160,162 @@ def reproduce(
     if unknown := given.keys() - set().union(*takes.values()):
         raise ValueError(f"no selected notebook has a parameter {sorted(unknown)[0]!r}; {', '.join(f'{n}: {sorted(p)}' for n, p in takes.items())}")
     outcomes: dict[str, Outcome] = {}
-    todo = {}
-    for name in names:
-        values = {"profile": profile, "device": device, "out": str(out)} | {k: v for k, v in given.items() if k in takes[name]}
-        values = {k: v for k, v in values.items() if k in takes[name]}
-        key, state = stamp(notebooks / f"{name}.ipynb", values), _read_state(out, name)
-        if not force and state.get("stamp") == key and all((out / f).exists() for f in state["outputs"]):
-            outcomes[name] = Outcome(name, "up to date", outputs=state["outputs"])
-        else:
-            todo[name] = (values, key, state.get("seconds") or settings[name].get("seconds", 60))
-    if todo:
-        if scheduler:
-            backend.connect(scheduler).close()  # said once, here, and not by every notebook
-        cores = backend.cores()
-        alone = [name for name in todo if settings[name].get("alone")]  # what measures times must have the machine for itself
-        jobs = max(1, min(jobs or (cores if device == "cpu" else 1), max(1, len(todo) - len(alone))))
-        left = sum(todo[name][2] / (1 if name in alone else jobs) for name in todo)
-        made = {"profile": profile, "device": device, "versions": versions(), "commit": commit()}
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
-            # the longest first, so that no core is idle at the end; what runs alone comes last
-            waiting, running = sorted(todo, key=lambda name: (name in alone, -todo[name][2] if jobs > 1 else 0)), {}
-            while waiting or running:
-                while waiting and len(running) < jobs and not (running and waiting[0] in alone) and not (set(running.values()) & set(alone)):
-                    name = waiting.pop(0)
-                    tell("start", name, left)
-                    threads = cores if name in alone else max(1, cores // jobs)
-                    running[pool.submit(_execute, notebooks / f"{name}.ipynb", todo[name][0], str(out), threads, scheduler)] = name
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    name = running.pop(future)
-                    try:
-                        outcome = future.result()
-                    except Exception as error:  # a kernel or worker that was killed
-                        outcome = Outcome(name, "failed", error=f"{type(error).__name__}: {error}", where="the process that ran it")
-                    outcomes[name] = outcome
-                    left -= todo[name][2] / (1 if name in alone else jobs)
-                    state = asdict(outcome) | {"stamp": todo[name][1] if outcome.status == "done" else "", "parameters": todo[name][0], "time": time.time()}
-                    state["parameters"].pop("out", None)
-                    state |= made | {"seeds": seeds(todo[name][0], settings[name])}
-                    (out / STATE / f"{name}.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-                    tell("end", outcome, left)
-    write_index(out, profile)
+    with _one_at_a_time(out, tell):
+        todo: dict[str, Job] = {}
+        for name in names:
+            values = {"profile": profile, "device": device, "out": str(out)} | {k: v for k, v in given.items() if k in takes[name]}
+            values = {k: v for k, v in values.items() if k in takes[name]}
+            key, state = stamp(notebooks / f"{name}.ipynb", values), _read_state(out, name)
+            if not force and state.get("stamp") == key and all((out / f).exists() for f in state["outputs"]):
+                outcomes[name] = Outcome(name, "up to date", outputs=state["outputs"])
+            else:
+                seconds = state.get("seconds") or settings[name].get("seconds", 60)
+                todo[name] = Job(notebooks / f"{name}.ipynb", values, out, seconds, settings[name].get("alone", False), key)
+        made = {"profile": profile, "device": device, "versions": versions(), "commit": commit()} if todo else {}
+
+        def done(outcome: Outcome) -> None:
+            job = todo[outcome.notebook]
+            given = {k: v for k, v in job.parameters.items() if k != "out"}
+            state = asdict(outcome) | made | {"stamp": job.stamp if outcome.status == "done" else "", "parameters": given, "time": time.time()}
+            state["seeds"] = seeds(job.parameters, settings[outcome.notebook])
+            store.write_atomically(out / STATE / f"{outcome.notebook}.json", json.dumps(state, indent=1).encode())
+            outcomes[outcome.notebook] = outcome
+
+        if todo:
+            with _workplace(scheduler or os.environ.get(backend.ADDRESS), device, workers, tell) as (address, places, look):
+                _run(todo, jobs or places, address, look, done, tell)
+        write_index(out, profile)
     return [outcomes[name] for name in names]
 
 
-def _end_with_parent() -> None:
-    """In a worker: when the process that started it is gone (kill -9 asks nobody), end the kernels, then itself."""
-    import psutil
+@contextmanager
+def _one_at_a_time(out: Path, tell):
+    """Wait until no other run writes to `out`. The lock goes with its process, however that ends."""
+    (out / STATE).mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / STATE / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        tell("wait", f"another run writes to {out}: waiting for its end", 0)
+        lock.acquire(poll_interval=0.2)
+    try:
+        yield
+    finally:
+        lock.release()
 
+
+@contextmanager
+def _workplace(address: str | None, device: str, workers: int | None, tell):
+    """Where experiments are computed: a scheduler's address (None: in the kernels), notebooks at a time, and what to call every second."""
+    if address:
+        with backend.connect(address) as client:
+            tell("cluster", f"computing on {len(client.scheduler_info()['workers'])} workers at {address}, dashboard at {client.dashboard_link}", 0)
+        yield address, backend.cores(), lambda: None
+    elif workers == 0:
+        yield None, backend.cores() if device == "cpu" else 1, lambda: None
+    else:
+        with backend.local_cluster(device, workers, start=False) as cluster:
+            tell("cluster", f"{cluster.most} workers as soon as they are needed, dashboard at {cluster.dashboard_link}", 0)
+            yield cluster.scheduler_address, cluster.most, partial(backend.start_workers, cluster)
+
+
+def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, done: Callable, tell) -> None:
+    """Run notebooks, so many at a time; `done` gets each outcome as it comes, `look` is called every second."""
+    # the longest first, so that no core is idle at the end; what runs alone, because it measures times, comes last
+    waiting = sorted(todo, key=lambda name: (todo[name].alone, -todo[name].seconds if jobs > 1 else 0))
+    jobs = max(1, min(jobs, sum(not job.alone for job in todo.values())))
+    slots, started = [Slot() for _ in range(jobs)], {}
+
+    def left() -> float:
+        ahead = {name: todo[name].seconds for name in waiting} | {name: max(0, todo[name].seconds - time.time() + t) for name, t in started.items()}
+        return sum(seconds / (1 if todo[name].alone else jobs) for name, seconds in ahead.items())
+
+    try:
+        while waiting or started:
+            for slot in slots:
+                if waiting and not slot.name and not (started and (todo[waiting[0]].alone or any(todo[name].alone for name in started))):
+                    name = waiting.pop(0)
+                    started[name] = time.time()
+                    slot.start(name, todo[name], jobs, address)
+                    tell("start", name, left())
+            ready = wait([slot.pipe for slot in slots if slot.name], timeout=1)
+            look()
+            tell("tick", {name: runs.read_progress(todo[name].progress) for name in started}, left())
+            for slot in [slot for slot in slots if slot.pipe in ready]:
+                outcome = slot.result()
+                outcome.rows, outcome.stored, _ = runs.read_progress(todo[outcome.notebook].progress)
+                todo[outcome.notebook].progress.unlink(missing_ok=True)
+                del started[outcome.notebook]
+                done(outcome)
+                tell("end", outcome, left())
+    finally:
+        for slot in slots:
+            slot.end()
+
+
+class Slot:
+    """A process that runs one notebook after the other: the `name` of the one that it is at, and the `pipe` that its outcome comes through."""
+
+    def __init__(self):
+        self.name, self.process = "", None
+
+    def start(self, name: str, job: Job, jobs: int, address: str | None) -> None:
+        if not self.process:
+            context = multiprocessing.get_context("spawn")
+            self.pipe, theirs = context.Pipe()
+            self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            self.process.start()
+            theirs.close()  # so that its end is seen here
+        threads = backend.cores() if job.alone else max(1, backend.cores() // jobs)
+        self.name = name
+        self.pipe.send((job, threads, None if job.alone else address))
+
+    def result(self) -> Outcome:
+        """The outcome that is in the pipe; a failure if the process died."""
+        name, self.name = self.name, ""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code, self.process = self.process.exitcode, None
+            return Outcome(name, "failed", error=f"the process that ran it ended with code {code}", where="outside of its cells")
+
+    def end(self) -> None:
+        """End the process and the kernel that it runs."""
+        if self.process:
+            _kill_children(self.process.pid)
+            self.process.kill()
+            self.process.join()
+
+
+def _kill_children(pid: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _serve(pipe) -> None:
+    """In a process of its own: run the notebooks that come through the pipe. When the process that started this one is gone (kill -9 asks
+    nobody), end the kernel, then itself; Ctrl-C is that process's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch():
         while os.getppid() == parent:
             time.sleep(0.5)
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
+        _kill_children(os.getpid())
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    with suppress(EOFError):
+        while True:
+            job, threads, scheduler = pipe.recv()
+            try:
+                outcome = _execute(job, threads, scheduler)
+            except Exception as error:  # a full disk, say
+                outcome = Outcome(job.source.stem, "failed", error=f"{type(error).__name__}: {error}", where="writing its outputs")
+            pipe.send(outcome)
 
 
 def _read_state(out: Path, name: str) -> dict:
@@ -200,19 +325,20 @@ def _read_state(out: Path, name: str) -> dict:
         return {}
 
 
-def _execute(source: Path, parameters: dict, out: str, threads: int, scheduler: str | None) -> Outcome:
+def _execute(job: Job, threads: int, scheduler: str | None) -> Outcome:
     """Run one notebook in a kernel of this Python that computes with `threads` threads; keep the executed copy and its HTML."""
     import nbformat
     import papermill
 
     from mmclust.report import to_html
 
-    if scheduler:
-        os.environ[backend.ADDRESS] = scheduler
-    os.environ |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}  # kernels inherit them
+    source, parameters, out = job.source, job.parameters, job.out
+    job.progress.unlink(missing_ok=True)
+    os.environ |= {backend.ADDRESS: scheduler or "", runs.PROGRESS: str(job.progress)}  # kernels inherit them
+    os.environ |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     os.environ |= {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}  # nobody watches: run_all itself shows how far it is
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, not one that the user has installed elsewhere
-    folder = Path(out) / "notebooks"
+    folder = out / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     name = source.stem
     executed, start = folder / f"{name}.ipynb", time.time()
@@ -228,7 +354,7 @@ def _execute(source: Path, parameters: dict, out: str, threads: int, scheduler: 
     seconds = time.time() - start
     if executed.exists():
         to_html(nbformat.read(executed, as_version=4), executed.with_suffix(".html"))
-    notes = [json.loads(p.read_text(encoding="utf-8")) for p in (Path(out) / STATE).glob(f"{name}--*.json")]
+    notes = [json.loads(p.read_text(encoding="utf-8")) for p in (out / STATE).glob(f"{name}--*.json")]
     outputs = [f for note in notes for f in note["files"]] + [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
     return Outcome(name, "failed" if error else "done", seconds, re.sub(r"\s+", " ", error)[:500], where, outputs)
 

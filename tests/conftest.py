@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import uuid
 
 if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":  # tests run side by side: each computes with one thread
     os.environ |= {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -9,6 +10,7 @@ os.environ.setdefault("MMCLUST_CACHE", tempfile.mkdtemp(prefix="mmclust-test-"))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
+import psutil
 import pytest
 
 hypothesis.settings.register_profile("house", deadline=None)  # the first example of a test imports what it needs
@@ -20,3 +22,26 @@ def mini():
     import mmclust as mm
 
     return mm.load_encoder("mini")
+
+
+def of_this_test(token: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("MMCLUST_TEST") == token and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            pass
+    return [p for p in found if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+@pytest.fixture
+def nothing_is_left(monkeypatch):
+    """Whatever a test started, its children's children too, is gone at its end."""
+    token = uuid.uuid4().hex
+    monkeypatch.setenv("MMCLUST_TEST", token)
+    yield
+    left = psutil.wait_procs(of_this_test(token), timeout=20)[1]
+    for process in left:
+        process.kill()
+    assert not left, [" ".join(p.cmdline())[:200] for p in left]

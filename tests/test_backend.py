@@ -14,6 +14,7 @@ import pytest
 import mmclust as mm
 from mmclust import backend
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 QUICK = {"MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1}, "MultiMaP": {"epochs": 5}, "MultiDProxy": {"epochs": 6, "update_every": 2}}
 SMALL = {"dataset": "demo-fruit", "criterion": ["color", "species"], "n": 24, "kmeans_seeds": 2}
 
@@ -25,12 +26,9 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def cluster(cache, monkeypatch):
-    before = set(psutil.Process().children(recursive=True))
+def cluster(cache, nothing_is_left):
     with backend.local_cluster(n_workers=2) as cluster:
         yield cluster
-    left = set(psutil.Process().children(recursive=True)) - before
-    assert not [p for p in left if "resource_tracker" not in " ".join(p.cmdline())], "a worker outlived its cluster"
 
 
 def started(process, text, seconds=60):
@@ -65,6 +63,7 @@ def backend_cache():
     return cache_dir()
 
 
+@pytest.mark.slow
 def test_who_asks_for_the_same_at_the_same_time_waits_for_it(cluster, cache, tmp_path):
     """Three processes, one scheduler, overlapping experiments: every row once."""
     script = tmp_path / "ask.py"
@@ -81,6 +80,7 @@ def test_who_asks_for_the_same_at_the_same_time_waits_for_it(cluster, cache, tmp
     assert len(runs) == runs["key"].nunique() == 12, "an experiment ran twice"
 
 
+@pytest.mark.slow
 def test_three_notebooks_at_once_on_two_workers(cluster, cache, tmp_path):
     from test_reproduce import write_notebooks
 
@@ -101,6 +101,7 @@ def test_three_notebooks_at_once_on_two_workers(cluster, cache, tmp_path):
     assert runs["process"].nunique() == 2, "one of the workers was idle"
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(cluster, cache):
     with mm.connect(cluster.scheduler_address) as client:
         client.wait_for_workers(2, timeout=60)
@@ -115,6 +116,7 @@ def test_a_worker_that_is_killed_is_replaced(cluster, cache):
     assert runs["key"].nunique() == 6
 
 
+@pytest.mark.slow
 def test_an_experiment_that_fails_says_so_and_the_others_are_kept(cluster, cache):
     with mm.connect(cluster.scheduler_address):
         good, bad = mm.grid(method="KMeans", **SMALL), mm.grid(method="MultiMaP", params={"epochs": -1}, **SMALL)
@@ -124,6 +126,7 @@ def test_an_experiment_that_fails_says_so_and_the_others_are_kept(cluster, cache
         assert len(mm.run(good, progress=False)) == 2
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_goes_away(cache, tmp_path):
     """In a process of its own: a scheduler as users start them, killed while rows are computed."""
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
@@ -166,3 +169,28 @@ def test_nobody_at_the_address(cache, monkeypatch):
     with pytest.raises(ValueError, match="no scheduler: give its address"):
         mm.connect()
     assert backend.current() is None
+
+
+@pytest.mark.slow
+def test_workers_share_the_encoding_of_a_large_folder(cluster, cache, tmp_path):
+    """4,300 files: above what is encoded at once; three methods ask for them at the same time."""
+    import numpy as np
+    from PIL import Image
+
+    folder, rng = tmp_path / "many", np.random.default_rng(0)
+    for color, base in (("red", (220, 30, 30)), ("blue", (30, 30, 220))):
+        (folder / color).mkdir(parents=True)
+        for i in range(2150):
+            Image.fromarray((np.array(base) + rng.integers(-30, 30, (8, 8, 3))).clip(0, 255).astype(np.uint8)).save(folder / color / f"{i}.png")
+    words = {"words": ("red", "blue"), "criterion": "class", "dataset": str(folder), "kmeans_seeds": 1}
+    with mm.connect(cluster.scheduler_address) as client:
+        client.wait_for_workers(2, timeout=60)
+        rows = mm.run(mm.grid(method=["KMeans", "CLIP_GPT"], **words) + mm.grid(method="MultiMaP", params={"epochs": 1}, **words), progress=False)
+    assert len(rows) == 3 and rows["n"].eq(4300).all()
+    ran = pd.read_csv(cache / "runs.csv")
+    encoded = ran[ran["method"] == "image features"]
+    assert encoded["key"].nunique() == len(encoded) == 2 and encoded["process"].nunique() == 2, "one of the workers was idle"
+    (stored,) = (cache / "features").glob("*.npy")
+    assert np.load(stored, mmap_mode="r").shape[0] == 4300
+    some = mm.load_folder(folder).images
+    np.testing.assert_allclose(np.load(stored, mmap_mode="r")[:70], mm.load_encoder("mini").features(some[:70]), atol=1e-5)

@@ -18,7 +18,7 @@ from mmclust import store
 from mmclust.datasets.base import Images
 from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state
 from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template
-from mmclust.encoders.stream import ABOVE, as_tensor, batches, stored
+from mmclust.encoders.stream import ABOVE, as_tensor, batches, is_stored, store_batches, stored
 
 MINI = Path(__file__).parent / "mini"
 
@@ -102,6 +102,21 @@ class OpenCLIPEncoder:
             else:
                 self._kept[key] = store.array(key, lambda: self._run(self._trunk, images, batch_size))
         return self._kept[key]
+
+    def shares(self, images, batch_size: int = 256, batches: int = 16) -> list[range]:
+        """What is left to do before `features` of these images is a matter of reading, as spans of batches that `store_share` computes, on any
+        machine that sees the store. None where the images are few, or the features are there."""
+        images = Images.of(images)
+        if len(images) <= ABOVE or is_stored(self._features_key(images)):
+            return []
+        n = -(-len(images) // batch_size)
+        return [range(b, min(b + batches, n)) for b in range(0, n, batches)]
+
+    def store_share(self, images, share: range, batch_size: int = 256) -> None:
+        """Compute and store the features of a span of batches, those that are not stored yet."""
+        images = Images.of(images)
+        some = images[share.start * batch_size : share.stop * batch_size]
+        store_batches(self._features_key(images), batch_size, share.start, lambda keep: self._batches(self._trunk, some, batch_size, keep))
 
     def keep_features(self, images, features: np.ndarray) -> None:
         """Take features (n, h), computed elsewhere, as those of these images: the trunk does not run for them.

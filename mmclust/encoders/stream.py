@@ -100,7 +100,7 @@ def stored(key: str, n: int, size: int, run: Callable[[Callable], Iterator[np.nd
     A killed run goes on after its last batch; a damaged batch is computed again; processes that do the same at the same time take each other's
     batches. Where the store can't be written the rows are kept in memory.
     """
-    path, *parts = (store.cache_dir() / "features" / f"{k}.npy" for k in (key, *(store.key_of("batch", key, size, b) for b in range(-(-n // size)))))
+    path, parts = _path(key), [_part(key, size, b) for b in range(-(-n // size))]
     loose: dict[int, np.ndarray] = {}
 
     def keep(b: int, compute: Callable) -> np.ndarray:
@@ -120,6 +120,27 @@ def stored(key: str, n: int, size: int, run: Callable[[Callable], Iterator[np.nd
         if not path.exists() and (loose or not _put_together(path, parts, n)):
             break
     return np.concatenate(list(run(keep)))
+
+
+def store_batches(key: str, size: int, first: int, run: Callable[[Callable], Iterator[np.ndarray]]) -> None:
+    """Compute and store the batches that `run(keep)` gives, of which the first is number `first` of this key: a share of `stored`, which puts all
+    of them together."""
+    for _ in run(lambda b, compute: store.array(_part(key, size, first + b).stem, compute)):
+        if is_stored(key):
+            break
+
+
+def is_stored(key: str) -> bool:
+    """Whether there is one file of all rows of this key."""
+    return _path(key).exists()
+
+
+def _path(key: str) -> Path:
+    return store.cache_dir() / "features" / f"{key}.npy"
+
+
+def _part(key: str, size: int, b: int) -> Path:
+    return _path(store.key_of("batch", key, size, b))
 
 
 def as_tensor(array: np.ndarray) -> torch.Tensor:
