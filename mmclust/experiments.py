@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from mmclust import backend, runs, store
 from mmclust.datasets import load_dataset
+from mmclust.datasets.papers import PAPERS, SeparateCriteria, draw
 from mmclust.encoders import load_encoder
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
@@ -173,6 +174,8 @@ class Workbench:
         return self._encoders[name]
 
     def dataset(self, e: Experiment):
+        if e.dataset in PAPERS:
+            return draw(self._paper(e), e.n, e.seed)
         key = (e.dataset, e.n, e.seed)
         if key not in self._datasets:
             from mmclust.worlds import WORLDS
@@ -180,6 +183,16 @@ class Workbench:
             options = {"seed": e.seed} | ({"n": e.n} if e.n else {}) if e.dataset in WORLDS else {}
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]
+
+    def _paper(self, e: Experiment):
+        """A data set of the papers, once for all seeds; where its trees hold different pictures, the part with the experiment's criterion."""
+        whole, part = (e.dataset,), (e.dataset, e.criterion)
+        if not self._datasets.keys() & {whole, part}:
+            try:
+                self._datasets[whole] = load_dataset(e.dataset)
+            except SeparateCriteria:
+                self._datasets[part] = load_dataset(e.dataset, criterion=e.criterion)
+        return self._datasets.get(whole) or self._datasets[part]
 
     def words(self, e: Experiment) -> ReferenceWords:
         domain, classes = self.dataset(e).domain, self.dataset(e).classes[e.criterion]

@@ -1,24 +1,29 @@
-"""Data sets: rendered worlds and folders of pictures."""
+"""Data sets: rendered worlds, the papers' sets, and folders of pictures."""
 
 from mmclust.worlds import WORLDS
 
 
 def load_dataset(name: str, **options):
-    """A data set by name: the worlds demo-fruit, demo-card, demo-face and tuning-... (`n`, `seed`, `size`), or a folder's path (`domain`).
+    """A data set by name: a world (demo-fruit, demo-card, demo-face and tuning-...: `n`, `seed`, `size`), one of the papers (fruit, fruit360,
+    card, cmuface, cars, flowers, cifar10, aloi: `n`, `seed`, `data_dir`, `criterion`, see `mmclust.datasets.papers.load_paper`), or a folder's
+    path (`domain`). A folder that is called like a data set is meant by "./cars".
 
     Raises:
-        ValueError: for a name that is neither.
+        ValueError: for a name that is none of these.
     """
     from pathlib import Path
 
     from mmclust.datasets.demo import load_demo
     from mmclust.datasets.folder import load_folder
+    from mmclust.datasets.papers import PAPERS, load_paper
 
     if name in WORLDS:
         return load_demo(name, **options)
+    if name in PAPERS:
+        return load_paper(name, **options)
     if Path(name).expanduser().is_dir():
         return load_folder(name, **{k: v for k, v in options.items() if k in ("domain", "on_corrupt")})
-    raise ValueError(f"data set {name!r} is neither a folder nor one of: {', '.join(WORLDS)}")
+    raise ValueError(f"data set {name!r} is neither a folder nor one of: {', '.join([*WORLDS, *PAPERS])}")
 
 
 def load_folder(path, **options):

@@ -37,7 +37,7 @@ def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "rais
         raise FileNotFoundError(f"no folder {root}")
     if on_corrupt not in ("raise", "skip"):
         raise ValueError(f'on_corrupt is "raise" or "skip", not {on_corrupt!r}')
-    table = _from_csv(root) if (root / "labels.csv").exists() else _from_tree(root)
+    table = read_csv(root) if (root / "labels.csv").exists() else _from_tree(root)
     files = [root / f for f in table.index]
     if on_corrupt == "skip":
         bad = [f for f in files if not _readable(f)]
@@ -50,12 +50,17 @@ def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "rais
         raise FileNotFoundError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
     stats = [f.stat() for f in files]
     fingerprint = key_of("folder", [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)])
+    return from_table(root.resolve().name, domain, root, table, fingerprint, f"{len(files)} files of a folder")
+
+
+def from_table(name: str, domain: str, root: Path, table: pd.DataFrame, fingerprint: str, provenance: str) -> ImageDataset:
+    """The pictures that the index of a table names, relative to `root`, with its columns as criteria."""
+    files = [root / f for f in table.index]
     images = Images(len(files), lambda i: _decode(files[i]), fingerprint, lambda i: str(files[i]))
     encoded = {c: encode_labels(table[c].tolist()) for c in table.columns}
-    return ImageDataset(
-        root.resolve().name, domain, images, {c: v for c, (v, _) in encoded.items()}, {c: names for c, (_, names) in encoded.items()},
-        provenance=f"{len(files)} files of a folder", rows=[{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))],
-    )  # fmt: skip
+    rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
+    labels, classes = {c: v for c, (v, _) in encoded.items()}, {c: names for c, (_, names) in encoded.items()}
+    return ImageDataset(name, domain, images, labels, classes, provenance, rows)
 
 
 def _decode(file: Path) -> Image.Image:
@@ -74,11 +79,11 @@ def _readable(file: Path) -> bool:
     return True
 
 
-def _pictures(root: Path) -> list[Path]:
+def pictures(root: Path) -> list[Path]:
     return sorted(f.relative_to(root) for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file() and not f.name.startswith("."))
 
 
-def _from_csv(root: Path) -> pd.DataFrame:
+def read_csv(root: Path) -> pd.DataFrame:
     """Index: files relative to the root; columns: criteria."""
     source = root / "labels.csv"
     table = pd.read_csv(source, dtype=str, keep_default_na=False)
@@ -96,16 +101,16 @@ def _from_csv(root: Path) -> pd.DataFrame:
 
 
 def _from_tree(root: Path) -> pd.DataFrame:
-    files = _pictures(root)
+    files = pictures(root)
     depths = {len(f.parts) for f in files}
     if depths == {2} and len({f.parts[0] for f in files}) > 1:
         return pd.DataFrame({"class": [f.parts[0] for f in files]}, index=[str(f) for f in files])
     if depths == {3}:
-        return _match_trees(root, files)
+        return match_trees(root, files)
     return pd.DataFrame(index=[str(f) for f in files])
 
 
-def _match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
+def match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
     trees: dict[str, dict[str, Path]] = defaultdict(dict)
     for f in files:
         criterion, _, name = f.parts

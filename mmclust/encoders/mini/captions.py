@@ -6,12 +6,8 @@ criterion that the encoder was never told about.
 
 from __future__ import annotations
 
+from mmclust.datasets.photos import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.worlds import COLORS, EMOTIONS, FRUITS, GLASSES, POSES, RANKS, SUITS
-
-PHOTO_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PHOTO_TYPE = {c: "transportation" if c in ("airplane", "automobile", "ship", "truck") else "animals" for c in PHOTO_CLASSES}
-# a frog counts as water: our reading of the Multi-Sub benchmark, which names the three environments only
-PHOTO_ENVIRONMENT = dict.fromkeys(PHOTO_CLASSES, "land") | {"airplane": "air", "bird": "air", "ship": "water", "frog": "water"}
 
 
 def _each(values, synonyms: dict | None = None) -> list[tuple[list[str], set]]:
