@@ -22,6 +22,29 @@ def test_labels_csv(tmp_path):
     assert np.asarray(data.images[0])[0, 0, 0] == 2
 
 
+def test_transparent_parts_are_shown_on_white_or_another_background(tmp_path):
+    drawing = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    drawing.paste((200, 0, 0, 255), (5, 5, 15, 15)), drawing.paste((0, 0, 0, 128), (0, 15, 20, 20))
+    drawing.save(tmp_path / "alpha.png")
+    drawing.convert("LA").save(tmp_path / "gray.png")
+    Image.fromarray(np.uint8([[0, 1]])).save(tmp_path / "key.png", transparency=0)
+    Image.fromarray(np.uint16([[0, 9000]])).save(tmp_path / "sixteen.png")
+    drawing.convert("P").save(tmp_path / "palette.gif", transparency=drawing.convert("P").getpixel((0, 0)))
+    put(tmp_path / "opaque.png", 7)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    corners = {color: dict(zip(names, (im.getpixel((0, 0)) for im in mm.load_folder(tmp_path, background=color).images))) for color in ("white", "#0000ff")}
+    see_through = {"alpha.png", "gray.png", "key.png", "palette.gif"}
+    for name in names:
+        assert (corners["white"][name] == (255, 255, 255)) == (name in see_through) and (corners["#0000ff"][name] == (0, 0, 255)) == (name in see_through), name
+    picture = mm.load_folder(tmp_path).images[names.index("alpha.png")]
+    assert picture.mode == "RGB" and picture.getpixel((10, 10)) == (200, 0, 0) and picture.getpixel((1, 18)) == (127, 127, 127)
+    assert mm.Images.of([drawing])[0].getpixel((0, 0)) == (255, 255, 255)
+    white, blue = (mm.load_folder(tmp_path, background=c).images for c in ("white", "blue"))
+    assert white.fingerprint != blue.fingerprint and mm.load_dataset(str(tmp_path), background="blue").images.fingerprint == blue.fingerprint
+    with pytest.raises(ValueError, match="background 'whitish' is no color"):
+        mm.load_folder(tmp_path, background="whitish")
+
+
 def test_class_folders_and_no_labels(tmp_path):
     for name in ("cat", "dog"):
         put(tmp_path / "two" / name / "1.jpg")

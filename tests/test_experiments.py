@@ -13,6 +13,7 @@ import pytest
 import mmclust as mm
 from mmclust import experiments as module
 from mmclust.experiments import Workbench, code_fingerprint, read_row
+from mmclust.runs import RUNS, slowest
 
 QUICK = {"MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1}, "MultiMaP": {"epochs": 5}, "MultiDProxy": {"epochs": 6, "update_every": 2}}
 
@@ -92,8 +93,9 @@ def test_a_damaged_row_is_computed_again(cache):
 def test_times_are_not_part_of_a_row(cache):
     rows = mm.run(small(), progress=False)
     assert not {"seconds", "time"} & set(rows.columns)
+    assert len(slowest(time.time() + 60)) == 0 and slowest().loc[0, ["method", "rows"]].tolist() == ["MultiSub", len(rows)]
     runs = pd.read_csv(cache / "runs.csv")
-    assert list(runs.columns) == module.RUNS and runs["key"].tolist() == rows["key"].tolist() and runs["method"].tolist() == ["MultiSub"]
+    assert list(runs.columns) == RUNS and runs["key"].tolist() == rows["key"].tolist() and runs["method"].tolist() == ["MultiSub"]
     assert runs["fit_seconds"].gt(0).all() and runs["process"].tolist() == [os.getpid()] and runs["code"].tolist() == [code_fingerprint()[:12]]
 
 

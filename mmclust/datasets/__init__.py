@@ -6,7 +6,7 @@ from mmclust.worlds import WORLDS
 def load_dataset(name: str, **options):
     """A data set by name: a world (demo-fruit, demo-card, demo-face and tuning-...: `n`, `seed`, `size`), one of the papers (fruit, fruit360,
     card, cmuface, cars, flowers, cifar10, aloi: `n`, `seed`, `data_dir`, `criterion`, see `mmclust.datasets.papers.load_paper`), or a folder's
-    path (`domain`). A folder that is called like a data set is meant by "./cars".
+    path (`domain`, `background`). A folder that is called like a data set is meant by "./cars".
 
     Raises:
         ValueError: for a name that is none of these.
@@ -22,7 +22,7 @@ def load_dataset(name: str, **options):
     if name in PAPERS:
         return load_paper(name, **options)
     if Path(name).expanduser().is_dir():
-        return load_folder(name, **{k: v for k, v in options.items() if k in ("domain", "on_corrupt")})
+        return load_folder(name, **{k: v for k, v in options.items() if k in ("domain", "on_corrupt", "background")})
     raise ValueError(f"data set {name!r} is neither a folder nor one of: {', '.join([*WORLDS, *PAPERS])}")
 
 

@@ -23,7 +23,7 @@ class Images(Sequence):
 
     @classmethod
     def of(cls, images) -> Images:
-        """Images as they are, or from a list of PIL pictures or uint8 arrays (h, w, 3)."""
+        """Images as they are, or from a list of PIL pictures or uint8 arrays (h, w, 3). What is transparent in them is shown on white."""
         if isinstance(images, Images):
             return images
         if isinstance(images, (str, Path)):
@@ -31,8 +31,8 @@ class Images(Sequence):
         pictures = [im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im)) for im in images]
         digest = hashlib.sha256()
         for picture in pictures:
-            digest.update(f"{picture.mode}{picture.size}".encode() + picture.tobytes())
-        return cls(len(pictures), lambda i: pictures[i].convert("RGB"), digest.hexdigest())
+            digest.update(f"{picture.mode}{picture.size}{' on white' * transparent(picture)}".encode() + picture.tobytes())
+        return cls(len(pictures), lambda i: opaque(pictures[i]), digest.hexdigest())
 
     @property
     def fingerprint(self) -> str:
@@ -56,6 +56,19 @@ class Images(Sequence):
 
     def __repr__(self) -> str:
         return f"<{len(self)} images, {self.fingerprint[:8]}>"
+
+
+def transparent(picture: Image.Image) -> bool:
+    """Whether a picture may have transparent parts: an alpha channel, or a transparent color."""
+    return picture.mode in ("RGBA", "RGBa", "LA", "PA") or ("transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB"))
+
+
+def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
+    """The picture in RGB, its transparent parts on a background: they have no color of their own, and most files hold black there."""
+    if not transparent(picture):
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture).convert("RGB")
 
 
 class Labellings(dict):

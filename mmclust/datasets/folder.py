@@ -7,15 +7,15 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageColor
 
-from mmclust.datasets.base import ImageDataset, Images, encode_labels
+from mmclust.datasets.base import ImageDataset, Images, encode_labels, opaque
 from mmclust.store import key_of
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
 
-def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "raise") -> ImageDataset:
+def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "raise", background: str = "white") -> ImageDataset:
     """Pictures below `path`, with the labels that come with them.
 
     Labels are read from `labels.csv` in the folder (a column `file`, relative to the folder, and one column per criterion); without it from
@@ -26,17 +26,22 @@ def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "rais
         domain: what the pictures show, for prompts and reference words ("photo", "fruit", ...).
         on_corrupt: "raise" when a picture that is needed can't be decoded, naming it, or "skip": decode all now and leave the bad ones out
             with a warning.
+        background: a color, as Pillow names them ("white", "#808080"), that shows through where a picture is transparent.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no pictures, or a picture that labels.csv names is missing.
-        ValueError: labels.csv has no column `file`, a cell without a label, or a picture twice; trees whose pictures can't be matched;
-            (when it is decoded) a picture that is damaged.
+        ValueError: an unknown background; labels.csv has no column `file`, a cell without a label, or a picture twice; trees whose pictures
+            can't be matched; (when it is decoded) a picture that is damaged.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}")
     if on_corrupt not in ("raise", "skip"):
         raise ValueError(f'on_corrupt is "raise" or "skip", not {on_corrupt!r}')
+    try:
+        ImageColor.getrgb(background)
+    except ValueError as error:
+        raise ValueError(f'background {background!r} is no color: give a name or a code, such as "white" or "#808080"') from error
     table = read_csv(root) if (root / "labels.csv").exists() else _from_tree(root)
     files = [root / f for f in table.index]
     if on_corrupt == "skip":
@@ -49,24 +54,24 @@ def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "rais
     if not files:
         raise FileNotFoundError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
     stats = [f.stat() for f in files]
-    fingerprint = key_of("folder", [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)])
-    return from_table(root.resolve().name, domain, root, table, fingerprint, f"{len(files)} files of a folder")
+    fingerprint = key_of("folder", background, [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)])
+    return from_table(root.resolve().name, domain, root, table, fingerprint, f"{len(files)} files of a folder", background)
 
 
-def from_table(name: str, domain: str, root: Path, table: pd.DataFrame, fingerprint: str, provenance: str) -> ImageDataset:
+def from_table(name: str, domain: str, root: Path, table: pd.DataFrame, fingerprint: str, provenance: str, background: str = "white") -> ImageDataset:
     """The pictures that the index of a table names, relative to `root`, with its columns as criteria."""
     files = [root / f for f in table.index]
-    images = Images(len(files), lambda i: _decode(files[i]), fingerprint, lambda i: str(files[i]))
+    images = Images(len(files), lambda i: _decode(files[i], background), fingerprint, lambda i: str(files[i]))
     encoded = {c: encode_labels(table[c].tolist()) for c in table.columns}
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
     labels, classes = {c: v for c, (v, _) in encoded.items()}, {c: names for c, (_, names) in encoded.items()}
     return ImageDataset(name, domain, images, labels, classes, provenance, rows)
 
 
-def _decode(file: Path) -> Image.Image:
+def _decode(file: Path, background: str = "white") -> Image.Image:
     try:
         with Image.open(file) as image:
-            return image.convert("RGB")
+            return opaque(image, background)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"picture {file} can't be decoded ({error}): mend or remove it, or load the folder with on_corrupt='skip'") from error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from PIL import Image
 
 from mmclust import store
@@ -176,10 +177,6 @@ def obtain(name: str, root: Path) -> Path:
     spec = PAPERS[name]
     if not spec.urls:
         raise FileNotFoundError(f"{name} is not in {root} and has no public download with its labels ({spec.about}): {how_to_place(name, root)}")
-    try:
-        from filelock import FileLock
-    except ImportError as error:
-        raise ImportError('downloads need filelock: pip install "mmclust[paper]"') from error
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         if (place := find(name, root)) is not None:
