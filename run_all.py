@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -26,8 +27,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="processes that compute experiments (default: one per core or GPU; 0: the notebooks do it themselves)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on the workers of a running Dask scheduler, such as tcp://127.0.0.1:8786")
     parser.add_argument("--out", default=str(Path(__file__).parent / "figures"), help="output folder (default: figures/)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the papers' data lie or are downloaded to (default: MMCLUST_DATA, else in the cache)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, be downloaded and asked, and how long that may take; do nothing")
     parser.add_argument("--force", action="store_true", help="run what is up to date, too")
     args = parser.parse_args()
+    if args.data_dir:
+        os.environ["MMCLUST_DATA"] = str(Path(args.data_dir).expanduser().resolve())
     from mmclust import runs
     from mmclust.reproduce import parse_parameters, reproduce
 
@@ -51,6 +56,8 @@ def main() -> int:
                 console.print(f"     at {at}  (about {clock(left)} left)")
 
     try:
+        if args.dry_run:
+            return dry_run(console, args)
         with status:
             outcomes = reproduce(
                 args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, args.scheduler, args.workers, tell
@@ -82,6 +89,23 @@ def main() -> int:
         soft_wrap=True,
     )
     return 1 if failed else 0
+
+
+def dry_run(console: Console, args: argparse.Namespace) -> int:
+    from mmclust.needs import needs
+    from mmclust.reproduce import parse_parameters, plan
+
+    todo, fresh = plan(args.only, parse_parameters(args.parameters), args.profile, args.device, args.out, args.force)
+    table = Table("notebook", "about", "where that is from", title=f"would run, profile {args.profile}, on {args.device}")
+    for name, job in todo.items():
+        table.add_row(name, clock(job.seconds), "its last run here" if job.measured else "the profile")
+    console.print(table)
+    console.print(f"{len(fresh)} up to date: {', '.join(fresh) or 'none'}", soft_wrap=True)
+    for what, sentences in needs(list(todo), args.profile).items():
+        console.print(f"[bold]{what}[/]")
+        for sentence in sentences:
+            console.print(f"  {escape(sentence)}", soft_wrap=True)
+    return 0
 
 
 if __name__ == "__main__":

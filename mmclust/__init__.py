@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _WHERE = {
-    "load_dataset": "datasets", "load_folder": "datasets", "ImageDataset": "datasets.base", "Images": "datasets.base",
+    "load_dataset": "datasets", "load_folder": "datasets", "usable": "datasets", "ImageDataset": "datasets.base", "Images": "datasets.base",
     "load_encoder": "encoders", "reference_words": "words", "prompt_template": "words", "score": "metrics", "score_kmeans": "metrics",
     "KMeans": "methods.baselines", "CLIP_GPT": "methods.zeroshot", "CLIP_label": "methods.zeroshot", "MultiSub": "methods.multisub",
     "MultiMaP": "methods.multimap", "MultiDProxy": "methods.multidproxy", "name_clusters": "methods.base",
@@ -18,7 +18,7 @@ _WHERE = {
     "connect": "backend", "grid": "experiments", "run": "experiments", "Experiment": "experiments",
     "sweep": "sweeps", "ablation": "sweeps", "estimate": "sweeps", "paired": "sweeps", "timed": "sweeps", "defaults": "sweeps", "variants": "variants",
     "epoch_times": "benchmarks.methods", "kept_memory": "benchmarks.memory", "load_profile": "profiles",
-    "plots": "plots", "tables": "tables", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",
+    "plots": "plots", "tables": "tables", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles", "varied": "profiles",
 }  # fmt: skip
 __all__ = sorted(_WHERE)
 

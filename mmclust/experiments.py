@@ -20,6 +20,7 @@ from mmclust import backend, runs, store
 from mmclust.datasets import load_dataset
 from mmclust.datasets.papers import PAPERS, SeparateCriteria, draw
 from mmclust.encoders import load_encoder
+from mmclust.profiles import of_dataset
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
 METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
@@ -36,7 +37,7 @@ class Experiment:
         criterion: the keyword, and the labelling that it is scored against.
         method: one of `METHODS`. representation: of those the method offers; None is its default.
         params: the method's parameters, apart from encoder, template, words, n_clusters, representation and random_state.
-        encoder: its name. words: reference words; None takes the lexicon's.
+        encoder: its name. words: reference words; None takes the lexicon's, "openai:MODEL" those that the language model gave.
         kmeans_seeds: k-means seeds that are averaged (the papers: 10).
     """
 
@@ -48,14 +49,15 @@ class Experiment:
     n: int | None = None
     encoder: str = "mini"
     params: dict = field(default_factory=dict, hash=False)
-    words: tuple[str, ...] | None = None
+    words: tuple[str, ...] | str | None = None
     kmeans_seeds: int = 10
 
 
 def grid(**axes) -> list[Experiment]:
     """All combinations of the axes, each a value or a list of values: `grid(dataset=["demo-fruit"], criterion=["color"], method=METHODS, seed=range(5))`.
 
-    `params` is one dictionary for all, or method -> dictionary. `criterion` may be data set -> criteria, `representation` method -> one or a list.
+    `params` is one dictionary for all, or method -> dictionary; a key `datasets` in it, data set -> dictionary, says what differs there.
+    `criterion` may be data set -> criteria, `representation` method -> one or a list.
 
     Raises:
         ValueError: for an unknown method or axis.
@@ -65,6 +67,7 @@ def grid(**axes) -> list[Experiment]:
         raise ValueError(f"an experiment has no {sorted(unknown)[0]!r}: {', '.join(Experiment.__dataclass_fields__)}")
     params, criteria = axes.pop("params", {}), axes.pop("criterion")
     words, shown = axes.pop("words", None), axes.pop("representation", None)
+    words = None if not words or words == "lexicon" else words if isinstance(words, str) else tuple(words)
     names = list(axes)
     values = [_listed(v) for v in axes.values()]
     out = []
@@ -75,8 +78,9 @@ def grid(**axes) -> list[Experiment]:
         of = criteria[setting["dataset"]] if isinstance(criteria, dict) else criteria
         own = params.get(setting["method"], {}) if params.keys() <= set(METHODS) else params
         represented = shown.get(setting["method"]) if isinstance(shown, dict) else shown
+        own = of_dataset(own, setting["dataset"])
         for criterion, representation in itertools.product(_listed(of), _listed(represented)):
-            out.append(Experiment(criterion=criterion, representation=representation, params=own, words=tuple(words) if words else None, **setting))
+            out.append(Experiment(criterion=criterion, representation=representation, params=own, words=words, **setting))
     return out
 
 
@@ -198,15 +202,17 @@ class Workbench:
         domain, classes = self.dataset(e).domain, self.dataset(e).classes[e.criterion]
         if e.method == "CLIP_label":
             return ReferenceWords(classes, "the true class names", prompt_template(e.criterion, of=domain))
-        if e.words:
+        if e.words and not isinstance(e.words, str):
             return ReferenceWords(e.words, "given", prompt_template(e.criterion, of=domain))
-        return reference_words(e.criterion, of=domain, seed=e.seed)
+        return reference_words(e.criterion, of=domain, seed=e.seed, source=e.words or "lexicon")
 
     def key(self, e: Experiment) -> str:
         data = self.dataset(e)
-        return store.key_of(
-            "row", asdict(e), data.images.fingerprint, data.labels[e.criterion].tolist(), self.encoder(e.encoder).fingerprint, code_fingerprint()
-        )
+        about = [asdict(e), data.images.fingerprint, data.labels[e.criterion].tolist(), self.encoder(e.encoder).fingerprint, code_fingerprint()]
+        if isinstance(e.words, str):  # an answer may be edited
+            words = self.words(e)
+            about += [list(words), words.template]
+        return store.key_of("row", *about)
 
     def estimator(self, e: Experiment):
         """The experiment's method, ready to fit."""

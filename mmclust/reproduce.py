@@ -49,7 +49,8 @@ class Outcome:
 
 @dataclass
 class Job:
-    """A notebook that is to be run: its source, parameters and output folder, how long it will take about, and whether nothing may run beside it."""
+    """A notebook that is to be run: its source, parameters and output folder, how long it will take about (`measured`: it took that long here), and
+    whether nothing may run beside it."""
 
     source: Path
     parameters: dict
@@ -57,6 +58,7 @@ class Job:
     seconds: float
     alone: bool
     stamp: str
+    measured: bool = False
 
     @property
     def progress(self) -> Path:
@@ -107,6 +109,8 @@ def stamp(path: Path, parameters: dict) -> str:
             digest.update(file.read_bytes())
         elif file.suffix == ".safetensors":
             digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    if Path(parameters.get("profile", "")).is_file():  # one's own
+        digest.update(Path(parameters["profile"]).read_bytes())
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).is_dir():
         for file in sorted(Path(folder).rglob("*")):
@@ -152,32 +156,17 @@ def reproduce(
     from mmclust.report import write_index
 
     out = Path(out).resolve()
-    names, settings = select(only, profile), load_profile(profile)["notebooks"]
-    given = dict(parameters or {})
-    if isinstance(given.get("data"), str) and Path(given["data"]).expanduser().exists():
-        given["data"] = str(Path(given["data"]).expanduser().resolve())
-    takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
-    if unknown := given.keys() - set().union(*takes.values()):
-        raise ValueError(f"no selected notebook has a parameter {sorted(unknown)[0]!r}; {', '.join(f'{n}: {sorted(p)}' for n, p in takes.items())}")
     outcomes: dict[str, Outcome] = {}
     with _one_at_a_time(out, tell):
-        todo: dict[str, Job] = {}
-        for name in names:
-            values = {"profile": profile, "device": device, "out": str(out)} | {k: v for k, v in given.items() if k in takes[name]}
-            values = {k: v for k, v in values.items() if k in takes[name]}
-            key, state = stamp(notebooks / f"{name}.ipynb", values), _read_state(out, name)
-            if not force and state.get("stamp") == key and all((out / f).exists() for f in state["outputs"]):
-                outcomes[name] = Outcome(name, "up to date", outputs=state["outputs"])
-            else:
-                seconds = state.get("seconds") or settings[name].get("seconds", 60)
-                todo[name] = Job(notebooks / f"{name}.ipynb", values, out, seconds, settings[name].get("alone", False), key)
+        todo, fresh = plan(only, parameters, profile, device, out, force, notebooks)
+        outcomes |= fresh
         made = {"profile": profile, "device": device, "versions": versions(), "commit": commit()} if todo else {}
 
         def done(outcome: Outcome) -> None:
             job = todo[outcome.notebook]
             given = {k: v for k, v in job.parameters.items() if k != "out"}
             state = asdict(outcome) | made | {"stamp": job.stamp if outcome.status == "done" else "", "parameters": given, "time": time.time()}
-            state["seeds"] = seeds(job.parameters, settings[outcome.notebook])
+            state["seeds"] = seeds(job.parameters, load_profile(profile)["notebooks"][outcome.notebook])
             store.write_atomically(out / STATE / f"{outcome.notebook}.json", json.dumps(state, indent=1).encode())
             outcomes[outcome.notebook] = outcome
 
@@ -185,7 +174,44 @@ def reproduce(
             with _workplace(scheduler or os.environ.get(backend.ADDRESS), device, workers, tell) as (address, places, look):
                 _run(todo, jobs or places, address, look, done, tell)
         write_index(out, profile)
-    return [outcomes[name] for name in names]
+    return [outcomes[name] for name in select(only, profile)]
+
+
+def plan(
+    only: list[str] | None = None,
+    parameters: dict | None = None,
+    profile: str = "demo",
+    device: str = "cpu",
+    out: str | Path = "figures",
+    force: bool = False,
+    notebooks: Path = NOTEBOOKS,
+) -> tuple[dict[str, Job], dict[str, Outcome]]:
+    """What `reproduce` with these arguments would run, by name, and the notebooks that are up to date. Nothing is written.
+
+    Raises:
+        ValueError: as `reproduce`.
+    """
+    out = Path(out).resolve()
+    names, settings = select(only, profile), load_profile(profile)["notebooks"]
+    given = dict(parameters or {})
+    if isinstance(given.get("data"), str) and Path(given["data"]).expanduser().exists():
+        given["data"] = str(Path(given["data"]).expanduser().resolve())
+    takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
+    if unknown := given.keys() - set().union(*takes.values()):
+        raise ValueError(f"no selected notebook has a parameter {sorted(unknown)[0]!r}; {', '.join(f'{n}: {sorted(p)}' for n, p in takes.items())}")
+    if Path(profile).suffix in (".yaml", ".yml"):
+        profile = str(Path(profile).resolve())  # kernels run in the notebooks' folder
+    todo, fresh = {}, {}
+    for name in names:
+        values = {"profile": profile, "device": device, "out": str(out)} | given
+        values = {k: v for k, v in values.items() if k in takes[name]}
+        key, state = stamp(notebooks / f"{name}.ipynb", values), _read_state(out, name)
+        if not force and state.get("stamp") == key and all((out / f).exists() for f in state["outputs"]):
+            fresh[name] = Outcome(name, "up to date", outputs=state["outputs"])
+        else:
+            seconds = state.get("seconds") or settings[name].get("seconds", 60)
+            todo[name] = Job(notebooks / f"{name}.ipynb", values, out, seconds, settings[name].get("alone", False), key, "seconds" in state)
+    return todo, fresh
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from mmclust.experiments import METHODS, Experiment, Workbench, grid, missing_fits, read_row, run
+from mmclust.profiles import of_dataset, varied
 
 SYMBOLS = {"R": "update_every", "L": "layers", "E": "epochs", "lambda": "lam", "M": "n_clusters", "m": "margin"}  # the papers' letters
 
@@ -93,7 +94,7 @@ def defaults(method: str, params: dict | None = None) -> dict:
     """Every parameter of a method as it will run: what is given, else the variant's value, else the default."""
     import mmclust
 
-    model = getattr(mmclust, method)(**params or {})
+    model = getattr(mmclust, method)(**of_dataset(params or {}, ""))
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
 
@@ -141,7 +142,7 @@ def sweep(method: str, values: dict[str, Iterable], base: dict | None = None, to
         points = [dict(zip(named, combination)) for combination in itertools.product(*named.values())]
     else:
         points = [{name: value} for name, tried in named.items() for value in tried]
-    rows = ablation({str(k): (method, (base or {}) | point) for k, point in enumerate(points)}, tell, device, **axes)
+    rows = ablation({str(k): (method, varied(base or {}, **point)) for k, point in enumerate(points)}, tell, device, **axes)
     of = [points[int(k)] for k in rows.pop("row")]
     if together:
         return pd.concat([pd.DataFrame(of, dtype=object).infer_objects(), rows], axis=1)

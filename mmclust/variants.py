@@ -12,7 +12,7 @@ import pandas as pd
 
 from mmclust.methods.multimap import MultiMaP
 from mmclust.methods.multisub import MultiSub
-from mmclust.profiles import load_profile
+from mmclust.profiles import load_profile, varied
 from mmclust.sweeps import ablation, interval, paired
 
 KINDS = {"MultiMaP": MultiMaP, "MultiSub": MultiSub}
@@ -59,7 +59,7 @@ def flips(settings: dict[str, dict], methods=tuple(FLIPS)) -> tuple[Named, dict[
             for name in names:
                 for value in dict.fromkeys([paper[name], released[name]]):
                     if value != own.get(name, paper[name]):
-                        named[f"{method}: {name} = {value}"] = (method, own | {name: value}, representation)
+                        named[f"{method}: {name} = {value}"] = (method, varied(own, **{name: value}), representation)
                         bases[f"{method}: {name} = {value}"] = base
     return named, bases
 

@@ -31,3 +31,15 @@ def load_folder(path, **options):
     from mmclust.datasets.folder import load_folder as load
 
     return load(path, **options)
+
+
+def usable(names):
+    """Those of some data sets (a list of names, or a dictionary by name) that are there or can be downloaded. What somebody would have to place
+    first, such as the papers' cars, is left out, and that is printed."""
+    from mmclust.datasets.papers import PAPERS, data_folder, find, how_to_place
+
+    root = data_folder()
+    out = [name for name in names if name in PAPERS and not PAPERS[name].urls and find(name, root) is None]
+    for name in out:
+        print(f"without {name}: {how_to_place(name, root)}")
+    return {k: v for k, v in names.items() if k not in out} if isinstance(names, dict) else [name for name in names if name not in out]

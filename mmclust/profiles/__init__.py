@@ -12,17 +12,35 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name: str = "demo") -> dict:
-    """A profile by name, or from a YAML file by path.
+    """A profile by name, or from a YAML file by path. One with `base`, the name of another, sets only what differs from that; a notebook's
+    settings are replaced one by one, everything else as a whole.
 
     Raises:
-        ValueError: for a name that is neither.
+        ValueError: for a name that is neither; a notebook that the base does not have.
     """
     import yaml
 
     path = Path(name) if Path(name).suffix in (".yaml", ".yml") else Path(__file__).parent / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(f"profile {name!r} is neither a YAML file nor one of: {', '.join(profile_names())}")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "base" not in own:
+        return own
+    base = load_profile(own["base"])
+    if unknown := own.get("notebooks", {}).keys() - base["notebooks"].keys():
+        raise ValueError(f"{path} sets {sorted(unknown)[0]!r}, which is no notebook of {own['base']!r}: {', '.join(base['notebooks'])}")
+    return base | own | {"notebooks": {name: entry | own.get("notebooks", {}).get(name, {}) for name, entry in base["notebooks"].items()}}
+
+
+def of_dataset(params: dict, dataset: str) -> dict:
+    """A method's parameters for a data set: what its key `datasets` holds for that one stands before the rest."""
+    return {k: v for k, v in params.items() if k != "datasets"} | params.get("datasets", {}).get(dataset, {})
+
+
+def varied(params: dict, **changes) -> dict:
+    """A method's parameters with some of them changed, whatever the data set: `own | changes`, and nothing of that under `datasets`."""
+    inner = {name: {k: v for k, v in own.items() if k not in changes} for name, own in params.get("datasets", {}).items()}
+    return params | ({"datasets": inner} if inner else {}) | changes
 
 
 def settings(notebook: str, profile: str = "demo", **given) -> SimpleNamespace:
@@ -33,7 +51,11 @@ def settings(notebook: str, profile: str = "demo", **given) -> SimpleNamespace:
     """
     whole = load_profile(profile)
     own = whole["notebooks"][notebook]
-    if unknown := given.keys() - own.keys() - {"encoder"}:
+    if unknown := given.keys() - own.keys() - {"encoder", "source"}:
         raise ValueError(f"{notebook} has no setting {sorted(unknown)[0]!r}: {', '.join(own)}")
-    shared = {"encoder": whole["encoder"], "methods": whole.get("methods", {}), "released": whole.get("released", {})}
+    shared = {"encoder": whole["encoder"], "source": whole.get("source", "lexicon")}
+    used = [own["world"]] if "world" in own else list(own.get("criteria", {}))
+    for name in ("methods", "released"):
+        every = whole.get(name, {})
+        shared[name] = {method: of_dataset(params, used[0]) for method, params in every.items()} if len(used) == 1 else every
     return SimpleNamespace(**shared | own | {k: v for k, v in given.items() if v is not None})

@@ -1,0 +1,67 @@
+"""What a run would do, download and ask, before it does: `python run_all.py --dry-run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmclust.profiles import load_profile
+
+
+def needs(names: list[str], profile: str = "demo") -> dict[str, list[str]]:
+    """Sentences under "data", "encoders" and "words" on what these notebooks of a profile take, what of it is here, and where the rest comes from.
+    Nothing is downloaded or asked."""
+    whole = load_profile(profile)
+    settings = [whole["notebooks"][name] for name in names]
+    criteria: dict[str, set] = {}
+    for own in settings:
+        listed = {**own.get("criteria", {})} | {name: [] for name in own.get("datasets", [])}
+        if "world" in own:
+            listed |= {own["world"]: own.get("keywords") or [own["keyword"]]}
+        for name, wanted in listed.items():
+            criteria.setdefault(name, set()).update(wanted)
+    encoders = dict.fromkeys([whole["encoder"], *(name for own in settings for name in own.get("encoders") or {})])
+    return {
+        "data": [f"{name}: {_data(name)}" for name in criteria],
+        "encoders": [f"{name}: {_encoder(name)}" for name in encoders],
+        "words": _words(whole.get("source", "lexicon"), criteria),
+    }
+
+
+def _data(name: str) -> str:
+    from mmclust.datasets.download import source
+    from mmclust.datasets.papers import PAPERS, data_folder, find, how_to_place
+    from mmclust.worlds import WORLDS
+
+    if name in WORLDS:
+        return "rendered here"
+    if name not in PAPERS:
+        return "a folder"
+    root = data_folder()
+    if place := find(name, root):
+        return f"there, in {place}"
+    if urls := PAPERS[name].urls:
+        return f"downloaded from {source(urls[0])}"
+    return f"left out: {how_to_place(name, root)}"
+
+
+def _encoder(name: str) -> str:
+    from mmclust.encoders.mini import CHECKPOINTS
+
+    if name == "mini" or name in CHECKPOINTS:
+        return "embedded"
+    if Path(name).is_dir():
+        return "a folder"
+    return "weights from the cache of open_clip or transformers, or fetched into it at first use"
+
+
+def _words(source: str, criteria: dict[str, set]) -> list[str]:
+    from mmclust.datasets.papers import PAPERS
+    from mmclust.words import ASKED_FOR
+    from mmclust.words.answers import path_of
+
+    kind, _, model = source.partition(":")
+    if kind != "openai":
+        return ["from the lexicon in the package"]
+    asked = {(PAPERS[name].domain, criterion) for name, wanted in criteria.items() if name in PAPERS for criterion in wanted if criterion != "identity"}
+    missing = sorted(f"{criterion} of {domain}" for domain, criterion in asked if not path_of(model, domain, criterion, ASKED_FOR).exists())
+    return [f"{len(asked) - len(missing)} answers of {model} are stored", f"{len(missing)} questions to be asked: {', '.join(missing) or 'none'}"]
