@@ -45,13 +45,15 @@ def _data(name: str) -> str:
 
 
 def _encoder(name: str) -> str:
+    from mmclust.encoders import REPOSITORIES
     from mmclust.encoders.mini import CHECKPOINTS
 
     if name == "mini" or name in CHECKPOINTS:
         return "embedded"
     if Path(name).is_dir():
         return "a folder"
-    return "weights from the cache of open_clip or transformers, or fetched into it at first use"
+    where = f"{REPOSITORIES[name]} on the Hugging Face hub" if name in REPOSITORIES else "the Hugging Face hub, or where open_clip knows it to be"
+    return f"weights from the hub's cache; what is not there is fetched from {where} when first used"
 
 
 def _words(source: str, criteria: dict[str, set]) -> list[str]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 import mmclust as mm
 from mmclust import store
-from mmclust.encoders import open_clip as encoder_module
+from mmclust.encoders import base as encoder_module
 from mmclust.encoders.open_clip import OpenCLIPEncoder
 
 N, SIZE = 64, 8
@@ -26,7 +26,7 @@ HEAD = """
 import os, sys, time
 import numpy as np
 import mmclust as mm
-from mmclust.encoders import open_clip as encoder_module
+from mmclust.encoders import base as encoder_module
 encoder_module.ABOVE = 20
 data = mm.load_folder(sys.argv[1])
 """

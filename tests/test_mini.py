@@ -95,11 +95,8 @@ def test_checkpoints_bring_their_configuration(tmp_path):
         mm.load_encoder(str(tmp_path / "weights.pt"))
 
 
-def test_a_wrong_activation_is_an_error(monkeypatch, tmp_path):
-    # the tag's weights want QuickGELU, the plain architecture has none: open_clip warns before it reads the file
-    torch.save({}, tmp_path / "empty.pt")
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: str(tmp_path / "empty.pt"))
-    with pytest.raises(ValueError, match="QuickGELU mismatch"):
+def test_a_wrong_activation_is_an_error():
+    with pytest.raises(ValueError, match="QuickGELU mismatch"):  # before anything is fetched
         mm.load_encoder("ViT-B-32/openai")
 
 

@@ -3,77 +3,28 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
+from PIL import Image
+from safetensors import safe_open
 
-from mmclust import store
-from mmclust.datasets.base import Images
-from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state
-from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template
-from mmclust.encoders.stream import ABOVE, as_tensor, batches, is_stored, store_batches, stored
+from mmclust.encoders import checkpoint
+from mmclust.encoders.base import Encoder
+from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state, what_it_saw
 
 MINI = Path(__file__).parent / "mini"
 
 
-class OpenCLIPEncoder:
-    """A frozen CLIP: image features (computed once per set of images and kept), text and prompt embeddings, token-space words.
-
-    Args:
-        model: an open_clip model; put into evaluation mode and frozen.
-        preprocess: PIL picture to tensor.
-        tokenizer: text to tokens.
-        name: shown in tables.
-        device: torch device.
-        autocast: run trunk and prompts in bfloat16 (torch's autocast); everything that is kept and all losses stay float32.
-    """
-
-    def __init__(self, model, preprocess, tokenizer, name: str, device: str = "cpu", autocast: bool = False):
-        self.model = model.to(device).eval().requires_grad_(False)
-        self.preprocess, self.tokenizer, self.name, self.device, self.autocast = preprocess, tokenizer, name, torch.device(device), autocast
-        self.tower = getattr(model, "text", model)
-        self._kept: dict = {}
-
-    def __sklearn_clone__(self):
-        return self  # a model is shared, never copied
-
-    def __repr__(self) -> str:
-        return f"load_encoder({self.name!r})"
+class OpenCLIPEncoder(Encoder):
+    """A frozen open_clip model; arguments and methods as for `Encoder`."""
 
     def what_it_saw(self, words: Sequence[str]) -> str:
         """A sentence on what the encoder was trained with, as far as it is known here."""
-        if self.name != "mini":
-            return f"{self.name}: see its authors' model card for what it was trained with."
-        from mmclust.encoders.mini import what_it_saw
-
-        return what_it_saw(words)
-
-    @property
-    def token_dim(self) -> int:
-        """e, the width of token space."""
-        return self.tower.token_embedding.weight.shape[1]
-
-    @property
-    def embedding_dim(self) -> int:
-        """d, the width of the shared image-text space."""
-        return self.image_projection.shape[1]
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the weights: features of other weights are other features."""
-        if "fingerprint" not in self._kept:
-            digest = hashlib.blake2b(repr(self.preprocess).encode(), digest_size=16)
-            for key, value in sorted(self.model.state_dict().items()):
-                digest.update(f"{key} {value.dtype}".encode() + value.detach().cpu().float().numpy().tobytes())
-            self._kept["fingerprint"] = digest.hexdigest()
-        return self._kept["fingerprint"]
+        return what_it_saw(words) if self.name == "mini" else super().what_it_saw(words)
 
     @property
     def image_projection(self) -> torch.Tensor:
@@ -81,195 +32,110 @@ class OpenCLIPEncoder:
         projection = getattr(self.model.visual, "proj", None)
         if isinstance(projection, torch.Tensor):
             return projection.detach()
-        return torch.eye(self._probe().shape[1], device=self.device)
-
-    def features(self, images, batch_size: int = 256) -> np.ndarray:
-        """What the image trunk gives before its last projection, float32 (n, h); computed once, kept in memory and on disk.
-
-        Of more than 4096 images every batch is stored when it is done, a killed run goes on from there, and the features are memory-mapped:
-        read-only, and in memory only as far as they are read.
-
-        Raises:
-            ValueError: for no images; an unreadable one is named.
-        """
-        images = Images.of(images)
-        if not len(images):
-            raise ValueError("no images to encode")
-        key = self._features_key(images)
-        if key not in self._kept:
-            if len(images) > ABOVE:
-                self._kept[key] = stored(key, len(images), batch_size, lambda keep: self._batches(self._trunk, images, batch_size, keep))
-            else:
-                self._kept[key] = store.array(key, lambda: self._run(self._trunk, images, batch_size))
-        return self._kept[key]
-
-    def shares(self, images, batch_size: int = 256, batches: int = 16) -> list[range]:
-        """What is left to do before `features` of these images is a matter of reading, as spans of batches that `store_share` computes, on any
-        machine that sees the store. None where the images are few, or the features are there."""
-        images = Images.of(images)
-        if len(images) <= ABOVE or is_stored(self._features_key(images)):
-            return []
-        n = -(-len(images) // batch_size)
-        return [range(b, min(b + batches, n)) for b in range(0, n, batches)]
-
-    def store_share(self, images, share: range, batch_size: int = 256) -> None:
-        """Compute and store the features of a span of batches, those that are not stored yet."""
-        images = Images.of(images)
-        some = images[share.start * batch_size : share.stop * batch_size]
-        store_batches(self._features_key(images), batch_size, share.start, lambda keep: self._batches(self._trunk, some, batch_size, keep))
-
-    def keep_features(self, images, features: np.ndarray) -> None:
-        """Take features (n, h), computed elsewhere, as those of these images: the trunk does not run for them.
-
-        Raises:
-            ValueError: if there is not one row for each image.
-        """
-        images = Images.of(images)
-        if len(images) != len(features):
-            raise ValueError(f"{len(features)} rows of features for {len(images)} images")
-        self._kept[self._features_key(images)] = features
-
-    def _features_key(self, images: Images) -> str:
-        return store.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
-
-    def encode_images(self, images) -> np.ndarray:
-        """Image embeddings v, float32 (n, d), L2-normalised."""
-        features, projection = as_tensor(self.features(images)), wide(self.image_projection).cpu()
-        out = torch.empty(len(features), projection.shape[1], dtype=features.dtype)
-        for part, rows in zip(features.split(ABOVE), out.split(ABOVE)):
-            rows.copy_(F.normalize(part @ projection, dim=-1))
-        return out.numpy()
-
-    def patch_tokens(self, images, batch_size: int = 256) -> np.ndarray:
-        """The vision transformer's tokens, class token first, each through the last projection: float32 (n, 1 + patches, d), L2-normalised.
-
-        They take patches times the memory of the features; not stored on disk.
-
-        Raises:
-            ValueError: for an image tower that has none.
-        """
-        if not hasattr(self.model.visual, "output_tokens"):
-            raise ValueError(f"the image tower of {self.name} gives no patch tokens: it is not a vision transformer")
-        images = Images.of(images)
-        key = store.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
-        if key not in self._kept:
-            self._kept[key] = self._run(self._patches, images, batch_size)
-        return self._kept[key]
-
-    @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> np.ndarray:
-        """Text embeddings, float32 (len(texts), d), L2-normalised unless told otherwise."""
-        texts = list(texts)
-        parts = [self.model.encode_text(self.tokenizer(texts[i : i + 256]).to(self.device)) for i in range(0, len(texts), 256)]
-        out = wide(torch.cat(parts))
-        return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
+        if "width" not in self._kept:
+            with torch.inference_mode():
+                self._kept["width"] = self._trunk(self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device)).shape[1]
+        return torch.eye(self._kept["width"], device=self.device)
 
     @property
     def logit_scale(self) -> float:
         """The inverse temperature of the model's own softmax over cosines."""
         return float(self.model.logit_scale.exp())
 
-    def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
-        """t(z_k), float32 (K, d): each word in the template's placeholder, or bare where there is no template."""
-        if template is not None:
-            split_template(template)
-            words = [template.replace(PLACEHOLDER, word) for word in words]
-        return self.encode_texts(words)
-
-    @torch.no_grad()
-    def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
-        """phi(z_k), float32 (K, e): the mean of a word's token embeddings, without start and end tokens.
-
-        Raises:
-            ValueError: for an empty word.
-        """
-        ids = [self.tokenizer.encode(word) for word in words]
-        if empty := [word for word, i in zip(words, ids) if not i]:
-            raise ValueError(f"a reference word is empty: {empty[0]!r} among {list(words)}")
-        table = self.tower.token_embedding.weight
-        return torch.stack([wide(table[torch.tensor(i, device=table.device)]).mean(0) for i in ids])
-
-    def prompt(self, template: str, **options) -> PromptEncoder:
-        """The encoder of this template with learned proxies in its placeholder; built once per template."""
-        key = ("prompt", template, *sorted(options.items()))
-        if key not in self._kept:
-            self._kept[key] = PromptEncoder(self.model, self.tokenizer, template, autocast=self.autocast, **options)
-        return self._kept[key]
-
     def _trunk(self, pixels: torch.Tensor) -> torch.Tensor:
-        projection = getattr(self.model.visual, "proj", None)
+        visual, projection = self.model.visual, getattr(self.model.visual, "proj", None)
         if isinstance(projection, torch.Tensor):
-            visual = copy.copy(self.model.visual)  # shares the weights; the tower itself is not touched, other threads may be in it
+            visual = copy.copy(visual)  # shares the weights; the tower itself is not touched, other threads may be in it
             identity = torch.eye(projection.shape[0], dtype=projection.dtype, device=projection.device)
             visual._parameters = visual._parameters | {"proj": torch.nn.Parameter(identity, requires_grad=False)}
-            return visual(pixels)
-        return self.model.encode_image(pixels)
+        out = visual(pixels)
+        return out[0] if isinstance(out, tuple) else out  # CoCa's tower gives its tokens, too
 
-    def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
+    @property
+    def _patches(self) -> Callable | None:
+        return self._tokens if hasattr(self.model.visual, "output_tokens") else None
+
+    def _tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         visual = copy.copy(self.model.visual)
         visual.output_tokens = True
         pooled, tokens = visual(pixels)
         return F.normalize(torch.cat([pooled[:, None], tokens @ self.image_projection], 1), dim=-1)
 
-    def _probe(self) -> torch.Tensor:
-        from PIL import Image
 
-        with torch.inference_mode():
-            return self.model.encode_image(self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device))
+def load_open_clip(name: str, device: str = "cpu", autocast: bool = False, folder: Path | None = None) -> OpenCLIPEncoder:
+    """An encoder by name: "mini" (and "mini-quarter", "mini-half"), or "architecture/pretrained" as open_clip spells them; or from a folder.
 
-    def _run(self, tower, images: Images, batch_size: int) -> np.ndarray:
-        return np.concatenate(list(self._batches(tower, images, batch_size)))
-
-    def _batches(self, tower, images: Images, batch_size: int, keep=None):
-        """What the tower gives for each batch, in order, with a progress bar; see `stream.batches`."""
-        dtype = self.tower.token_embedding.weight.dtype
-
-        def forward(pixels: torch.Tensor) -> np.ndarray:
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                return wide(tower(pixels.to(self.device, dtype))).cpu().numpy()
-
-        found = batches(images, batch_size, self.preprocess, forward, self.device, keep)
-        total = -(-len(images) // batch_size)
-        quiet = {"disable": True} if total == 1 else {}  # not False: that would overrule TQDM_DISABLE
-        return tqdm(found, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
-
-
-def wide(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: half precision is for towers, not for what is kept."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def load_open_clip(name: str, device: str = "cpu", autocast: bool = False) -> OpenCLIPEncoder:
-    """An encoder by name: "mini" (and "mini-quarter", "mini-half"), "architecture/pretrained" as open_clip spells them, or a folder.
-
-    A folder must hold `open_clip_config.json` (architecture and preprocessing) and its weights, the layout that open_clip's `local-dir:` reads.
+    A folder must hold `open_clip_config.json` (architecture and preprocessing), its weights as safetensors, and the tokenizer's files where it has
+    its own: the layout that open_clip's `local-dir:` reads.
 
     Raises:
-        ValueError: for a name that is none of these, for weights whose activation does not fit the architecture, or for a checkpoint without
-            its configuration.
+        ValueError: for a name that is none of these, for weights whose activation does not fit the architecture, or for an incomplete folder.
         RuntimeError: when weights can't be fetched.
+        ImportError: where the text tower or the tokenizer needs transformers.
     """
-    folder = MINI if name == "mini" or name in CHECKPOINTS else Path(name)
-    if folder.is_dir():
-        if not (folder / "open_clip_config.json").exists():
-            raise ValueError(f"{folder} holds no open_clip_config.json: a checkpoint must bring its architecture and its preprocessing")
-        source, pretrained = f"local-dir:{folder}", None
-    elif folder.is_file():
-        raise ValueError(f"{folder} is a bare checkpoint: put it into a folder with open_clip_config.json, which says its architecture and preprocessing")
+    if name == "mini" or name in CHECKPOINTS:
+        source, pretrained, folder, weights = f"local-dir:{MINI}", None, MINI, None
+    elif folder is not None:
+        source, pretrained, weights = f"local-dir:{folder}", None, _check(folder)
     else:
         source, _, pretrained = name.rpartition("/")
-        if source not in open_clip.list_models():
-            known = "mini, architecture/pretrained (such as ViT-B-32-quickgelu/openai) or a folder"
-            raise ValueError(f"encoder {name!r} is none of: {known}")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*QuickGELU.*")
-        try:
-            model, _, preprocess = open_clip.create_model_and_transforms(source, pretrained, require_pretrained=True)
-        except UserWarning as warning:
-            raise ValueError(f"{name}: {warning} Choose the architecture whose activation fits, such as ViT-B-32-quickgelu/openai.") from None
-        except RuntimeError as error:
-            ways = "fill open_clip's cache on a machine with the internet, give a local folder, or use the demo profile's encoder 'mini'"
-            raise RuntimeError(f"the weights of {name} can't be had ({error}): {ways}") from error
+        weights = None
+        _expect(source, pretrained, name)
+    text = open_clip.get_model_config(source)["text_cfg"]
+    if "hf_model_name" in text or "hf_tokenizer_name" in text:
+        checkpoint.needs_transformers(name)
+    for part in ("hf_model_name", "hf_tokenizer_name")[: 1 if folder else 2]:  # a folder brings its tokenizer
+        if part in text and not Path(text[part]).is_dir():
+            checkpoint.expect(text[part], name)
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(source, pretrained, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(source)
+    except (RuntimeError, OSError, ValueError) as error:
+        if folder is None:
+            raise checkpoint.unfetchable(name, error) from error
+        raise ValueError(f"{folder} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+    if weights is not None:
+        _check_shapes(model, weights)
     if name in CHECKPOINTS:
         model.load_state_dict(checkpoint_state(CHECKPOINTS[name]))
-    return OpenCLIPEncoder(model, preprocess, open_clip.get_tokenizer(source), name, device, autocast)
+    return OpenCLIPEncoder(model, preprocess, tokenizer, name, device, autocast)
+
+
+def _expect(source: str, pretrained: str, name: str) -> None:
+    """Raise for what can't be had, or must not be, before anything is fetched; of a wrong activation open_clip would only warn."""
+    if source not in open_clip.list_models():
+        known = "mini, align, blip, architecture/pretrained (such as ViT-B-32-quickgelu/openai), hf-hub:owner/name or a folder"
+        raise ValueError(f"encoder {name!r} is none of: {known}")
+    tag = open_clip.get_pretrained_cfg(source, pretrained)
+    if not tag:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(source)) or "none"
+        raise ValueError(f"open_clip knows no weights {pretrained!r} of {source}: {known}")
+    repository = tag["hf_hub"].rpartition("/")[0]
+    if bool(tag.get("quick_gelu")) != bool(open_clip.get_model_config(source).get("quick_gelu")):
+        marked, other = (" ", f"{source}-quickgelu") if tag.get("quick_gelu") else (" not ", source.removesuffix("-quickgelu"))
+        fits = other in set(open_clip.list_models()) - {source} and open_clip.get_pretrained_cfg(other, pretrained)
+        instead = f"{other}/{pretrained} fits" if fits else f"hf-hub:{repository} brings its own configuration, if it has one"
+        raise ValueError(f"{name} is a QuickGELU mismatch, its weights are{marked}marked as trained with that activation: {instead}")
+    checkpoint.expect(repository, name)
+
+
+def _check(folder: Path) -> Path:
+    """The weights of a folder that brings everything else, too."""
+    path = folder / "open_clip_config.json"
+    config = checkpoint.read_json(path)
+    checkpoint.require(path, config, ("model_cfg", "preprocess_cfg"), "architecture and its preprocessing")
+    checkpoint.require(path, config["preprocess_cfg"], ("mean", "std"), "preprocessing")
+    checkpoint.require(path, config["model_cfg"], ("embed_dim", "vision_cfg", "text_cfg"), "architecture")
+    if "hf_tokenizer_name" in config["model_cfg"]["text_cfg"]:
+        checkpoint.check_tokenizer(folder)
+    return checkpoint.weights_in(folder, "open_clip_model.safetensors")
+
+
+def _check_shapes(model: torch.nn.Module, weights: Path) -> None:
+    """open_clip stretches positional embeddings to the architecture's image size and context: of a checkpoint, that is a wrong configuration."""
+    state = model.state_dict()
+    with safe_open(weights, "pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            ours = state.get(key, state.get(f"text.{key}"))
+            if "positional_embedding" in key and ours is not None and (shape := file.get_slice(key).get_shape()) != list(ours.shape):
+                raise ValueError(f"{weights} has {key} of shape {shape}, the architecture in open_clip_config.json {list(ours.shape)}")

@@ -2,7 +2,8 @@
 
 CLIP's text tower is causal and reads its output at end-of-text. What stands before the placeholder is the same for every image, so its keys
 and values are computed once; what stands after end-of-text is never read. Only the tokens from the placeholder to end-of-text run per
-image. Output and gradient are those of the whole prompt.
+image. A tower that looks both ways (ALIGN's, BLIP's) runs the whole prompt, without its padding where that is masked. Output and gradient are
+those of the whole prompt.
 """
 
 from __future__ import annotations
@@ -28,82 +29,157 @@ def split_template(template: str) -> tuple[str, str]:
     return before.strip(), after.strip()
 
 
+PROBES = ("red", "blue", "one", "two", "cat", "dog")  # words of one token each, in about every vocabulary
+
+
+def word_ids(tokenizer, word: str) -> list[int]:
+    """A word's tokens, without start and end, from open_clip's own tokenizer or its wrapper of transformers'."""
+    if hasattr(tokenizer, "encode"):
+        return tokenizer.encode(word)
+    return tokenizer.tokenizer(tokenizer.clean_fn(word), add_special_tokens=False)["input_ids"]
+
+
+def frame(tokenizer, template: str) -> tuple[list[int], int, list[int], int]:
+    """Tokens before the placeholder, a word in it, tokens after it (start and end among them), and padding.
+
+    Two words of one token each stand in the placeholder by turns: where the tokens differ, it is.
+
+    Raises:
+        ValueError: for a template without exactly one placeholder; if no two such words are found.
+    """
+    before, after = split_template(template)
+    texts = [" ".join(part for part in (before, word, after) if part) for word in PROBES]
+    rows = tokenizer(texts, context_length=4 * len(template) + 64)  # longer than any text of that many characters
+    pad = int(rows[0, -1])
+    for first, second in zip(rows[::2], rows[1::2]):
+        if len(differ := (first != second).nonzero()) == 1:
+            at, end = int(differ), 1 + int((first != pad).nonzero().max())
+            return first[:at].tolist(), int(first[at]), first[at + 1 : end].tolist(), pad
+    raise ValueError(f"this tokenizer has no single tokens for {', '.join(PROBES)}: the placeholder of {template!r} can't be found in its tokens")
+
+
+def token_table(model: nn.Module) -> nn.Module:
+    """The module of a text tower (or of the model that has one) that gives tokens their embeddings.
+
+    Raises:
+        ValueError: for a tower without one.
+    """
+    tower = getattr(model, "text", model)
+    if hasattr(tower, "token_embedding"):
+        return tower.token_embedding
+    inner = getattr(tower, "transformer", tower)
+    if hasattr(inner, "embed_tokens") or hasattr(inner, "get_input_embeddings"):
+        return inner.embed_tokens if hasattr(inner, "embed_tokens") else inner.get_input_embeddings()
+    raise ValueError(f"a text tower of type {type(tower).__name__} has no token embeddings that are known here")
+
+
 class PromptEncoder:
     """The text tower's output for a template with learned proxies in the placeholder.
 
     Called with proxies (n, e), or (n, L, e) for a placeholder of L tokens (`word_tokens=L`), it gives prompt embeddings (n, d),
-    L2-normalised unless `normalize=False`; `all_tokens=True` gives those of every token from the placeholder to end-of-text, (n, l, d).
-    `path` says how they are computed: "cached" where the shortcut holds (checked against the whole prompt when the encoder is built), else
-    "full", every token of the context through the model's own code.
+    L2-normalised unless `normalize=False`; `all_tokens=True` gives those of every token from the placeholder on, (n, l, d), the last of them the
+    one that is read (at end-of-text in CLIP; elsewhere it stands for the end token).
+    `path` says how they are computed: "cached" where that shortcut holds, "cropped" where the tower gives the same without padding, else "full",
+    every token of the context. "auto" takes the first that agrees with the whole prompt, checked when the encoder is built.
 
     Args:
-        model: an open_clip model.
+        model: an open_clip model, or what has its `encode_text`.
         tokenizer: its tokenizer.
         template: text with one placeholder `*`.
         word_tokens: tokens that a proxy takes, L.
-        path: "auto", "cached" or "full".
+        path: "auto", "cached", "cropped" or "full".
         positions: add the positional embedding; the released code of Multi-MaP and Multi-Sub leaves it out.
         final_norm: apply the final LayerNorm; the released code leaves it out, too.
         autocast: run in bfloat16 where that is precise enough (torch's autocast); outputs are float32.
 
     Raises:
-        ValueError: for a template without exactly one placeholder, one that is too long for the tower, or `path="cached"` on a tower
-            that is not causal or not read at end-of-text.
+        ValueError: for a template without exactly one placeholder, one that is too long for the tower, `path="cached"` on a tower that is not causal
+            or not read at end-of-text, `path="cropped"` on one that reads its padding, a switch that the tower does not have, or a tower that does
+            not look its tokens up in its table.
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer, template: str, word_tokens: int = 1, path: str = "auto", positions: bool = True, final_norm: bool = True,
+        self, model, tokenizer, template: str, word_tokens: int = 1, path: str = "auto", positions: bool = True, final_norm: bool = True,
         autocast: bool = False,
     ):  # fmt: skip
         self.model, self.template, self.word_tokens, self.positions, self.final_norm = model, template, word_tokens, positions, final_norm
         self.autocast = autocast
-        self.tower = getattr(model, "text", model)
-        before, after = (tokenizer.encode(part) for part in split_template(template))
-        self.start = 1 + len(before)
-        self.end = self.start + word_tokens + len(after)  # where end-of-text stands
-        length = self.tower.context_length
+        self.tower, self.table = getattr(model, "text", model), token_table(model)
+        if not (positions and final_norm) and (not hasattr(self.tower, "ln_final") or getattr(self.tower, "cls_emb", None) is not None):
+            raise ValueError(f"positions=False and final_norm=False switch off parts of CLIP's text tower, which {type(self.tower).__name__} is not")
+        before, word, after, pad = frame(tokenizer, template)
+        self.start = len(before)
+        self.end = self.start + word_tokens + len(after) - 1  # where end-of-text stands
+        length = min(getattr(self.tower, "context_length", 0) or tokenizer.context_length, tokenizer.context_length)  # mT5 knows no longest text
         if self.end >= length:
             raise ValueError(f"template {template!r} needs {self.end + 1} tokens, the text encoder reads {length}")
-        ids = [tokenizer.sot_token_id, *before, *[0] * word_tokens, *after, tokenizer.eot_token_id]
-        device = self.tower.token_embedding.weight.device
-        self.tokens = torch.tensor(ids + [0] * (length - len(ids)), device=device)
-        shortcut = can_shortcut(self.tower)
-        if path == "cached" and not shortcut:
+        ids = [*before, *[word] * word_tokens, *after]
+        self.tokens = torch.tensor(ids + [pad] * (length - len(ids)), device=self.table.weight.device)
+        self.path = next(p for p in ("cached", "cropped", "full") if self._holds(p)) if path == "auto" else path
+        if path == "cached" and not self._holds(path, check=False):
             raise ValueError("this text tower is not causal or not read at end-of-text: the cached prefix does not hold for it")
-        self.path = "cached" if shortcut and path != "full" else "full"
-        if self.path == "cached":
-            self._fill_cache()
-            if path == "auto" and not self._agrees():
-                self.path = "full"
+        if path == "cropped" and not self._holds(path):
+            raise ValueError("this text tower reads its padding: without it, it gives something else")
 
     def __call__(self, proxies: torch.Tensor, normalize: bool = True, all_tokens: bool = False) -> torch.Tensor:
         words = proxies[:, None] if proxies.ndim == 2 else proxies
         if words.ndim != 3 or words.shape[1] != self.word_tokens:
             raise ValueError(f"proxies of shape (n, e) or (n, {self.word_tokens}, e) are expected, not {tuple(proxies.shape)}")
         with torch.autocast(words.device.type, torch.bfloat16, enabled=self.autocast):
-            out = self._tail(words, all_tokens) if self.path == "cached" else self._whole(words, all_tokens)
+            out = self._by(self.path, words, all_tokens)
         out = out.float() if self.autocast else out
         return F.normalize(out, dim=-1) if normalize else out
 
-    def _whole(self, words: torch.Tensor, all_tokens: bool = False) -> torch.Tensor:
-        """Every token of the context, by the model's own `encode_text`; hooks put the words in their place and skip what is switched off."""
-        tower, states = self.tower, []
+    def _by(self, path: str, words: torch.Tensor, all_tokens: bool = False) -> torch.Tensor:
+        return self._tail(words, all_tokens) if path == "cached" else self._whole(words, all_tokens, crop=path == "cropped")
+
+    @torch.no_grad()
+    def _holds(self, path: str, check: bool = True) -> bool:
+        """Whether a path can be taken: it gives what the whole prompt gives, for two words of the table."""
+        if path == "cached":
+            if not can_shortcut(self.tower):
+                return False
+            self._fill_cache()
+        if path == "full" or not check:
+            return True
+        table = self.table.weight
+        ids = torch.linspace(0, len(table) - 1, 2 * self.word_tokens, device=table.device).long()
+        words = self.table(ids).unflatten(0, (2, self.word_tokens))
+        try:
+            short, whole = (F.normalize(self._by(p, words), dim=-1) for p in (path, "full"))
+        except RuntimeError:  # open_clip's own towers take one length
+            return False
+        return torch.allclose(short.float(), whole.float(), atol=2e-2 if table.dtype in (torch.float16, torch.bfloat16) else 1e-4)
+
+    def _whole(self, words: torch.Tensor, all_tokens: bool = False, crop: bool = False) -> torch.Tensor:
+        """Every token of the context (or, cropped, of the prompt) by the model's own `encode_text`; hooks put the words in their place and skip
+        what is switched off."""
+        tower, placed, states = self.tower, [], []
 
         def place(module, args, embedded):
+            placed.append(True)
             x = torch.cat([embedded[:, : self.start], words.to(embedded.dtype), embedded[:, self.start + self.word_tokens :]], 1)
             return x if self.positions else x - tower.positional_embedding  # the model adds it again
 
-        def norm(module, args, normed):
-            states.append(normed if self.final_norm else args[0])
-            return states[-1]
+        def last(module, args, out):
+            states.append(getattr(out, "last_hidden_state", out) if self.final_norm else args[0])
+            return out if self.final_norm else args[0]
 
-        handles = [tower.token_embedding.register_forward_hook(place), tower.ln_final.register_forward_hook(norm)]
+        top = getattr(tower, "ln_final", None) or getattr(tower, "transformer", tower)
+        handles = [self.table.register_forward_hook(place), top.register_forward_hook(last)]
         try:
-            out = self.model.encode_text(self.tokens.expand(len(words), -1))
+            tokens = self.tokens[: self.end + 1] if crop else self.tokens
+            out = self.model.encode_text(tokens.expand(len(words), -1), normalize=False)
         finally:
             for handle in handles:
                 handle.remove()
-        return self._project(states[0][:, self.start : self.end + 1]) if all_tokens else out
+        if not placed:
+            raise ValueError(f"a text tower of type {type(tower).__name__} does not look its tokens up in its table: a learned word has no way in")
+        if not all_tokens:
+            return out
+        if states[0].ndim != 3:
+            raise ValueError(f"a text tower of type {type(tower).__name__} gives no embeddings of its tokens")
+        return torch.cat([self._project(states[0][:, self.start : self.end]), out[:, None]], 1)
 
     @torch.no_grad()
     def _fill_cache(self) -> None:
@@ -128,15 +204,9 @@ class PromptEncoder:
         return self._project(self.tower.ln_final(x) if self.final_norm else x)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
-        projection = self.tower.text_projection
-        return x if projection is None else projection(x) if isinstance(projection, nn.Linear) else x @ projection
-
-    @torch.no_grad()
-    def _agrees(self) -> bool:
-        weight = self.tower.token_embedding.weight
-        words = weight[torch.linspace(0, len(weight) - 1, 2 * self.word_tokens).long()].unflatten(0, (2, self.word_tokens))
-        short, whole = F.normalize(self._tail(words), dim=-1), F.normalize(self._whole(words), dim=-1)
-        return torch.allclose(short.float(), whole.float(), atol=2e-2 if weight.dtype in (torch.float16, torch.bfloat16) else 1e-4)
+        tower = self.tower
+        projection = tower.text_projection if hasattr(tower, "text_projection") else getattr(tower, "proj", None) or self.model.project
+        return x if projection is None else x @ projection if isinstance(projection, torch.Tensor) else projection(x)
 
 
 def can_shortcut(tower: nn.Module) -> bool:
