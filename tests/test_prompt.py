@@ -104,6 +104,8 @@ def test_templates_that_do_not_fit():
         PromptEncoder(build(), TOKENIZER, "very " * 80 + "*")
     with pytest.raises(ValueError, match="proxies of shape"):
         PromptEncoder(build(), TOKENIZER, "*")(torch.zeros(4, 2, 64))
+    with pytest.raises(ValueError, match='path is "auto", "cached", "cropped" or "full", not \'typo\''):
+        PromptEncoder(build(), TOKENIZER, "*", path="typo")
 
 
 @pytest.mark.parametrize("switches", [{"positions": False}, {"final_norm": False}, {"positions": False, "final_norm": False}])

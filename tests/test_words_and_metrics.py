@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 import mmclust as mm
 from mmclust.encoders.mini.captions import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
+from mmclust.store import key_of
+from mmclust.words import _lexicon
+from mmclust.words.answers import clean
 from mmclust.worlds import DEMO
 
 JUDGED = [("fruit", c) for c in ("color", "species")] + [("card", c) for c in ("order", "suits")] + [("face", c) for c in ("emotion", "glasses", "pose")]
@@ -18,7 +21,7 @@ JUDGED = [("fruit", c) for c in ("color", "species")] + [("card", c) for c in ("
 def test_at_least_twice_as_many_words_as_classes(domain, criterion):
     classes, words = DEMO[f"demo-{domain}"].factors[criterion], mm.reference_words(criterion, of=domain)
     assert len(words) >= 2 * len(classes) and set(classes) <= set(words)
-    assert words.source == "lexicon" and words.template.count("*") == 1
+    assert words.source == "the lexicon" and words.template.count("*") == 1
 
 
 @pytest.mark.parametrize("criterion, values", [("class", PHOTO_CLASSES), ("type", PHOTO_TYPE.values()), ("environment", PHOTO_ENVIRONMENT.values())])
@@ -35,11 +38,58 @@ def test_identity_draws_random_nouns():
 
 
 def test_unknown_words_are_named():
-    with pytest.raises(ValueError, match="no words for 'colour' of fruit: color"):
+    with pytest.raises(ValueError, match=r"no words for 'colour' of fruit: color.*Common keywords: .*weather.*source=.openai."):
         mm.reference_words("colour", of="fruit")
-    with pytest.raises(ValueError, match="no domain 'shoes': fruit"):
-        mm.reference_words("color", of="shoes")
+    with pytest.raises(ValueError, match=r"no domain 'shoes': fruit.*and 'laces' is not common"):
+        mm.reference_words("laces", of="shoes")
+    for domain in ("common", "nouns"):  # rooms of the lexicon, and no domains
+        with pytest.raises(ValueError, match="no domain"):
+            mm.reference_words("laces", of=domain)
     assert mm.prompt_template("era", of="painting") == "painting with an era of *"
+
+
+def test_a_common_keyword_has_words_in_any_domain():
+    words = mm.reference_words("weather", of="street", n=5)
+    assert len(words) == 5 and words.source == "the lexicon's common list for 'weather'" and words.template == "street with a weather of *"
+    assert mm.reference_words("color", of="fruit").source == "the lexicon"  # its own comes first
+    assert mm.reference_words("identity", of="bird", n=7, seed=2) == mm.reference_words("identity", of="face", n=7, seed=2)
+    with pytest.raises(ValueError, match="999 words are asked for"):
+        mm.reference_words("weather", of="street", n=999)
+
+
+# Clusters of the papers' data sets, where REPRODUCTION's sources give them (a deck has 13 numbers and 4 suits); 0 where they do not
+PAPERS = {
+    ("fruit", "color"): 0, ("fruit", "species"): 0, ("fruit360", "color"): 0, ("fruit360", "species"): 0, ("card", "order"): 13, ("card", "number"): 13,
+    ("card", "suits"): 4, ("face", "identity"): 20, ("face", "emotion"): 4, ("face", "glasses"): 2, ("face", "pose"): 4, ("car", "color"): 0,
+    ("car", "type"): 0, ("flower", "color"): 0, ("flower", "species"): 0, ("photo", "type"): 2, ("photo", "environment"): 3, ("object", "color"): 2,
+    ("object", "shape"): 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("domain, criterion", PAPERS)
+def test_more_words_than_classes_for_the_papers_data(domain, criterion):
+    words = mm.reference_words(criterion, of=domain)
+    assert len(words) >= max(2 * PAPERS[domain, criterion], 10 if not PAPERS[domain, criterion] else 0) and words.template.count("*") == 1
+    assert "common" not in words.source
+
+
+def test_the_lexicon_keeps_its_own_rules():
+    lexicon = _lexicon()
+    lists = {(d, k): e["words"] for d, entries in lexicon.items() if d not in ("common", "nouns") for k, e in entries.items()}
+    lists |= {("picture", k): words for k, words in lexicon["common"].items()} | {("picture", "noun"): lexicon["nouns"]}
+    for (domain, keyword), words in lists.items():
+        if words != "random":
+            assert clean(words, 1000, keyword, domain) == (words, {}), (domain, keyword)
+
+
+def test_what_results_were_reported_with_is_frozen():
+    lexicon = _lexicon()
+    frozen = {
+        "fruit": ["color", "species", "shape"], "card": ["order", "suits"], "face": ["emotion", "glasses", "pose", "identity"],
+        "photo": ["class", "type", "environment"],
+    }  # fmt: skip
+    held = [{domain: {k: lexicon[domain][k] for k in keywords} for domain, keywords in frozen.items()}, lexicon["nouns"]]
+    assert key_of(held) == "90a8b4052ab4c6e0f332023b41f60514", "reported results were computed with these words and templates: add others, leave these"
 
 
 labellings = st.integers(2, 30).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 4), min_size=n, max_size=n)] * 2))

@@ -93,7 +93,7 @@ class PromptEncoder:
         autocast: run in bfloat16 where that is precise enough (torch's autocast); outputs are float32.
 
     Raises:
-        ValueError: for a template without exactly one placeholder, one that is too long for the tower, `path="cached"` on a tower that is not causal
+        ValueError: for an unknown path, a template without exactly one placeholder, one that is too long for the tower, `path="cached"` on a tower that is not causal
             or not read at end-of-text, `path="cropped"` on one that reads its padding, a switch that the tower does not have, or a tower that does
             not look its tokens up in its table.
     """
@@ -104,6 +104,8 @@ class PromptEncoder:
     ):  # fmt: skip
         self.model, self.template, self.word_tokens, self.positions, self.final_norm = model, template, word_tokens, positions, final_norm
         self.autocast = autocast
+        if path not in ("auto", "cached", "cropped", "full"):
+            raise ValueError(f'path is "auto", "cached", "cropped" or "full", not {path!r}')
         self.tower, self.table = getattr(model, "text", model), token_table(model)
         if not (positions and final_norm) and (not hasattr(self.tower, "ln_final") or getattr(self.tower, "cls_emb", None) is not None):
             raise ValueError(f"positions=False and final_norm=False switch off parts of CLIP's text tower, which {type(self.tower).__name__} is not")

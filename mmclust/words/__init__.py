@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+SOURCES = ("lexicon", "openai")
+ASKED_FOR = 20  # words that a language model is asked for, unless `n` says otherwise
+
 
 class ReferenceWords(list):
     """A list of words that knows where it came from (`source`) and the prompt template made for them (`template`)."""
@@ -21,37 +24,64 @@ def _lexicon() -> dict:
     return yaml.safe_load((Path(__file__).parent / "lexicon.yaml").read_text(encoding="utf-8"))
 
 
+def _domains() -> dict:
+    return {name: entries for name, entries in _lexicon().items() if name not in ("nouns", "common")}
+
+
 def prompt_template(keyword: str, of: str) -> str:
     """The prompt for a keyword in a domain, as in "fruit with a color of *"; one in the same style where the lexicon has none."""
-    entry = _lexicon().get(of, {}).get(keyword)
+    entry = _domains().get(of, {}).get(keyword)
     return entry["template"] if entry else f"{of} with {'an' if keyword[:1] in 'aeiou' else 'a'} {keyword} of *"
 
 
-def reference_words(keyword: str, of: str, n: int | None = None, seed: int = 0) -> ReferenceWords:
-    """Words for a keyword ("color") in a domain ("fruit"), from the offline lexicon.
+def reference_words(
+    keyword: str, of: str, n: int | None = None, seed: int = 0, source: str = "lexicon", model: str | None = None, limits=None
+) -> ReferenceWords:
+    """Words for a keyword ("color") in a domain ("fruit"): from the offline lexicon, or from a language model. `source` of what is returned says which.
 
-    Identity-like criteria have no natural words: `n` random nouns are drawn (Multi-Sub draws from WordNet), 40 by default.
+    Identity-like criteria have no natural words: `n` random nouns are drawn (Multi-Sub draws from WordNet), 40 by default, whatever the source.
+
+    Args:
+        n: how many; None takes the lexicon's whole list, or asks for 20.
+        seed: of words that are drawn.
+        source: "lexicon", whose list of the domain comes before its common one of the keyword; or "openai" ("openai:MODEL" names the model, too): the
+            stored answer of `model` (see `mmclust.words.answers`), and where there is none, it is asked (see `mmclust.words.ask`) and its answer stored.
+        model: of the server in OPENAI_BASE_URL; None takes the name in MMCLUST_WORDS_MODEL.
+        limits: `mmclust.words.ask.Limits` on time, requests and tokens; None takes those in MMCLUST_WORDS_LIMITS, or the defaults.
 
     Raises:
-        ValueError: for a domain or a keyword that the lexicon does not know; the message lists those it knows.
+        ValueError: for a domain or a keyword that the lexicon does not know, with those it knows; more words than it has; an unknown source; no
+            model; or a stored answer that is damaged. mmclust.words.ask.AskError: there is no answer to be had. ImportError: without `openai`.
     """
-    lexicon = _lexicon()
-    domains = [d for d in lexicon if d != "nouns"]
-    if of not in domains:
-        raise ValueError(f"the lexicon has no domain {of!r}: {', '.join(domains)}. Give your own words as a list.")
-    if keyword not in lexicon[of]:
-        raise ValueError(f"the lexicon has no words for {keyword!r} of {of}: {', '.join(lexicon[of])}. Give your own words as a list.")
-    entry = lexicon[of][keyword]
-    if entry["words"] == "random":
-        import numpy as np
+    source, _, named = source.partition(":")
+    model = model or named or None
+    if source not in SOURCES:
+        raise ValueError(f"words come from {' or '.join(SOURCES)}, not from {source!r}")
+    lexicon, template, where = _lexicon(), prompt_template(keyword, of), "the lexicon"
+    words = _domains().get(of, {}).get(keyword, {}).get("words")
+    if words is None and keyword in lexicon["common"]:
+        words, where = lexicon["common"][keyword], f"the lexicon's common list for {keyword!r}"
+    if words == "random":
+        return ReferenceWords(_nouns(n or 40, seed), f"random nouns of the lexicon, seed {seed}", template)
+    if source == "openai":
+        from mmclust.words.ask import answered
 
-        nouns = lexicon["nouns"]
-        n = n or 40
-        if n > len(nouns):
-            raise ValueError(f"{n} random nouns are asked for, the lexicon has {len(nouns)}")
-        drawn = np.random.default_rng(seed).permutation(len(nouns))[:n]
-        return ReferenceWords([nouns[i] for i in drawn], "random nouns of the lexicon", entry["template"])
-    words = entry["words"]
+        found, where = answered(keyword, of, n or ASKED_FOR, template, model, limits)
+        return ReferenceWords(found["words"], where, found["template"])
+    if words is None:
+        ways = f'Common keywords: {", ".join(lexicon["common"])}. Give your own words as a list, or ask a language model with source="openai".'
+        if of not in _domains():
+            raise ValueError(f"the lexicon has no domain {of!r}: {', '.join(_domains())}; and {keyword!r} is not common. {ways}")
+        raise ValueError(f"the lexicon has no words for {keyword!r} of {of}: {', '.join(_domains()[of])}. {ways}")
     if n is not None and n > len(words):
         raise ValueError(f"{n} words are asked for, the lexicon has {len(words)} for {keyword!r} of {of}")
-    return ReferenceWords(words[:n], "lexicon", entry["template"])
+    return ReferenceWords(words[:n], where, template)
+
+
+def _nouns(n: int, seed: int) -> list[str]:
+    import numpy as np
+
+    nouns = _lexicon()["nouns"]
+    if n > len(nouns):
+        raise ValueError(f"{n} random nouns are asked for, the lexicon has {len(nouns)}")
+    return [nouns[i] for i in np.random.default_rng(seed).permutation(len(nouns))[:n]]
