@@ -93,9 +93,9 @@ class PromptEncoder:
         autocast: run in bfloat16 where that is precise enough (torch's autocast); outputs are float32.
 
     Raises:
-        ValueError: for an unknown path, a template without exactly one placeholder, one that is too long for the tower, `path="cached"` on a tower that is not causal
-            or not read at end-of-text, `path="cropped"` on one that reads its padding, a switch that the tower does not have, or a tower that does
-            not look its tokens up in its table.
+        ValueError: for an unknown path, a template without exactly one placeholder, one that is too long for the tower, `path="cached"` on a tower
+            that is not causal or not read at end-of-text, `path="cropped"` on one that reads its padding, a switch that the tower does not have, or
+            a tower that does not look its tokens up in its table.
     """
 
     def __init__(
