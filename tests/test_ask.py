@@ -30,7 +30,8 @@ from mmclust.words.__main__ import main
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789-Never-Shown"
 FOUR = ["red", "green", "blue", "yellow"]
-QUICK = ask.Limits(timeout=0.5, patience=8, tries=3, wait=0.01)
+QUICK = ask.Limits(timeout=20, patience=30, tries=3, wait=0.01)
+HASTY = ask.Limits(timeout=0.5, patience=30, tries=2, wait=0.01)  # where the server is silent
 
 
 def said(content, **more):
@@ -106,7 +107,8 @@ def server(tmp_path, monkeypatch, caplog, capfd):
 
 def assert_hidden(*folders):
     for path in (p for folder in folders for p in folder.rglob("*") if p.is_file()):
-        assert KEY.lower().encode() not in path.read_bytes().lower(), path
+        with contextlib.suppress(FileNotFoundError):  # a journal of a kernel that ends
+            assert KEY.lower().encode() not in path.read_bytes().lower(), path
 
 
 def words(n=4, limits=QUICK, keyword="color", model="fake", **more):
@@ -229,11 +231,12 @@ PASSING = {
 @pytest.mark.parametrize("name", PASSING)
 def test_what_may_pass_is_tried_again(server, tmp_path, name):
     reply, reason = PASSING[name]
+    limits = HASTY if "silent" in name else ask.Limits(timeout=20, tries=2, wait=0.01)
     server.script = [reply, said(FOUR)]
-    assert words() == FOUR and len(server.seen) == 2
+    assert words(limits=limits) == FOUR and len(server.seen) == 2
     server.script = [reply]
     with fails(f"127.0.0.1 gave no answer in 2 tries: .*({reason})"):
-        words(n=3, limits=ask.Limits(timeout=0.5, patience=8, tries=2, wait=0.01))
+        words(n=3, limits=limits)
     assert len(server.seen) == 4 and [p.name for p in (tmp_path / "words").iterdir()] == ["fake,fruit,color,4.yaml"]
 
 
@@ -251,7 +254,7 @@ def test_waits_as_long_as_the_server_asks_but_no_longer_than_patience(server):
     assert words() == FOUR and 0.6 <= time.monotonic() - start < 3
     for header in ("3600", formatdate(time.time() + 3600, usegmt=True)):
         server.script, start = [(429, {}, {"Retry-After": header})], time.monotonic()
-        with fails("in 1 try: 429.*more than the 8 s"):
+        with fails("in 1 try: 429.*more than the 30 s"):
             words(n=3)
         assert time.monotonic() - start < 2
 
@@ -317,7 +320,7 @@ def test_what_will_not_pass_is_not_tried_again(server, tmp_path, name):
 def test_a_server_that_drips_is_left(server):
     server.script, start = [drips], time.monotonic()
     with fails("did not come to an end in time"):
-        words(limits=ask.Limits(timeout=0.5, patience=1))
+        words(limits=ask.Limits(timeout=20, patience=1))
     assert time.monotonic() - start < 3
 
 
