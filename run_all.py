@@ -14,7 +14,8 @@ from rich.table import Table
 
 
 def clock(seconds: float) -> str:
-    return f"{max(0, round(seconds)) // 60}:{max(0, round(seconds)) % 60:02d}"
+    seconds = max(0, round(seconds))
+    return f"{seconds // 3600} h {seconds // 60 % 60:02d}" if seconds >= 36000 else f"{seconds // 60}:{seconds % 60:02d}"
 
 
 def main() -> int:
@@ -98,7 +99,7 @@ def dry_run(console: Console, args: argparse.Namespace) -> int:
     todo, fresh = plan(args.only, parse_parameters(args.parameters), args.profile, args.device, args.out, args.force)
     table = Table("notebook", "about", "where that is from", title=f"would run, profile {args.profile}, on {args.device}")
     for name, job in todo.items():
-        table.add_row(name, clock(job.seconds), "its last run here" if job.measured else "the profile")
+        table.add_row(name, clock(job.seconds), "its last run here" if job.measured else "the profile, for the machine it was written on")
     console.print(table)
     console.print(f"{len(fresh)} up to date: {', '.join(fresh) or 'none'}", soft_wrap=True)
     for what, sentences in needs(list(todo), args.profile).items():

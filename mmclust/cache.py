@@ -57,7 +57,7 @@ def entries(folder: Path) -> list[Entry]:
         ValueError: the folder is not a store, or not of mmclust alone.
     """
     rooms = [room for room in (folder / "rows", folder / "features") if room.is_dir()]
-    if not rooms and folder.exists() and any(path.name != "datasets" for path in folder.iterdir()):
+    if not rooms and folder.exists() and {path.name for path in folder.iterdir()} - {"datasets", "words"}:
         raise ValueError(f"{folder} holds neither rows nor features: this is no store of mmclust")
     found = []
     for room in rooms:

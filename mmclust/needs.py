@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mmclust.profiles import load_profile
@@ -62,6 +63,7 @@ def _words(source: str, criteria: dict[str, set]) -> list[str]:
     from mmclust.words.answers import path_of
 
     kind, _, model = source.partition(":")
+    model = model or os.environ.get("MMCLUST_WORDS_MODEL", "")
     if kind != "openai":
         return ["from the lexicon in the package"]
     asked = {(PAPERS[name].domain, criterion) for name, wanted in criteria.items() if name in PAPERS for criterion in wanted if criterion != "identity"}
