@@ -28,6 +28,7 @@ import yaml
 from mmclust import backend, runs, store
 from mmclust.pages import STATE
 from mmclust.profiles import load_profile
+from mmclust.words import answers
 
 PACKAGE = Path(__file__).parent
 NOTEBOOKS = PACKAGE.parent / "notebooks"
@@ -109,8 +110,11 @@ def stamp(path: Path, parameters: dict) -> str:
             digest.update(file.read_bytes())
         elif file.suffix == ".safetensors":
             digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
-    if Path(parameters.get("profile", "")).is_file():  # one's own
-        digest.update(Path(parameters["profile"]).read_bytes())
+    if Path(profile := parameters.get("profile", "")).is_file():  # one's own
+        digest.update(Path(profile).read_bytes())
+    if profile and load_profile(profile).get("source", "lexicon") != "lexicon":  # a person may edit answers
+        for file in sorted(answers.folder().glob("*.yaml")):
+            digest.update(file.name.encode() + file.read_bytes())
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).is_dir():
         for file in sorted(Path(folder).rglob("*")):

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import mmclust as mm
 from mmclust.needs import needs
 from mmclust.profiles import load_profile, of_dataset, settings, varied
+from mmclust.reproduce import stamp
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-test-3f9a1c77b2e84d06"
@@ -77,6 +78,18 @@ def test_a_dry_run_says_what_is_needed_and_does_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
     wrong = run_all("--dry-run", "--only", "99", "--out", tmp_path / "out")
     assert wrong.returncode == 2 and "no notebook '99'" in wrong.stdout
+
+
+def test_a_notebook_is_out_of_date_when_an_answer_was_edited(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMCLUST_WORDS", str(tmp_path / "words"))
+    (tmp_path / "words").mkdir()
+    own = tmp_path / "mine.yaml"
+    stamps = []
+    for source, answer in (("lexicon", "a"), ("lexicon", "b"), ("openai:m", "b"), ("openai:m", "c")):
+        own.write_text(f"base: paper\nsource: {source}")
+        (tmp_path / "words" / "m,fruit,color,20.yaml").write_text(answer)
+        stamps.append(stamp(ROOT / "notebooks" / "08_tsne.ipynb", {"profile": str(own)}))
+    assert stamps[0] == stamps[1] and len(set(stamps)) == 3
 
 
 def test_questions_that_are_not_answered_yet(tmp_path, monkeypatch):
