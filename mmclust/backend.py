@@ -69,12 +69,16 @@ def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool
         own = [{} for _ in range(n_workers or cores())]
     shared = threads_each(len(own)) | {"MMCLUST_CACHE": os.environ.get("MMCLUST_CACHE", "")}
 
+    # no profiler and no page of its own in each worker, and an event loop that seldom wakes: they take time from the fits
+    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms", "distributed.admin.tick.cycle": "5s"}
+    about = {"nthreads": 1, "silence_logs": 50, "preload": [__name__], "dashboard": False, "config": quiet}
+
     class Workers(SpecCluster):
         most = len(own)
 
         def new_worker_spec(self) -> dict:
             i = next(i for i in range(self.most) if i not in self.worker_spec)
-            return {i: {"cls": Nanny, "options": {"nthreads": 1, "env": shared | own[i], "silence_logs": 50, "preload": [__name__]}}}
+            return {i: {"cls": Nanny, "options": about | {"env": shared | own[i]}}}
 
     with Workers({}, {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}, silence_logs=50) as cluster:
         if start:

@@ -2,7 +2,7 @@
 
 Each step runs in a process of its own at two sizes, with the embedded encoder; time and peak memory per picture are the slopes between them, so
 that what a process costs in any case does not count. Encoding is measured on JPEG files of 128 x 128 pixels (`mmclust.benchmarks.encoding`), the
-rest on stored features. The totals are these slopes times the size: the measured sizes end at 60,000, what lies beyond is extrapolated.
+rest on stored features. The totals are these slopes times the size: the measured sizes end at 30,000, what lies beyond is extrapolated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmclust.benchmarks import encoding
 from mmclust.encoders import load_encoder
 from mmclust.profiles import load_profile
 
-SIZES, TARGETS = (20_000, 60_000), (10**6, 10**8)
+SIZES, TARGETS = (10_000, 30_000), (10**6, 10**8)
 LIST = """
 import json, resource, sys, time
 import mmclust as mm
