@@ -76,7 +76,8 @@ def test_workers_are_started_when_they_are_needed(cache, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c(cache, tmp_path):
     command = ("--profile", quick_profile(tmp_path), "--only", "11", "--out", tmp_path / "out")
-    run = run_all(*command, start_new_session=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (whoever runs the tests in the background ignores it)
+    run = run_all(*command, start_new_session=True, preexec_fn=heard)
     until(lambda: len(list(cache.glob("rows/*.json"))) >= 2)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: to all of the group
     said, noise = run.communicate(timeout=30)
