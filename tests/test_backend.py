@@ -41,6 +41,18 @@ def started(process, text, seconds=60):
     pytest.fail(f"ended without {text!r}")
 
 
+def users_cluster(folder):
+    """A scheduler and a worker as users start them, each a process of its own, and the scheduler's address."""
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    scheduler = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, cwd=folder)
+    address = "tcp://" + started(scheduler, "Scheduler at:").split("tcp://")[1].strip()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "5"],
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder,
+    )  # fmt: skip
+    return scheduler, worker, address
+
+
 def test_the_same_rows_as_in_this_process(cluster, tmp_path, monkeypatch):
     experiments = mm.grid(method=["KMeans", "CLIP_GPT", "MultiMaP", "MultiSub", "MultiDProxy"], params=QUICK, **SMALL)
     experiments += mm.grid(method="MultiSub", representation=["prompt", "word", "word+image"], params=QUICK, **SMALL)
@@ -129,13 +141,7 @@ def test_an_experiment_that_fails_says_so_and_the_others_are_kept(cluster, cache
 @pytest.mark.slow
 def test_a_scheduler_that_goes_away(cache, tmp_path):
     """In a process of its own: a scheduler as users start them, killed while rows are computed."""
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    scheduler = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    address = "tcp://" + started(scheduler, "Scheduler at:").split("tcp://")[1].strip()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "5"],
-        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path,
-    )  # fmt: skip
+    scheduler, worker, address = users_cluster(tmp_path)
     script = tmp_path / "ask.py"
     script.write_text(
         "import mmclust as mm\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from test_backend import QUICK, SMALL, started
+from test_backend import QUICK, SMALL, users_cluster
 from test_reproduce import GOOD, quick_profile, write_notebooks
 
 from mmclust.experiments import read_row
@@ -124,13 +124,7 @@ def test_the_whole_run_is_killed(cache, tmp_path):
 
 @pytest.mark.slow
 def test_a_scheduler_that_goes_away_under_notebooks(cache, tmp_path):
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    scheduler = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    address = "tcp://" + started(scheduler, "Scheduler at:").split("tcp://")[1].strip()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "5"],
-        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path,
-    )  # fmt: skip
+    scheduler, worker, address = users_cluster(tmp_path)
     profile = write_notebooks(tmp_path / "nb", a=ask(40, "a"))
 
     def tell(event, what, left):
