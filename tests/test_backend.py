@@ -200,3 +200,12 @@ def test_workers_share_the_encoding_of_a_large_folder(cluster, cache, tmp_path):
     assert np.load(stored, mmap_mode="r").shape[0] == 4300
     some = mm.load_folder(folder).images
     np.testing.assert_allclose(np.load(stored, mmap_mode="r")[:70], mm.load_encoder("mini").features(some[:70]), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_pictures_of_a_small_set_are_encoded_by_one_worker(cluster, cache):
+    with mm.connect(cluster.scheduler_address) as client:
+        client.wait_for_workers(2, timeout=60)
+        mm.run(mm.grid(method=["KMeans", "CLIP_GPT", "MultiMaP"], params=QUICK, **SMALL), progress=False)
+        encoded = [key for key, _, state, *_ in cluster.scheduler.transition_log if str(key).startswith("encode-") and state == "memory"]
+        assert len(encoded) == 1

@@ -101,16 +101,21 @@ class Encoder:
 
     def shares(self, images, batch_size: int = 256, batches: int = 16) -> list[range]:
         """What is left to do before `features` of these images is a matter of reading, as spans of batches that `store_share` computes, on any
-        machine that sees the store. None where the images are few, or the features are there."""
+        machine that sees the store: one of everything where the images are few, none where the features are there."""
         images = Images.of(images)
-        if len(images) <= ABOVE or is_stored(self._features_key(images)):
+        if is_stored(self._features_key(images)):
             return []
         n = -(-len(images) // batch_size)
+        if len(images) <= ABOVE:
+            return [range(n)]
         return [range(b, min(b + batches, n)) for b in range(0, n, batches)]
 
     def store_share(self, images, share: range, batch_size: int = 256) -> None:
         """Compute and store the features of a span of batches, those that are not stored yet."""
         images = Images.of(images)
+        if len(images) <= ABOVE:
+            self.features(images, batch_size)
+            return
         some = images[share.start * batch_size : share.stop * batch_size]
         store_batches(self._features_key(images), batch_size, share.start, lambda keep: self._batches(self._trunk, some, batch_size, keep))
 
