@@ -18,7 +18,8 @@ _WHERE = {
     "connect": "backend", "grid": "experiments", "run": "experiments", "Experiment": "experiments",
     "sweep": "sweeps", "ablation": "sweeps", "estimate": "sweeps", "paired": "sweeps", "timed": "sweeps", "defaults": "sweeps", "variants": "variants",
     "epoch_times": "benchmarks.methods", "kept_memory": "benchmarks.memory", "load_profile": "profiles",
-    "plots": "plots", "tables": "tables", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles", "varied": "profiles",
+    "plots": "plots", "tables": "tables", "teach": "teach", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",
+    "varied": "profiles",
 }  # fmt: skip
 __all__ = sorted(_WHERE)
 

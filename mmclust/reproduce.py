@@ -78,17 +78,20 @@ def parse_parameters(pairs: list[str]) -> dict:
 
 
 def select(only: list[str] | None, profile: str) -> list[str]:
-    """The profile's notebooks in order, or those of them that `only` names (in full or by the beginning, such as "00").
+    """The profile's notebooks in order, those marked `teaching` left out; or those of all that `only` names: in full, by the beginning, such as
+    "00", or all that teach by "teaching".
 
     Raises:
         ValueError: when `only` names none of them.
     """
-    known = list(load_profile(profile)["notebooks"])
+    known = load_profile(profile)["notebooks"]
+    teaching = [k for k, entry in known.items() if entry.get("teaching")]
     if not only:
-        return known
+        return [k for k in known if k not in teaching]
     chosen = []
     for name in only:
         matches = [k for k in known if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")]
+        matches = matches or (teaching if name == "teaching" else [])
         if not matches:
             raise ValueError(f"no notebook {name!r} in profile {profile!r}: {', '.join(known)}")
         chosen += matches
@@ -140,7 +143,7 @@ def reproduce(
     Notebooks ask for experiments; the workers of one Dask cluster compute them, each once. A run that finds another at work in `out` waits for it.
 
     Args:
-        only: notebooks by name or number; all of the profile by default.
+        only: notebooks by name or number, or "teaching"; by default all of the profile that regenerate a table or figure (see `select`).
         parameters: values for the notebooks' parameters cells; a folder's path is made absolute.
         jobs: notebooks at the same time; None: as many as there are workers, or cores.
         scheduler: address of a Dask scheduler whose workers compute; None takes that in `MMCLUST_SCHEDULER`, and without one starts a scheduler

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import mmclust as mm
 from mmclust.needs import needs
 from mmclust.profiles import load_profile, of_dataset, settings, varied
-from mmclust.reproduce import stamp
+from mmclust.reproduce import select, stamp
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-test-3f9a1c77b2e84d06"
@@ -70,7 +70,7 @@ def test_a_dry_run_says_what_is_needed_and_does_nothing(tmp_path):
     run = run_all("--profile", "paper", "--dry-run", "--out", tmp_path / "out", "--data-dir", tmp_path / "data", env=environment)
     assert run.returncode == 0, run.stderr
     said = " ".join(run.stdout.split())
-    for name in load_profile("paper")["notebooks"]:
+    for name in select(None, "paper"):
         assert name in said
     assert "fruit: downloaded from https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip" in said
     assert f"cars: left out: place in {tmp_path / 'data'} cars/color/<class>/<picture>" in said

@@ -20,7 +20,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
 FLOORS = {
     "store": 0, "runs": 0, "worlds": 0, "metrics": 0, "profiles": 0, "datasets": 1, "words": 1, "encoders": 1, "methods": 2, "benchmarks": 2,
-    "experiments": 3, "backend": 3, "sweeps": 3, "tuning": 3, "variants": 3, "cache": 3, "plots": 4, "tables": 4, "pages": 4, "needs": 4,
+    "experiments": 3, "backend": 3, "sweeps": 3, "tuning": 3, "variants": 3, "cache": 3, "plots": 4, "tables": 4, "pages": 4, "needs": 4, "teach": 4,
     "reproduce": 5, "report": 5,
 }  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_modules_import_only_from_their_floor_and_below():
 
 
 def test_notebooks_carry_no_outputs_and_use_public_names():
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         code = [c for c in cells if c["cell_type"] == "code"]
         assert all(not c["outputs"] and c["execution_count"] is None for c in code), path.name

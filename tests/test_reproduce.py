@@ -113,8 +113,8 @@ def test_every_notebook_runs_and_leaves_its_figures_and_tables(tmp_path):
     out = tmp_path / "out"
     run = run_all("--profile", quick_profile(tmp_path), "--out", out)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert f"{len(list((ROOT / 'notebooks').glob('*.ipynb')))} done, 0 up to date, 0 failed" in run.stdout
-    for name in load_profile()["notebooks"]:
+    assert f"{len(select(None, 'demo'))} done, 0 up to date, 0 failed" in run.stdout
+    for name in select(None, "demo"):
         notes = [json.loads(p.read_text()) for p in (out / ".state").glob(f"{name}--*.json")]
         assert notes and all((out / file).stat().st_size for note in notes for file in note["files"]), name
         assert all(note["caption"] and any(f.endswith(".csv") for f in note["files"]) for note in notes), name
@@ -225,6 +225,14 @@ def test_a_stopped_run_keeps_what_was_finished(tmp_path):
 def test_parameters_are_read_as_yaml():
     assert parse_parameters(["n=3", "words=[a, b]", "name=x y", "none="]) == {"n": 3, "words": ["a", "b"], "name": "x y", "none": ""}
     assert select(["01"], "demo") == ["01_datasets"]
+
+
+def test_notebooks_that_teach_run_when_they_are_asked_for():
+    known = load_profile()["notebooks"]
+    teaching = [name for name in known if known[name].get("teaching")]
+    assert teaching and select(None, "demo") == [name for name in known if name not in teaching]
+    assert select(["teaching"], "demo") == teaching and select(["00", "teaching"], "demo") == ["00_quickstart", *teaching]
+    assert select([teaching[0][:2]], "demo") == teaching[:1]
 
 
 def test_settings_come_from_the_profile_unless_given():
