@@ -77,17 +77,18 @@ def parse_parameters(pairs: list[str]) -> dict:
 
 
 def select(only: list[str] | None, profile: str) -> list[str]:
-    """The profile's notebooks in order, or those of them that `only` names (in full or by the beginning, such as "00").
+    """The profile's notebooks in order but those for teaching, or those that `only` names (in full, by the beginning, such as "00", or "teaching").
 
     Raises:
         ValueError: when `only` names none of them.
     """
-    known = list(load_profile(profile)["notebooks"])
+    entries = load_profile(profile)["notebooks"]
+    known, teaching = list(entries), [name for name, entry in entries.items() if entry.get("teaching")]
     if not only:
-        return known
+        return [name for name in known if name not in teaching]
     chosen = []
     for name in only:
-        matches = [k for k in known if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")]
+        matches = teaching if name == "teaching" else [k for k in known if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")]
         if not matches:
             raise ValueError(f"no notebook {name!r} in profile {profile!r}: {', '.join(known)}")
         chosen += matches
