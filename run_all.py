@@ -18,8 +18,28 @@ def clock(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds // 60 % 60:02d}" if seconds >= 36000 else f"{seconds // 60}:{seconds % 60:02d}"
 
 
+def explore(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run_all.py explore", description="Show the explorer, notebook 16, as a web page until it is stopped (Ctrl-C).")
+    parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine alone); another needs the token that is printed")
+    parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
+    parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, and open nothing")
+    args = parser.parse_args(given)
+    from mmclust.explore import serve
+
+    try:
+        serve(Path(__file__).parent / "notebooks" / "16_explorer.ipynb", args.host, args.port, args.profile, args.device, not args.no_browser)
+    except (ImportError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    if sys.argv[1:2] == ["explore"]:
+        return explore(sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, epilog="`run_all.py explore` shows the explorer as a web page; see `run_all.py explore --help`.")
     parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="run these alone, such as 00_quickstart or 00; teaching: those that teach")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter of the notebooks")
     parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")

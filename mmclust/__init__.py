@@ -19,7 +19,7 @@ _WHERE = {
     "sweep": "sweeps", "ablation": "sweeps", "estimate": "sweeps", "paired": "sweeps", "timed": "sweeps", "defaults": "sweeps", "variants": "variants",
     "epoch_times": "benchmarks.methods", "kept_memory": "benchmarks.memory", "load_profile": "profiles",
     "plots": "plots", "tables": "tables", "teach": "teach", "worlds": "worlds", "cache_dir": "store", "Page": "pages", "settings": "profiles",
-    "varied": "profiles",
+    "varied": "profiles", "Explorer": "explore",
 }  # fmt: skip
 __all__ = sorted(_WHERE)
 

@@ -84,14 +84,13 @@ def select(only: list[str] | None, profile: str) -> list[str]:
     Raises:
         ValueError: when `only` names none of them.
     """
-    known = load_profile(profile)["notebooks"]
-    teaching = [k for k, entry in known.items() if entry.get("teaching")]
+    entries = load_profile(profile)["notebooks"]
+    known, teaching = list(entries), [name for name, entry in entries.items() if entry.get("teaching")]
     if not only:
-        return [k for k in known if k not in teaching]
+        return [name for name in known if name not in teaching]
     chosen = []
     for name in only:
-        matches = [k for k in known if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")]
-        matches = matches or (teaching if name == "teaching" else [])
+        matches = teaching if name == "teaching" else [k for k in known if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")]
         if not matches:
             raise ValueError(f"no notebook {name!r} in profile {profile!r}: {', '.join(known)}")
         chosen += matches

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,12 @@ class Images(Sequence):
             return self._make(int(self._indices[key]))
         part = Images.__new__(Images)
         part.__dict__.update(self.__dict__, _indices=self._indices[key])
+        return part
+
+    def cached(self) -> Images:
+        """The same images, each kept in memory once it was made: for small ones that cost more to make."""
+        part = self[:]
+        part._make = cache(self._make)
         return part
 
     def __iter__(self) -> Iterator[Image.Image]:

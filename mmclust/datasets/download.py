@@ -173,13 +173,14 @@ class Resuming:
             raise requests.ConnectionError(f"{self.size} of {total} bytes came")
 
 
-def unpack(archive: Path, target: Path, inner: str | None = None) -> None:
+def unpack(archive: Path, target: Path, inner: str | None = None, most: int | None = None) -> None:
     """Unpack a zip or tar.gz to the folder `target`, which appears when it is whole: a killed run leaves a hidden folder that the next one removes.
 
     Files and folders only, below `target`; links, other paths and what grows like a bomb (`MOST`, `RATIO`, `MEMBERS`) are refused.
 
     Args:
         inner: name of archives within it, which are unpacked where they stand.
+        most: bytes that it may grow to, where that is less than else.
 
     Raises:
         ValueError: the archive is damaged or not to be trusted. OSError: there is no space. Either way nothing of it is left.
@@ -187,7 +188,7 @@ def unpack(archive: Path, target: Path, inner: str | None = None) -> None:
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _extract(archive, part)
+        _extract(archive, part, most)
         for nested in sorted(part.rglob(inner)) if inner else []:
             _extract(nested, nested.parent)
             nested.unlink()
@@ -200,8 +201,8 @@ def unpack(archive: Path, target: Path, inner: str | None = None) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _extract(archive: Path, folder: Path) -> None:
-    left = limit = min(MOST, max(FLOOR, RATIO * archive.stat().st_size))
+def _extract(archive: Path, folder: Path, most: int | None = None) -> None:
+    left = limit = min(most or MOST, MOST, max(FLOOR, RATIO * archive.stat().st_size))
     folder.mkdir(parents=True, exist_ok=True)
     for i, (name, kind, opened) in enumerate(_members(archive, limit)):
         if i >= MEMBERS:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -75,8 +76,9 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         table = cluster_words(self.labels_, self.image_embeddings_, texts, self.words)
         return table if scores else table["name"].tolist()
 
-    def explain(self, i: int, top: int | None = None):
-        """Image i's weights over the reference words, largest first: a pandas Series, word -> weight, summing to 1 over all words.
+    def explain(self, i: int | None = None, top: int | None = None):
+        """Image i's weights over the reference words, largest first: a pandas Series, word -> weight, summing to 1 over all words. Without i those of
+        all images: a frame (n, K) in the order of the words.
 
         The method's own mixture where it has one (Multi-Sub, Multi-DProxy), else the softmax of the cosines of its prompt, or of the image
         itself, with those of the words, at the model's own temperature.
@@ -87,17 +89,19 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         import pandas as pd
 
         check_is_fitted(self, "labels_")
+        if i is None:
+            words, weights = self._word_weights(slice(None))
+            return pd.DataFrame(weights, columns=list(words))
         if not -len(self.labels_) <= i < len(self.labels_):
             raise IndexError(f"image {i} of {len(self.labels_)}: the first is 0")
         words, weights = self._word_weights(i)
         return pd.Series(weights, index=list(words), name=f"image {i}").sort_values(ascending=False, kind="stable")[:top]
 
-    def _word_weights(self, i: int):
+    def _word_weights(self, i: int | slice):
         if hasattr(self, "weights_"):
             return getattr(self, "candidates_", self.words), self.weights_[i]
         embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)[i]
-        logits = self.encoder.logit_scale * (self.encoder.encode_words(self.words, self.template) @ embeddings)
-        return self.words, np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        return self.words, softmax(self.encoder.logit_scale * (embeddings @ self.encoder.encode_words(self.words, self.template).T), axis=-1)
 
     def _inputs(self, images, reset: bool):
         if self.encoder is not None:

@@ -34,6 +34,11 @@ def prompt_template(keyword: str, of: str) -> str:
     return entry["template"] if entry else f"{of} with {'an' if keyword[:1] in 'aeiou' else 'a'} {keyword} of *"
 
 
+def keywords(of: str) -> list[str]:
+    """The keywords that the lexicon has words for in a domain: its own first, then those that are common to all."""
+    return list(dict.fromkeys([*_domains().get(of, {}), *_lexicon()["common"]]))
+
+
 def reference_words(
     keyword: str, of: str, n: int | None = None, seed: int = 0, source: str = "lexicon", model: str | None = None, limits=None
 ) -> ReferenceWords:
