@@ -54,9 +54,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.data_dir:
         os.environ["MMCLUST_DATA"] = str(Path(args.data_dir).expanduser().resolve())
-    from mmclust import runs
+    from mmclust import plugins, runs
     from mmclust.reproduce import parse_parameters, reproduce
 
+    plugins.look_in(str(Path.cwd()))  # for "module:thing" of your own
     console, start, said = Console(highlight=False, width=None if sys.stdout.isatty() else 200), time.time(), time.time()  # a log is not 80 columns wide
     status = console.status("")
 

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "load_dataset": "datasets", "load_folder": "datasets", "usable": "datasets", "ImageDataset": "datasets.base", "Images": "datasets.base",
+    "ImageClusterer": "methods.base", "Encoder": "encoders.base",
     "load_encoder": "encoders", "reference_words": "words", "prompt_template": "words", "score": "metrics", "score_kmeans": "metrics",
     "KMeans": "methods.baselines", "CLIP_GPT": "methods.zeroshot", "CLIP_label": "methods.zeroshot", "MultiSub": "methods.multisub",
     "MultiMaP": "methods.multimap", "MultiDProxy": "methods.multidproxy", "name_clusters": "methods.base",

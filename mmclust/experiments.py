@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from mmclust import backend, runs, store
+from mmclust import backend, plugins, runs, store
 from mmclust.datasets import load_dataset
 from mmclust.datasets.papers import PAPERS, SeparateCriteria, draw
 from mmclust.encoders import load_encoder
@@ -35,7 +35,7 @@ class Experiment:
     Attributes:
         dataset, n, seed: which images; the seed also seeds the method.
         criterion: the keyword, and the labelling that it is scored against.
-        method: one of `METHODS`. representation: of those the method offers; None is its default.
+        method: one of `METHODS`, or "module:Class" of your own. representation: of those the method offers; None is its default.
         params: the method's parameters, apart from encoder, template, words, n_clusters, representation and random_state.
         encoder: its name. words: reference words; None takes the lexicon's, "openai:MODEL" those that the language model gave.
         kmeans_seeds: k-means seeds that are averaged (the papers: 10).
@@ -73,10 +73,9 @@ def grid(**axes) -> list[Experiment]:
     out = []
     for combination in itertools.product(*values):
         setting = dict(zip(names, combination))
-        if setting["method"] not in METHODS:
-            raise ValueError(f"method {setting['method']!r} is none of {', '.join(METHODS)}")
+        method_class(setting["method"])
         of = criteria[setting["dataset"]] if isinstance(criteria, dict) else criteria
-        own = params.get(setting["method"], {}) if params.keys() <= set(METHODS) else params
+        own = params.get(setting["method"], {}) if all(k in METHODS or plugins.is_own(k) for k in params) else params
         represented = shown.get(setting["method"]) if isinstance(shown, dict) else shown
         own = of_dataset(own, setting["dataset"])
         for criterion, representation in itertools.product(_listed(of), _listed(represented)):
@@ -86,6 +85,21 @@ def grid(**axes) -> list[Experiment]:
 
 def _listed(value) -> list:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
+
+
+def method_class(name: str) -> type:
+    """The estimator of a method's name.
+
+    Raises:
+        ValueError: for a name that is neither one of `METHODS` nor "module:Class" of your own.
+    """
+    import mmclust
+
+    if plugins.is_own(name):
+        return plugins.own(name)
+    if name not in METHODS:
+        raise ValueError(f'method {name!r} is none of {", ".join(METHODS)}, nor "module:Class" of your own')
+    return getattr(mmclust, name)
 
 
 @lru_cache(maxsize=1)
@@ -184,7 +198,7 @@ class Workbench:
         if key not in self._datasets:
             from mmclust.worlds import WORLDS
 
-            options = {"seed": e.seed} | ({"n": e.n} if e.n else {}) if e.dataset in WORLDS else {}
+            options = {"seed": e.seed} | ({"n": e.n} if e.n else {}) if e.dataset in WORLDS or plugins.is_own(e.dataset) else {}
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]
 
@@ -209,6 +223,7 @@ class Workbench:
     def key(self, e: Experiment) -> str:
         data = self.dataset(e)
         about = [asdict(e), data.images.fingerprint, data.labels[e.criterion].tolist(), self.encoder(e.encoder).fingerprint, code_fingerprint()]
+        about += [plugins.source(name) for name in (e.method, e.encoder, e.dataset) if plugins.is_own(name)]
         if isinstance(e.words, str):  # an answer may be edited
             words = self.words(e)
             about += [list(words), words.template]
@@ -216,9 +231,7 @@ class Workbench:
 
     def estimator(self, e: Experiment):
         """The experiment's method, ready to fit."""
-        import mmclust
-
-        kind, data, words = getattr(mmclust, e.method), self.dataset(e), self.words(e)
+        kind, data, words = method_class(e.method), self.dataset(e), self.words(e)
         accepts = inspect.signature(kind).parameters
         offered = {
             "words": list(words),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mmclust import plugins
 from mmclust.profiles import load_profile
 
 
@@ -36,7 +37,7 @@ def _data(name: str) -> str:
     if name in WORLDS:
         return "rendered here"
     if name not in PAPERS:
-        return "a folder"
+        return "of your own" if plugins.is_own(name) else "a folder"
     root = data_folder()
     if place := find(name, root):
         return f"there, in {place}"
@@ -51,8 +52,8 @@ def _encoder(name: str) -> str:
 
     if name == "mini" or name in CHECKPOINTS:
         return "embedded"
-    if Path(name).is_dir():
-        return "a folder"
+    if Path(name).is_dir() or plugins.is_own(name):
+        return "of your own" if plugins.is_own(name) else "a folder"
     where = f"{REPOSITORIES[name]} on the Hugging Face hub" if name in REPOSITORIES else "the Hugging Face hub, or where open_clip knows it to be"
     return f"weights from the hub's cache; what is not there is fetched from {where} when first used"
 

@@ -25,7 +25,7 @@ import filelock
 import psutil
 import yaml
 
-from mmclust import backend, runs, store
+from mmclust import backend, plugins, runs, store
 from mmclust.pages import STATE
 from mmclust.profiles import load_profile
 from mmclust.words import answers
@@ -114,6 +114,8 @@ def stamp(path: Path, parameters: dict) -> str:
             digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     if Path(profile := parameters.get("profile", "")).is_file():  # one's own
         digest.update(Path(profile).read_bytes())
+    for name in plugins.names_in([parameters, load_profile(profile)["notebooks"].get(path.stem, {}) if profile else {}]):
+        digest.update(plugins.source(name).encode())
     if profile and load_profile(profile).get("source", "lexicon") != "lexicon":  # a person may edit answers
         for file in sorted(answers.folder().glob("*.yaml")):
             digest.update(file.name.encode() + file.read_bytes())

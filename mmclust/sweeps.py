@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mmclust.experiments import METHODS, Experiment, Workbench, grid, missing_fits, read_row, run
+from mmclust.experiments import Experiment, Workbench, grid, method_class, missing_fits, read_row, run
 from mmclust.profiles import of_dataset, varied
 
 SYMBOLS = {"R": "update_every", "L": "layers", "E": "epochs", "lambda": "lam", "M": "n_clusters", "m": "margin"}  # the papers' letters
@@ -79,11 +79,7 @@ def parameter(method: str, name: str) -> str:
     Raises:
         ValueError: for one that the method does not have; the message lists those it has.
     """
-    import mmclust
-
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
-    known = [p for p in inspect.signature(getattr(mmclust, method)).parameters if p not in ("encoder", "template", "words", "random_state", "verbose")]
+    known = [p for p in inspect.signature(method_class(method)).parameters if p not in ("encoder", "template", "words", "random_state", "verbose")]
     found = name if name in known else SYMBOLS.get(name, name)
     if found not in known:
         raise ValueError(f"{method} has no parameter {name!r}: {', '.join(known)}")
@@ -92,9 +88,7 @@ def parameter(method: str, name: str) -> str:
 
 def defaults(method: str, params: dict | None = None) -> dict:
     """Every parameter of a method as it will run: what is given, else the variant's value, else the default."""
-    import mmclust
-
-    model = getattr(mmclust, method)(**of_dataset(params or {}, ""))
+    model = method_class(method)(**of_dataset(params or {}, ""))
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
 

@@ -1,12 +1,14 @@
 """Data sets: rendered worlds, the papers' sets, and folders of pictures."""
 
+from mmclust import plugins
 from mmclust.worlds import WORLDS
 
 
 def load_dataset(name: str, **options):
     """A data set by name: a world (demo-fruit, demo-card, demo-face and tuning-...: `n`, `seed`, `size`), one of the papers (fruit, fruit360,
-    card, cmuface, cars, flowers, cifar10, aloi: `n`, `seed`, `data_dir`, `criterion`, see `mmclust.datasets.papers.load_paper`), or a folder's
-    path (`domain`, `background`). A folder that is called like a data set is meant by "./cars".
+    card, cmuface, cars, flowers, cifar10, aloi: `n`, `seed`, `data_dir`, `criterion`, see `mmclust.datasets.papers.load_paper`), a folder's
+    path (`domain`, `background`), or "module:function" of your own, which returns an `ImageDataset` and takes what it likes of the options. A folder
+    that is called like a data set is meant by "./cars".
 
     Raises:
         ValueError: for a name that is none of these.
@@ -21,6 +23,9 @@ def load_dataset(name: str, **options):
         return load_demo(name, **options)
     if name in PAPERS:
         return load_paper(name, **options)
+    if plugins.is_own(name):
+        load = plugins.own(name)
+        return load(**plugins.accepted(load, **{k: v for k, v in options.items() if v is not None}))
     if Path(name).expanduser().is_dir():
         return load_folder(name, **{k: v for k, v in options.items() if k in ("domain", "on_corrupt", "background")})
     raise ValueError(f"data set {name!r} is neither a folder nor one of: {', '.join([*WORLDS, *PAPERS])}")

@@ -1,5 +1,7 @@
 """Encoders: images, words and prompts to vectors."""
 
+from mmclust import plugins
+
 # The repositories of the papers' other encoders. Where we could look, BLIP's main branch had pickles alone; refs/pr/5 adds the same weights as
 # safetensors, by the hub's conversion bot. Of ALIGN we saw pytorch_model.bin and could not look further [?].
 REPOSITORIES = {"align": "kakaobrain/align-base", "blip": "Salesforce/blip-itm-base-coco@refs/pr/5"}
@@ -12,7 +14,8 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
     Args:
         name: "mini" (embedded); "architecture/pretrained" of open_clip, such as "ViT-B-32-quickgelu/openai"; "align" or "blip"; a repository of such
             models on the Hugging Face hub, "hf-hub:owner/name", or "hf-hub:owner/name@revision" for a branch, tag or commit ("kakaobrain/align-base" and
-            Salesforce's need no prefix); or a folder with a checkpoint. What a folder must hold: `load_open_clip`, `load_transformers`.
+            Salesforce's need no prefix); a folder with a checkpoint; or "module:function" of your own, which returns an `Encoder` and takes what it likes
+            of device and autocast. What a folder must hold: `load_open_clip`, `load_transformers`.
         device: torch device.
         autocast: run its towers in bfloat16: faster on a GPU, results to about two digits less.
 
@@ -29,6 +32,9 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
 
     if name == "mini" or name in CHECKPOINTS:
         return load_open_clip(name, device, autocast)
+    if plugins.is_own(name):
+        load = plugins.own(name)
+        return load(**plugins.accepted(load, device=device, autocast=autocast))
     folder, repository = Path(name), REPOSITORIES.get(name, name)
     if name in REPOSITORIES or (name.startswith(("hf-hub:", *OWNERS)) and not folder.exists()):
         folder = fetched(repository.removeprefix("hf-hub:"), name)

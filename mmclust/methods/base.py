@@ -57,6 +57,9 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
             raise ValueError("no images to predict for")
         return self._predict(images)
 
+    def _predict(self, images) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} does not say how to cluster images that were not there in training")
+
     def evaluate(self, labels_true, seeds=range(10)) -> dict[str, float]:
         """NMI, RI, ARI, AMI of the fitted clustering against labels (n,): k-means on `representation_` once per seed, averaged (the papers'
         protocol, with `NMI_std`), or the labels as they are where no k-means is involved."""
