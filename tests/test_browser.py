@@ -1,7 +1,7 @@
 """What a reader sees: the gallery, the executed notebooks and JupyterLab in a real Chromium, at the width of a phone and of a laptop.
 
 MMCLUST_BROWSER=required turns a missing browser from a skip into a failure. MMCLUST_FIGURES=DIR checks that output folder, too.
-MMCLUST_LAB_NOTEBOOKS=00_quickstart,01_datasets names the notebooks to run in JupyterLab (01_datasets unless set).
+MMCLUST_LAB_NOTEBOOKS=00_quickstart,01_datasets names the notebooks to run in JupyterLab (00_quickstart unless set).
 """
 
 import json
@@ -28,7 +28,7 @@ from mmclust.reproduce import commit, reproduce, seeds, versions
 ROOT = Path(__file__).parents[1]
 REQUIRED = os.environ.get("MMCLUST_BROWSER") == "required"
 FIGURES = os.environ.get("MMCLUST_FIGURES")
-LAB_NOTEBOOKS = os.environ.get("MMCLUST_LAB_NOTEBOOKS", "01_datasets").split(",")
+LAB_NOTEBOOKS = os.environ.get("MMCLUST_LAB_NOTEBOOKS", "00_quickstart").split(",")
 WIDTHS = [390, 1440]
 LONG_WORD = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft" * 3
 LONG_CAPTION = "Sines of growing frequency, drawn to be looked at. " * 12 + "It ends here."
