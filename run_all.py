@@ -45,7 +45,11 @@ def main() -> int:
     parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
     parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
     parser.add_argument("--jobs", type=int, help="notebooks at the same time (default: one per worker)")
-    parser.add_argument("--workers", type=int, help="processes that compute experiments (default: one per core or GPU; 0: the notebooks do it themselves)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="processes that compute experiments (default: one per GPU, or core where there are more than two; 0: the notebooks do it themselves)",
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on the workers of a running Dask scheduler, such as tcp://127.0.0.1:8786")
     parser.add_argument("--out", default=str(Path(__file__).parent / "figures"), help="output folder (default: figures/)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the papers' data lie or are downloaded to (default: MMCLUST_DATA, else in the cache)")

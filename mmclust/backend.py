@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from mmclust import runs
 
+FEW_CORES = 2  # on so many a run starts no cluster unless told to: README, "Measured"
 ADDRESS = "MMCLUST_SCHEDULER"  # where kernels find the scheduler
 
 

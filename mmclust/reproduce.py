@@ -141,7 +141,7 @@ def reproduce(
 ) -> list[Outcome]:
     """Run the selected notebooks and write `out/index.html`. A failing notebook does not stop the others.
 
-    Notebooks ask for experiments; the workers of one Dask cluster compute them, each once. A run that finds another at work in `out` waits for it.
+    Notebooks ask for experiments; the workers of one Dask cluster compute them, or the notebooks' own kernels, each once. A run that finds another at work in `out` waits for it.
 
     Args:
         only: notebooks by name or number, or "teaching"; by default all of the profile that regenerate a table or figure (see `select`).
@@ -149,7 +149,8 @@ def reproduce(
         jobs: notebooks at the same time; None: as many as there are workers, or cores.
         scheduler: address of a Dask scheduler whose workers compute; None takes that in `MMCLUST_SCHEDULER`, and without one starts a scheduler
             here, and its workers when an experiment is asked for that is not stored (`backend.local_cluster`).
-        workers: how many of them; None: one per GPU, or per core; 0: no cluster, each notebook computes in its own kernel.
+        workers: how many of them; None: one per GPU, or per core where there are more than two; 0: no cluster, each notebook computes in its own
+            kernel, which on two cores is the faster way: scheduler and workers take time from the fits.
         notebooks: the folder of their sources.
         tell: called with an event, what it is about, and the expected seconds that are left: "wait" or "cluster" with a sentence, "start" with a
             notebook's name, "end" with its outcome, and every second "tick" with notebook -> rows (asked for, stored before, computed since).
@@ -245,7 +246,9 @@ def _workplace(address: str | None, device: str, workers: int | None, tell):
         with backend.connect(address) as client:
             tell("cluster", f"computing on {len(client.scheduler_info()['workers'])} workers at {address}, dashboard at {client.dashboard_link}", 0)
         yield address, backend.cores(), lambda: None
-    elif workers == 0:
+    elif workers == 0 or (workers is None and device == "cpu" and backend.cores() <= backend.FEW_CORES):
+        if workers is None:
+            tell("cluster", f"{backend.cores()} cores: the notebooks compute for themselves; --workers {backend.cores()} starts a cluster", 0)
         yield None, backend.cores() if device == "cpu" else 1, lambda: None
     else:
         with backend.local_cluster(device, workers, start=False) as cluster:

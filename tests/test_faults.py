@@ -74,8 +74,9 @@ def test_workers_are_started_when_they_are_needed(cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c(cache, tmp_path):
-    command = ("--profile", quick_profile(tmp_path), "--only", "11", "--out", tmp_path / "out")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c(cache, tmp_path, workers):
+    command = ("--profile", quick_profile(tmp_path), "--only", "11", "--out", tmp_path / "out", "--workers", workers)
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (whoever runs the tests in the background ignores it)
     run = run_all(*command, start_new_session=True, preexec_fn=heard)
     until(lambda: len(list(cache.glob("rows/*.json"))) >= 2)
@@ -111,14 +112,15 @@ def test_a_process_that_runs_notebooks_is_killed(cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_run_is_killed(cache, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_whole_run_is_killed(cache, tmp_path, workers):
     """kill -9 asks nobody: workers and kernels notice that it is gone."""
-    run = run_all("--profile", quick_profile(tmp_path), "--only", "11", "--out", tmp_path / "out")
+    run = run_all("--profile", quick_profile(tmp_path), "--only", "11", "--out", tmp_path / "out", "--workers", workers)
     until(lambda: len(list(cache.glob("rows/*.json"))) >= 2)
-    workers = [p for p in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+    started = [p for p in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
     run.kill()
     run.communicate()
-    assert len(workers) >= 2 and not psutil.wait_procs(workers, timeout=20)[1]
+    assert len(started) >= 1 + workers and not psutil.wait_procs(started, timeout=20)[1]
     assert whole_rows(cache) >= 2
 
 
