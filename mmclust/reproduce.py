@@ -141,7 +141,8 @@ def reproduce(
 ) -> list[Outcome]:
     """Run the selected notebooks and write `out/index.html`. A failing notebook does not stop the others.
 
-    Notebooks ask for experiments; the workers of one Dask cluster compute them, or the notebooks' own kernels, each once. A run that finds another at work in `out` waits for it.
+    Notebooks ask for experiments; the workers of one Dask cluster compute them, or the notebooks' own kernels, each once. A run that finds another
+    at work in `out` waits for it.
 
     Args:
         only: notebooks by name or number, or "teaching"; by default all of the profile that regenerate a table or figure (see `select`).
