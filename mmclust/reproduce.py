@@ -181,8 +181,8 @@ def reproduce(
             outcomes[outcome.notebook] = outcome
 
         if todo:
-            with _workplace(scheduler or os.environ.get(backend.ADDRESS), device, workers, tell) as (address, places, look):
-                _run(todo, jobs or places, address, look, done, tell)
+            with _workplace(scheduler or os.environ.get(backend.ADDRESS), device, workers, tell) as (address, places, look, rest):
+                _run(todo, jobs or places, address, look, rest, done, tell)
         write_index(out, profile)
     return [outcomes[name] for name in select(only, profile)]
 
@@ -242,23 +242,24 @@ def _one_at_a_time(out: Path, tell):
 
 @contextmanager
 def _workplace(address: str | None, device: str, workers: int | None, tell):
-    """Where experiments are computed: a scheduler's address (None: in the kernels), notebooks at a time, and what to call every second."""
+    """Where experiments are computed: a scheduler's address (None: in the kernels), notebooks at a time, and what to call every second and
+    before a notebook that runs alone."""
     if address:
         with backend.connect(address) as client:
             tell("cluster", f"computing on {len(client.scheduler_info()['workers'])} workers at {address}, dashboard at {client.dashboard_link}", 0)
-        yield address, backend.cores(), lambda: None
+        yield address, backend.cores(), lambda: None, lambda: None
     elif workers == 0 or (workers is None and device == "cpu" and backend.cores() <= backend.FEW_CORES):
         if workers is None:
             tell("cluster", f"{backend.cores()} cores: the notebooks compute for themselves; --workers {backend.cores()} starts a cluster", 0)
-        yield None, backend.cores() if device == "cpu" else 1, lambda: None
+        yield None, backend.cores() if device == "cpu" else 1, lambda: None, lambda: None
     else:
         with backend.local_cluster(device, workers, start=False) as cluster:
             tell("cluster", f"{cluster.most} workers as soon as they are needed, dashboard at {cluster.dashboard_link}", 0)
-            yield cluster.scheduler_address, cluster.most, partial(backend.start_workers, cluster)
+            yield cluster.scheduler_address, cluster.most, partial(backend.start_workers, cluster), partial(backend.stop_workers, cluster)
 
 
-def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, done: Callable, tell) -> None:
-    """Run notebooks, so many at a time; `done` gets each outcome as it comes, `look` is called every second."""
+def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, rest: Callable, done: Callable, tell) -> None:
+    """Run notebooks, so many at a time; `done` gets each outcome as it comes, `look` is called every second, `rest` before one that runs alone."""
     # the longest first, so that no core is idle at the end; what runs alone, because it measures times, comes last
     waiting = sorted(todo, key=lambda name: (todo[name].alone, -todo[name].seconds if jobs > 1 else 0))
     jobs = max(1, min(jobs, sum(not job.alone for job in todo.values())))
@@ -273,6 +274,8 @@ def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, d
             for slot in slots:
                 if waiting and not slot.name and not (started and (todo[waiting[0]].alone or any(todo[name].alone for name in started))):
                     name = waiting.pop(0)
+                    if todo[name].alone:
+                        rest()
                     started[name] = time.time()
                     slot.start(name, todo[name], jobs, address)
                     tell("start", name, left())

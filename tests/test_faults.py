@@ -74,6 +74,25 @@ def test_workers_are_started_when_they_are_needed(cache, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_measures_times_runs_without_workers_beside_it(cache, tmp_path):
+    profile = write_notebooks(tmp_path / "nb", a=ask(1, "a"), b=GOOD.format("b"))
+    said = json.loads(Path(profile).read_text())
+    said["notebooks"]["b"]["alone"] = True
+    Path(profile).write_text(json.dumps(said))
+    beside = {"a": [], "b": []}
+
+    def tell(event, what, left):
+        if event == "tick":
+            count = sum("spawn_main" in " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True))
+            for name in what:
+                beside[name].append(count)
+
+    outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", workers=2, tell=tell)
+    assert [o.status for o in outcomes] == ["done", "done"], outcomes
+    assert max(beside["a"]) == 3 and max(beside["b"]) == 1, beside
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c(cache, tmp_path, workers):
     command = ("--profile", quick_profile(tmp_path), "--only", "11", "--out", tmp_path / "out", "--workers", workers)
