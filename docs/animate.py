@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 import mmclust as mm
 
-KEYWORDS, SHOWN, TILE, GAP, HEAD, FOOT = ["color", "species"], 48, 52, 6, 76, 12
+KEYWORDS, SHOWN, TILE, GAP, HEAD, LEFT, EDGE, ACROSS = ["color", "species"], 44, 48, 5, 52, 112, 12, 11
 MOVE, HOLD = 14, 1800  # frames of a movement; milliseconds of a rest
-INK, FAINT, PAPER = (38, 38, 38), (140, 140, 140), (255, 255, 255)
+INK, FAINT, PAPER = (38, 38, 38), (110, 110, 110), (255, 255, 255)
 
 
 def font(size: int):
@@ -19,45 +19,40 @@ def font(size: int):
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def columns(labels: np.ndarray, n_clusters: int, width: int) -> np.ndarray:
-    """A place (x, y) for each picture: its cluster's column, from above."""
-    step = width / n_clusters
-    row = [int((labels[:i] == label).sum()) for i, label in enumerate(labels)]
-    return np.array([(step * (label + 0.5) - TILE / 2, HEAD + r * (TILE + GAP)) for label, r in zip(labels, row)])
+def rows(labels: np.ndarray) -> np.ndarray:
+    """A place (x, y) for each picture: its cluster's row, from the left."""
+    before = [int((labels[:i] == label).sum()) for i, label in enumerate(labels)]
+    return np.array([(LEFT + k * (TILE + GAP), HEAD + label * (TILE + GAP)) for label, k in zip(labels, before)])
 
 
 def arrangements(n: int = 300, seed: int = 0):
-    """Tiles of some pictures, their places in a heap and under each keyword, and the names above the columns."""
+    """Tiles of some pictures; their places in a heap and under each keyword, and the names of the rows."""
     data = mm.load_dataset("demo-fruit", n=n, seed=seed)
     sizes = {keyword: data.n_clusters(keyword) for keyword in KEYWORDS}
     both = mm.cluster_by(data.images, KEYWORDS, mm.load_encoder("mini"), of=data.domain, n_clusters=sizes)
     tiles = [data.images[i].resize((TILE, TILE), Image.LANCZOS) for i in range(SHOWN)]
-    width = max(sizes.values()) * (TILE + GAP + 34)
-    across = width // (TILE + GAP)
     order = np.random.default_rng(seed).permutation(SHOWN)
-    left = (width - across * (TILE + GAP) + GAP) / 2
-    heap = np.array([(left + k % across * (TILE + GAP), HEAD + k // across * (TILE + GAP)) for k in order])
+    heap = np.array([(LEFT + k % ACROSS * (TILE + GAP), HEAD + k // ACROSS * (TILE + GAP)) for k in order])
     stages = [("the same pictures", [], heap)]
     for keyword in KEYWORDS:
-        labels = both[keyword].labels_[:SHOWN]
-        stages.append((f"keyword: {keyword}", both[keyword].name_clusters(), columns(labels, sizes[keyword], width)))
-    return tiles, stages, width
+        stages.append((f"keyword: {keyword}", both[keyword].name_clusters(), rows(both[keyword].labels_[:SHOWN])))
+    return tiles, stages
 
 
 def draw(tiles, places, title: str, names: list[str], size: tuple[int, int]) -> Image.Image:
     frame = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(frame)
-    pen.text((size[0] / 2, 20), title, INK, font(21), anchor="mm")
+    pen.text((LEFT, 26), title, INK, font(20), anchor="lm")
     for k, name in enumerate(names):
-        pen.text((size[0] / len(names) * (k + 0.5), 55), name, FAINT, font(14), anchor="mm")
+        pen.text((LEFT - 12, HEAD + k * (TILE + GAP) + TILE / 2), name, FAINT, font(15), anchor="rm")
     for tile, (x, y) in zip(tiles, places):
         frame.paste(tile, (round(x), round(y)))
     return frame
 
 
 def main(path: Path, n: int = 300) -> None:
-    tiles, stages, width = arrangements(n)
-    size = (width, int(max(places[:, 1].max() for _, _, places in stages)) + TILE + FOOT)
+    tiles, stages = arrangements(n)
+    size = tuple(int(max(places[:, axis].max() for _, _, places in stages)) + TILE + EDGE for axis in (0, 1))
     frames, times = [], []
     for (title, names, here), (_, _, there) in zip(stages, [*stages[1:], stages[0]]):
         frames.append(draw(tiles, here, title, names, size))
@@ -66,7 +61,7 @@ def main(path: Path, n: int = 300) -> None:
             eased = t * t * (3 - 2 * t)
             frames.append(draw(tiles, here + eased * (there - here), "", [], size))
             times.append(45)
-    palette = frames[0].quantize(128)
+    palette = frames[0].quantize(96)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
     print(f"{path}: {len(frames)} frames, {size[0]} x {size[1]} pixels, {path.stat().st_size / 1000:.0f} kB")

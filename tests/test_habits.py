@@ -63,4 +63,4 @@ def test_a_notebook_with_outputs_does_not_pass(tmp_path):
 def test_the_animated_picture_is_drawn(tmp_path):
     runpy.run_path(str(ROOT / "docs" / "animate.py"))["main"](tmp_path / "idea.gif", n=80)
     drawn, kept = Image.open(tmp_path / "idea.gif"), Image.open(ROOT / "docs" / "img" / "idea.gif")
-    assert drawn.n_frames == kept.n_frames > 30 and drawn.width == kept.width
+    assert drawn.n_frames == kept.n_frames > 30 and drawn.height == kept.height
