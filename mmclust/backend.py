@@ -10,16 +10,24 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from mmclust import runs
+
+if TYPE_CHECKING:
+    from distributed import Client, SpecCluster, Worker
+
+    from mmclust.experiments import Experiment, Workbench
+    from mmclust.methods.base import ImageClusterer
 
 FEW_CORES = 2  # on so many a run starts no cluster unless told to: README, "Measured"
 ADDRESS = "MMCLUST_SCHEDULER"  # where kernels find the scheduler
 
 
-def connect(address: str | None = None, timeout: float = 10.0):
+def connect(address: str | None = None, timeout: float = 10.0) -> Client:
     """Let `mm.run` of this process compute on a running Dask scheduler; None takes the address in `MMCLUST_SCHEDULER`.
 
     Its workers need this package, the data, and the folder that `MMCLUST_CACHE` names here.
@@ -41,7 +49,7 @@ def connect(address: str | None = None, timeout: float = 10.0):
         raise ConnectionError(f"no Dask scheduler answers at {address} ({type(error).__name__}): start one with `dask scheduler`, or go without") from error
 
 
-def current():
+def current() -> Client | None:
     """The client that runs go through, or None where they compute in this process. `MMCLUST_SCHEDULER` is connected to when first needed."""
     if "distributed" in sys.modules:
         from distributed import Client
@@ -53,7 +61,7 @@ def current():
 
 
 @contextmanager
-def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool = True):
+def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool = True) -> Iterator[SpecCluster]:
     """A scheduler and workers on this machine, as a context that gives the `distributed.SpecCluster`.
 
     One worker per GPU, which sees that GPU alone. Without a GPU `n_workers`, by default one per core, each with its share of the torch threads:
@@ -94,13 +102,13 @@ def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool
         yield cluster
 
 
-def start_workers(cluster) -> None:
+def start_workers(cluster: Any) -> None:
     """Start the workers of a `local_cluster` as soon as there is something for them to do: none is started when every row exists."""
     if not cluster.worker_spec and cluster.scheduler.tasks:
         cluster.scale(cluster.most)
 
 
-def stop_workers(cluster) -> None:
+def stop_workers(cluster: SpecCluster) -> None:
     """End the workers of a `local_cluster`; even idle ones disturb whoever measures times on all cores."""
     cluster.scale(0)
     while cluster.workers:
@@ -118,7 +126,10 @@ def threads_each(processes: int) -> dict[str, str]:
     return {name: share for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
-def compute(client, bench, experiments, keys, fits, device: str, done) -> None:
+def compute(
+    client: Client, bench: Workbench, experiments: Sequence[Experiment], keys: Sequence[str], fits: Sequence[Sequence[int]], device: str,
+    done: Callable[[str, dict], None],
+) -> None:  # fmt: skip
     """Compute fits (lists of positions in `experiments`) on a cluster; `done(key, row)` is called for every row as it comes.
 
     Raises:
@@ -128,7 +139,8 @@ def compute(client, bench, experiments, keys, fits, device: str, done) -> None:
     from distributed import KilledWorker, as_completed
     from distributed.comm import CommClosedError
 
-    wanted, device = {}, device.partition(":")[0]  # a worker sees the GPU that it may use, whatever its number here
+    wanted: dict[Any, int] = {}
+    device = device.partition(":")[0]  # a worker sees the GPU that it may use, whatever its number here
     try:
         shares: dict[tuple, list] = {}
         for group in fits:
@@ -153,30 +165,30 @@ def compute(client, bench, experiments, keys, fits, device: str, done) -> None:
             client.cancel([future for future in wanted if not future.done()])
 
 
-def _submit_shares(client, bench, e, device: str) -> list:
+def _submit_shares(client: Client, bench: Workbench, e: Experiment, device: str) -> list:
     """Tasks that compute the image features of a data set, each a share of them: what the fits on it wait for, so that no two workers do it."""
     encoder, images = bench.encoder(e.encoder), bench.dataset(e).images
     name = f"{images.fingerprint[:16]}-{encoder.fingerprint[:16]}"
     return [client.submit(_encode, e, share, device, key=f"encode-{name}-{share.start}") for share in encoder.shares(images)]
 
 
-def _gone(client) -> str:
+def _gone(client: Client) -> str:
     address = client.scheduler.address if client.scheduler else os.environ.get(ADDRESS)
     return f"the scheduler at {address} went away: rows that were finished are stored, run again to go on"
 
 
-def dask_setup(worker) -> None:
+def dask_setup(worker: Worker) -> None:
     """Dask calls this in each worker of a `local_cluster`: a terminal sends Ctrl-C to all processes, and it is for the one that started them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _bench(device: str):
+def _bench(device: str) -> Workbench:
     """This worker's encoders and data sets."""
     from distributed import get_worker
 
     from mmclust.experiments import Workbench
 
-    worker = get_worker()
+    worker: Any = get_worker()
     if not hasattr(worker, "mmclust_bench"):
         worker.mmclust_bench = Workbench(device)
     return worker.mmclust_bench
@@ -185,7 +197,7 @@ def _bench(device: str):
 class Fitted:
     """A fitted estimator on its worker. Sent to another, it goes without its encoder, which that worker has."""
 
-    def __init__(self, model, seconds: float):
+    def __init__(self, model: ImageClusterer, seconds: float) -> None:
         self.model, self.seconds = model, seconds
 
     def __sizeof__(self) -> int:
@@ -199,7 +211,7 @@ class Fitted:
         self.model.__dict__.update(state["learned"])
 
 
-def _encode(e, share: range, device: str) -> int:
+def _encode(e: Experiment, share: range, device: str) -> int:
     from mmclust.encoders.stream import ABOVE
 
     bench, start = _bench(device), time.perf_counter()
@@ -211,11 +223,11 @@ def _encode(e, share: range, device: str) -> int:
     return share.stop - share.start
 
 
-def _fit(e, device: str, shares: list) -> Fitted:
+def _fit(e: Experiment, device: str, shares: list) -> Fitted:
     return Fitted(*_bench(device).fit(e))
 
 
-def _row(fitted: Fitted, e, key: str, device: str) -> dict:
+def _row(fitted: Fitted, e: Experiment, key: str, device: str) -> dict:
     from mmclust.experiments import read_row
 
     bench = _bench(device)

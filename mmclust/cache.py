@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -106,7 +107,7 @@ def condemned(files: list[Entry], faults: dict[Entry, str], older: float | None,
     return out
 
 
-def total(files) -> int:
+def total(files: Iterable[Entry]) -> int:
     return sum(entry.size for entry in files)
 
 

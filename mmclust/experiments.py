@@ -8,10 +8,11 @@ import itertools
 import json
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -22,6 +23,10 @@ from mmclust.datasets.papers import PAPERS, SeparateCriteria, draw
 from mmclust.encoders import load_encoder
 from mmclust.profiles import of_dataset
 from mmclust.words import ReferenceWords, prompt_template, reference_words
+
+if TYPE_CHECKING:
+    from mmclust.datasets.base import ImageDataset
+    from mmclust.encoders.base import Encoder
 
 METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
 OF_IMAGES, OF_WORDS = "image", "assignment"  # what the methods without a choice cluster
@@ -53,7 +58,7 @@ class Experiment:
     kmeans_seeds: int = 10
 
 
-def grid(**axes) -> list[Experiment]:
+def grid(**axes: Any) -> list[Experiment]:
     """All combinations of the axes, each a value or a list of values: `grid(dataset=["demo-fruit"], criterion=["color"], method=METHODS, seed=range(5))`.
 
     `params` is one dictionary for all, or method -> dictionary; a key `datasets` in it, data set -> dictionary, says what differs there.
@@ -83,11 +88,11 @@ def grid(**axes) -> list[Experiment]:
     return out
 
 
-def _listed(value) -> list:
+def _listed(value: Any) -> list:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else [value]
 
 
-def method_class(name: str) -> type:
+def method_class(name: str) -> type[Any]:
     """The estimator of a method's name.
 
     Raises:
@@ -152,7 +157,7 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     return pd.DataFrame([rows[key] for key in keys], columns=COLUMNS)
 
 
-def missing_fits(experiments: list[Experiment], keys: list[str], stored) -> list[list[int]]:
+def missing_fits(experiments: list[Experiment], keys: list[str], stored: Container[str]) -> list[list[int]]:
     """Positions of the experiments whose key is not among `stored`, those that share a fit together."""
     fits: dict[str, list[int]] = {}
     for i, (e, key) in enumerate(zip(experiments, keys)):
@@ -183,15 +188,17 @@ def write_row(key: str, row: dict) -> None:
 class Workbench:
     """Encoders and data sets, loaded once and kept between experiments."""
 
-    def __init__(self, device: str = "cpu"):
-        self.device, self._encoders, self._datasets = device, {}, {}
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self._encoders: dict[str, Encoder] = {}
+        self._datasets: dict[tuple, Any] = {}
 
-    def encoder(self, name: str):
+    def encoder(self, name: str) -> Encoder:
         if name not in self._encoders:
             self._encoders[name] = load_encoder(name, self.device)
         return self._encoders[name]
 
-    def dataset(self, e: Experiment):
+    def dataset(self, e: Experiment) -> ImageDataset:
         if e.dataset in PAPERS:
             return draw(self._paper(e), e.n, e.seed)
         key = (e.dataset, e.n, e.seed)
@@ -202,7 +209,7 @@ class Workbench:
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]
 
-    def _paper(self, e: Experiment):
+    def _paper(self, e: Experiment) -> Any:
         """A data set of the papers, once for all seeds; where its trees hold different pictures, the part with the experiment's criterion."""
         whole, part = (e.dataset,), (e.dataset, e.criterion)
         if not self._datasets.keys() & {whole, part}:
@@ -218,7 +225,8 @@ class Workbench:
             return ReferenceWords(classes, "the true class names", prompt_template(e.criterion, of=domain))
         if e.words and not isinstance(e.words, str):
             return ReferenceWords(e.words, "given", prompt_template(e.criterion, of=domain))
-        return reference_words(e.criterion, of=domain, seed=e.seed, source=e.words or "lexicon")
+        source = e.words if isinstance(e.words, str) else ""
+        return reference_words(e.criterion, of=domain, seed=e.seed, source=source or "lexicon")
 
     def key(self, e: Experiment) -> str:
         data = self.dataset(e)
@@ -229,7 +237,7 @@ class Workbench:
             about += [list(words), words.template]
         return store.key_of("row", *about)
 
-    def estimator(self, e: Experiment):
+    def estimator(self, e: Experiment) -> Any:
         """The experiment's method, ready to fit."""
         kind, data, words = method_class(e.method), self.dataset(e), self.words(e)
         accepts = inspect.signature(kind).parameters
@@ -244,7 +252,7 @@ class Workbench:
             offered["representation"] = e.representation
         return kind(self.encoder(e.encoder), **{k: v for k, v in offered.items() if k in accepts} | e.params)
 
-    def fit(self, e: Experiment):
+    def fit(self, e: Experiment) -> tuple[Any, float]:
         """The fitted estimator of an experiment, and its seconds. Where a GPU's memory is too small, with half as many images at a time, and
         again: that changes results by rounding only."""
         import torch
@@ -260,7 +268,7 @@ class Workbench:
                 warnings.warn(f"{e.method} on {e.dataset} needs more memory than there is: on with {chunk} images at a time", stacklevel=2)
                 model.set_params(chunk_size=chunk)
 
-    def row(self, model, e: Experiment, key: str, seconds: float) -> dict:
+    def row(self, model: Any, e: Experiment, key: str, seconds: float) -> dict:
         """Score the experiment's representation of a fitted estimator; the row, stored and noted in `runs.csv`."""
         data, start = self.dataset(e), time.perf_counter()
         if e.representation and hasattr(model, "choose"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def score(labels_true, labels_pred) -> dict[str, float]:
+def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
     """Agreement of two labellings, each (n,).
 
     NMI and AMI are normalised by the arithmetic mean of the two entropies (scikit-learn's default, which the papers' released code uses);
@@ -46,7 +47,7 @@ def _entropy(sizes: np.ndarray, n: int) -> float:
     return float(-(sizes / n * np.log(sizes / n)).sum())
 
 
-def score_kmeans(representation: np.ndarray, labels_true, n_clusters: int, seeds: Iterable[int] = range(10), n_init: int = 1) -> dict[str, float]:
+def score_kmeans(representation: np.ndarray, labels_true: ArrayLike, n_clusters: int, seeds: Iterable[int] = range(10), n_init: int = 1) -> dict[str, float]:
     """The papers' protocol: k-means on a representation (n, d) once per seed, scores averaged; `NMI_std` is their spread over the seeds.
 
     `n_init=1` is one initialisation per seed, what `n_init="auto"` does in the released code.

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STATE = ".state"  # captions and stamps, below the output folder
-_LATEX = {c: "\\" + c for c in "&%$#_{}"} | {c: f"${c}$" for c in "<>|"}
+_LATEX: dict[str, Any] = {c: "\\" + c for c in "&%$#_{}"} | {c: f"${c}$" for c in "<>|"}
 _LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "[": "{[}"}  # [ after \\ would be its option
 
 
@@ -23,13 +28,13 @@ class Page:
         out: the output folder.
     """
 
-    def __init__(self, notebook: str, out: str | Path = "../figures"):
+    def __init__(self, notebook: str, out: str | Path = "../figures") -> None:
         self.notebook, self.out = notebook, Path(out)
         (self.out / STATE).mkdir(parents=True, exist_ok=True)
         for old in (self.out / STATE).glob(f"{notebook}--*.json"):
             old.unlink()
 
-    def figure(self, fig, name: str = "", data: pd.DataFrame | None = None, caption: str = "") -> None:
+    def figure(self, fig: Figure, name: str = "", data: pd.DataFrame | None = None, caption: str = "") -> None:
         """Save a figure as PNG and SVG, with the frame of the numbers it shows as CSV."""
         stem = self._stem(name)
         fig.savefig(f"{stem}.png")
@@ -97,7 +102,7 @@ class Page:
         (self.out / STATE / f"{self.notebook}--{name or 'main'}.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
 
 
-def _text(value, decimals: int) -> str:
+def _text(value: Any, decimals: int) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     return f"{value:.{decimals}f}" if pd.api.types.is_float(value) else str(value).replace("\n", " ")
@@ -107,7 +112,9 @@ def _latex(text: str) -> str:
     return text.translate(str.maketrans(_LATEX))
 
 
-def _marked(text: pd.DataFrame, escaped, bold, strong: str, other=None, grey: str = "") -> pd.DataFrame:
+def _marked(
+    text: pd.DataFrame, escaped: Callable[[str], str], bold: pd.DataFrame | None, strong: str, other: pd.DataFrame | None = None, grey: str = ""
+) -> pd.DataFrame:
     """A frame of text, escaped with its column names; the cells that `bold` and `other` mark, unless empty, put into a template each."""
     out = text.map(escaped)
     for marks, form in ((bold, strong), (other, grey)):

@@ -5,17 +5,29 @@ from __future__ import annotations
 import colorsys
 import itertools
 import textwrap
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.container import BarContainer
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from scipy.optimize import linear_sum_assignment
 
 from mmclust.sweeps import interval
 from mmclust.worlds import COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+    from PIL import Image
+
+    from mmclust.datasets.base import ImageDataset
 
 # seaborn's "colorblind" in another order: those that come first differ most. Every color comes with a marker of its own, too.
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#cc78bc", "#56b4e9", "#d55e00", "#949494", "#ece133", "#ca9161", "#fbafe4"]
@@ -40,7 +52,7 @@ def use_theme() -> None:
     )
 
 
-def show_image(ax, image, title: str | None = None, edge: str | None = None) -> None:
+def show_image(ax: Axes, image: Image.Image, title: str | None = None, edge: str | None = None) -> None:
     """One picture without ticks; `edge` colors its frame."""
     ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
     ax.set(xticks=[], yticks=[])
@@ -60,32 +72,33 @@ def _markers(n: int) -> list:
     return [MARKERS[(i + i // len(PALETTE)) % len(MARKERS)] for i in range(n)]
 
 
-def _wrapped(text, width: int = 22) -> str:
+def _wrapped(text: object, width: int = 22) -> str:
     return "\n".join(textwrap.wrap(str(text), width)) or str(text)
 
 
-def _bounds(values) -> tuple[float, float]:
+def _bounds(values: pd.Series) -> tuple[float, float]:
     """The 95 % t-interval of a mean over seeds: seaborn's bootstrap draws at random and is too narrow for five seeds. None for two seeds,
     whose interval, 12.7 standard errors, would fill the panel."""
     half = interval(values) if len(values) > 2 else np.nan
     return np.mean(values) - half, np.mean(values) + half
 
 
-def _legend_above(fig, ax, handles=None, texts=None) -> None:
+def _legend_above(fig: Figure, ax: Axes, handles: Sequence[Any] | None = None, texts: Sequence[str] | None = None) -> None:
     """One legend over all panels, in as few lines as its texts need; replaces the legend of `ax`."""
-    legend = ax.get_legend()
+    legend, shown, texts = ax.get_legend(), list(handles or ()), list(texts or ())
     if legend is not None:
-        handles, texts = handles or legend.legend_handles, texts or [t.get_text() for t in legend.get_texts()]
+        shown, texts = shown or list[Any](legend.legend_handles), texts or [t.get_text() for t in legend.get_texts()]
         legend.remove()
     lines = int(np.ceil(sum(0.09 * len(t) + 0.5 for t in texts) / (fig.get_figwidth() - 0.2)))
-    fig.legend(handles, texts, loc="outside upper center", ncols=-(-len(texts) // lines), frameon=False, fontsize=10.5, columnspacing=1.2, handletextpad=0.4)
+    fig.legend(shown, texts, loc="outside upper center", ncols=-(-len(texts) // lines), frameon=False, fontsize=10.5, columnspacing=1.2, handletextpad=0.4)
 
 
-def _ticks(ax, at: dict[str, float], dense: bool = True) -> None:
+def _ticks(ax: Axes, at: dict[str, float], dense: bool = True) -> None:
     """Ticks on x, text -> place, after the figure was laid out. Where they are `dense`, those too near to the one before are left out; else
     their text is wrapped."""
     pixels = dict(zip(at, ax.transData.transform([(x, 1) for x in at.values()])[:, 0]))
-    letter, kept = 7.5 * ax.figure.dpi / 72, []
+    letter = 7.5 * ax.figure.dpi / 72
+    kept: list[str] = []
     for text in at:
         if not dense or not kept or pixels[text] - pixels[kept[-1]] > letter * (1 + (len(text) + len(kept[-1])) / 2):
             kept.append(text)
@@ -94,7 +107,7 @@ def _ticks(ax, at: dict[str, float], dense: bool = True) -> None:
     ax.set_xticks([], minor=True)
 
 
-def _rows_of(names, ax) -> None:
+def _rows_of(names: Sequence[str], ax: Axes) -> None:
     """What horizontal charts share: wrapped names down, light bands between them, a grid of x alone."""
     ax.set_yticks(range(len(names)), [_wrapped(name) for name in names])
     ax.set(ylim=(len(names) - 0.5, -0.5), ylabel="")
@@ -105,7 +118,9 @@ def _rows_of(names, ax) -> None:
     sns.despine(ax=ax, left=True)
 
 
-def gallery(images, labels, names, title: str | None = None, per_cluster: int = 8, order=None):
+def gallery(
+    images: Sequence[Image.Image], labels: ArrayLike, names: Sequence[str], title: str | None = None, per_cluster: int = 8, order: ArrayLike | None = None
+) -> Figure:
     """A row of members for each cluster, with its name and size.
 
     Args:
@@ -140,7 +155,7 @@ def gallery(images, labels, names, title: str | None = None, per_cluster: int = 
     return fig
 
 
-def sample_grid(datasets: dict, columns: int = 8):
+def sample_grid(datasets: Mapping[str, ImageDataset], columns: int = 8) -> Figure:
     """A row of pictures for each data set, its name and criteria beside it."""
     fig, axes = plt.subplots(len(datasets), columns, figsize=(0.66 * columns + 1.9, 0.7 * len(datasets)), squeeze=False)
     for row, (name, data) in zip(axes, datasets.items()):
@@ -153,12 +168,12 @@ def sample_grid(datasets: dict, columns: int = 8):
     return fig
 
 
-def score_bars(rows, metric: str = "NMI", title: str | None = None):
+def score_bars(rows: pd.DataFrame, metric: str = "NMI", title: str | None = None) -> Figure:
     """Bars of one metric: criteria across, methods in color. `rows`: a tidy frame with criterion, method and the metric."""
     n = rows["method"].nunique()
     fig, ax = plt.subplots(figsize=(min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6)), 3.2))
     sns.barplot(rows, x="criterion", y=metric, hue="method", palette=_colors(n), saturation=1, ax=ax, errorbar=None)
-    for bars in ax.containers:
+    for bars in _bars(ax):
         ax.bar_label(bars, fmt="%.2f", fontsize=9, padding=1)
     ax.set(ylim=(0, 1.12), xlabel="the keyword that was asked for", ylabel=f"{metric} with the true classes")
     ax.set_yticks(np.linspace(0, 1, 6))
@@ -171,7 +186,7 @@ def score_bars(rows, metric: str = "NMI", title: str | None = None):
     return fig
 
 
-def teaser(images, clusterings: dict, columns: int = 5, rows: int = 6):
+def teaser(images: Sequence[Image.Image], clusterings: Mapping[str, tuple[np.ndarray, Sequence[str]]], columns: int = 5, rows: int = 6) -> Figure:
     """The idea in one picture: the same images as they come, then once per keyword sorted into rows.
 
     Args:
@@ -180,7 +195,7 @@ def teaser(images, clusterings: dict, columns: int = 5, rows: int = 6):
         columns, rows: pictures across and down in each panel.
     """
     first = list(range(min(len(images), columns * rows)))
-    panels = {"images": ([first[i : i + columns] for i in range(0, len(first), columns)], None)}
+    panels: dict[str, tuple[list[list[int]], list[str] | None]] = {"images": ([first[i : i + columns] for i in range(0, len(first), columns)], None)}
     for keyword, (labels, names) in clusterings.items():
         sizes = np.bincount(labels, minlength=len(names))
         largest = sorted(c for c in np.argsort(-sizes, kind="stable")[:rows] if sizes[c])
@@ -190,8 +205,10 @@ def teaser(images, clusterings: dict, columns: int = 5, rows: int = 6):
     widths = [0.34 * columns + 0.14 + 0.093 * max(map(len, head)) for head in heads]
     side = max([0.4, *(0.18 * (1 + name.count("\n")) for _, names in panels.values() for name in names or [])])
     fig = plt.figure(figsize=(sum(widths) + 0.1 * len(panels), side * rows + 0.35))
-    fig.get_layout_engine().set(wspace=0, hspace=0, w_pad=0.03, h_pad=0.02)
-    for part, (title, (lines, names)) in zip(np.ravel(fig.subfigures(1, len(panels), width_ratios=widths)), panels.items()):
+    if isinstance(layout := fig.get_layout_engine(), ConstrainedLayoutEngine):  # as `use_theme` sets it
+        layout.set(wspace=0, hspace=0, w_pad=0.03, h_pad=0.02)
+    parts = fig.subfigures(1, len(panels), squeeze=False, width_ratios=widths)
+    for part, (title, (lines, heads_down)) in zip(parts.flat, panels.items()):
         part.suptitle(title, fontsize=12, fontweight="bold")
         axes = part.subplots(rows, columns, squeeze=False)
         for ax in axes.flat:
@@ -200,19 +217,21 @@ def teaser(images, clusterings: dict, columns: int = 5, rows: int = 6):
             for ax, i in zip(axes[k], line):
                 ax.axis("on")
                 show_image(ax, images[i])
-            if names:
-                axes[k, 0].set_ylabel(names[k], rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
+            if heads_down:
+                axes[k, 0].set_ylabel(heads_down[k], rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
     return fig
 
 
-def class_colors(names) -> list:
+def class_colors(names: Sequence[str]) -> list:
     """A color per class: the color itself where the classes are colors (a blue dot must not mean red), else the colour-blind palette."""
     if set(names) <= set(COLORS):
         return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in (COLORS[name] for name in names)]
     return _colors(len(names))
 
 
-def tsne_panels(representations: dict, labels, names, columns: int = 3, seed: int = 0):
+def tsne_panels(
+    representations: Mapping[str, np.ndarray], labels: Sequence[int] | np.ndarray, names: Sequence[str], columns: int = 3, seed: int = 0
+) -> tuple[Figure, pd.DataFrame]:
     """t-SNE of each representation (n, width), side by side, in the colors and markers of one labelling.
 
     Args:
@@ -252,7 +271,7 @@ def tsne_panels(representations: dict, labels, names, columns: int = 3, seed: in
     return fig, pd.concat(frames)
 
 
-def method_scores(rows, metric: str = "NMI", order=None):
+def method_scores(rows: pd.DataFrame, metric: str = "NMI", order: Iterable[str] | None = None) -> Figure:
     """A line per criterion, a dot per method (color and marker) with its 95 % interval. `rows`: criterion, method, seed, metric (0..1)."""
     order = [m for m in (rows["method"].unique() if order is None else order) if m in set(rows["method"])]
     criteria, n = list(rows["criterion"].unique()), len(order)
@@ -267,7 +286,7 @@ def method_scores(rows, metric: str = "NMI", order=None):
     return fig
 
 
-def ablation(rows, by: str = "row", metric: str = "NMI", baseline=None, order=None):
+def ablation(rows: pd.DataFrame, by: str = "row", metric: str = "NMI", baseline: str | None = None, order: Iterable[str] | None = None) -> Figure:
     """A bar per setting: the mean over criteria with its 95 % interval over seeds, a dot per criterion, and at the end of the line the mean
     or, where there is a `baseline` among the settings, the difference to it. `rows`: the column `by`, criterion, seed, metric (0..1)."""
     order, criteria = list(rows[by].unique() if order is None else order), list(rows["criterion"].unique())
@@ -289,23 +308,27 @@ def ablation(rows, by: str = "row", metric: str = "NMI", baseline=None, order=No
     return fig
 
 
-def _is_number(value) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and value == value
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     return f"{value:g}" if _is_number(value) else "none" if value is None or value != value else str(value)
 
 
-def _places(values) -> dict[str, float]:
+def _places(values: Iterable) -> dict[str, float]:
     """Where the distinct values of a parameter stand, by how they are written: numbers at their place, else one after another."""
     found = {_text(v): v for v in values}
     if all(map(_is_number, found.values())):
-        return {text: float(found[text]) for text in sorted(found, key=found.get)}
+        return {text: float(found[text]) for text in sorted(found, key=found.__getitem__)}
     return {text: float(i) for i, text in enumerate(found)}
 
 
-def _log_ticks(ax) -> None:
+def _bars(ax: Axes) -> list[BarContainer]:
+    return [bars for bars in ax.containers if isinstance(bars, BarContainer)]
+
+
+def _log_ticks(ax: Axes) -> None:
     """Few ticks on a logarithmic x, written as plain numbers."""
     low, high = ax.get_xlim()
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1,)))
@@ -317,7 +340,7 @@ def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def heat_maps(rows, x: str, y: str, metric: str = "NMI", panel: str = "criterion", mark=None):
+def heat_maps(rows: pd.DataFrame, x: str, y: str, metric: str = "NMI", panel: str = "criterion", mark: tuple[Any, Any] | None = None) -> Figure:
     """A heat map of x against y for each value of `panel`, means over seeds, one color scale; `mark` = (x, y) frames the chosen setting.
 
     Args:
@@ -350,7 +373,7 @@ def heat_maps(rows, x: str, y: str, metric: str = "NMI", panel: str = "criterion
     return fig
 
 
-def curves(rows, metric: str = "NMI", hue: str = "criterion", mark: dict | None = None, log=()):
+def curves(rows: pd.DataFrame, metric: str = "NMI", hue: str = "criterion", mark: dict[str, Any] | None = None, log: Container[str] = ()) -> Figure:
     """A panel per parameter: the metric against its values, a line per `hue` with a 95 % band over seeds.
 
     Args:
@@ -375,7 +398,7 @@ def curves(rows, metric: str = "NMI", hue: str = "criterion", mark: dict | None 
             scale = ax.xaxis.get_transform()  # symlog's own margins are lopsided
             ends = scale.transform([min(places.values()), max(places.values())])
             ax.set_xlim(scale.inverted().transform(ends + (np.ptp(ends) or 1) * np.array([-0.06, 0.06])))
-        if name in (mark or {}):
+        if mark and name in mark:
             spot = places.get(_text(mark[name]), mark[name])
             ax.axvline(spot, color="0.3", linestyle="--", linewidth=1.2)
             across = ax.transAxes.inverted().transform(ax.transData.transform((spot, low)))[0]
@@ -394,7 +417,7 @@ def curves(rows, metric: str = "NMI", hue: str = "criterion", mark: dict | None 
     return fig
 
 
-def convergence(history):
+def convergence(history: pd.DataFrame) -> Figure:
     """A row per method: its loss against epochs, and beside it the loss's terms, each divided by its largest size.
 
     Args:
@@ -421,7 +444,8 @@ def convergence(history):
             sns.move_legend(right, "lower center", bbox_to_anchor=(0.5, 1), **style)
             right.set(ylabel="share of max.")
         events = (own if "event" in own else own.assign(event=None)).dropna(subset="event").drop_duplicates("epoch")
-        ends, span = [], max(own["epoch"].max() - own["epoch"].min(), 1)
+        ends: list[float] = []
+        span = max(own["epoch"].max() - own["epoch"].min(), 1)
         for epoch, event in zip(events["epoch"], events["event"]):
             for ax in panels:
                 ax.axvline(epoch, color="0.45", linewidth=0.9, linestyle=":")
@@ -430,7 +454,7 @@ def convergence(history):
             start -= length * (place == "right")
             line = next((i for i, end in enumerate(ends) if end <= start), len(ends))
             ends[line : line + 1] = [start + length]
-            at = dict(xycoords=left.get_xaxis_transform(), textcoords="offset points", fontsize=9.5, color="0.25")
+            at: dict[str, Any] = dict(xycoords=left.get_xaxis_transform(), textcoords="offset points", fontsize=9.5, color="0.25")
             left.annotate(event, (epoch, 1), (0, 3 + 12 * line), ha=place, **at)
         left.set_title(method, pad=6 + 13 * len(ends), loc="left", fontsize=12)
         for ax in panels:
@@ -441,14 +465,15 @@ def convergence(history):
     return fig
 
 
-def quality_time(rows, metric: str = "NMI"):
+def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
     """Seconds (logarithmic) against the mean over criteria with its 95 % interval over seeds, a line per method through its numbers of
     epochs; methods without epochs are dashed lines. `rows`: method, epochs (NaN: none), seconds, criterion, seed, metric."""
     learned, plain = rows[rows["epochs"].notna()], rows[rows["epochs"].isna()]
     methods = list(learned["method"].unique())
     fig, ax = plt.subplots(figsize=(6, 4.2))
     ax.set(xscale="log", xlabel="seconds for one clustering", ylabel=f"{metric}, mean over criteria")
-    dots, lines = [], []
+    dots: list[tuple[float, float, str]] = []
+    lines: list[Any] = []  # of points (x, y) each
     for method, color, marker in zip(methods, _colors(len(methods)), _markers(len(methods))):
         own = learned[learned["method"] == method]
         seconds, per_seed = own.groupby("epochs")["seconds"].mean(), own.groupby(["epochs", "seed"])[metric].mean().groupby("epochs")
@@ -482,7 +507,7 @@ def quality_time(rows, metric: str = "NMI"):
     return fig
 
 
-def cost_bars(rows, value: str = "seconds", unit: str = "s", title: str | None = None):
+def cost_bars(rows: pd.DataFrame, value: str = "seconds", unit: str = "s", title: str | None = None) -> Figure:
     """Horizontal bars in pairs on a logarithmic axis, the cost at their ends and beside each pair how many times the second way is cheaper
     than the first. `rows`: method, way (two of them), and the column `value`, averaged where a pair has several."""
     methods, ways = list(rows["method"].unique()), list(rows["way"].unique())
@@ -491,8 +516,8 @@ def cost_bars(rows, value: str = "seconds", unit: str = "s", title: str | None =
     fig, ax = plt.subplots(figsize=(6, 0.62 * len(methods) + 1.4))
     sns.barplot(rows, y="method", x=value, hue="way", order=methods, hue_order=ways, palette=_colors(len(ways)), saturation=1, errorbar=None, ax=ax)
     ax.set(xscale="log", xlim=(10 ** np.floor(np.log10(low / 1.5)), high * (high / low) ** 0.25 * 2), xlabel=f"{value} ({unit}), logarithmic")
-    for bars in ax.containers:
-        ax.bar_label(bars, [f"{_amount(v)} {unit}" for v in bars.datavalues], padding=3, fontsize=10)
+    for bars in _bars(ax):
+        ax.bar_label(bars, [f"{_amount(v)} {unit}" for v in cast(np.ndarray, bars.datavalues)], padding=3, fontsize=10)
     _rows_of(methods, ax)
     _log_ticks(ax)
     for i, ratio in enumerate((table[ways[0]] / table[ways[-1]])[methods] if len(ways) > 1 else []):
@@ -505,7 +530,7 @@ def cost_bars(rows, value: str = "seconds", unit: str = "s", title: str | None =
     return fig
 
 
-def candidates(updates, epochs: int, classes=()):
+def candidates(updates: Sequence[dict[str, Any]], epochs: int, classes: Iterable[str] = ()) -> Figure:
     """How long each word of Multi-DProxy was a candidate, the longest on top; names of true classes in color, with a check mark.
 
     Args:
@@ -530,16 +555,18 @@ def candidates(updates, epochs: int, classes=()):
     return fig
 
 
-def confusion(labels, truth, names, classes, title: str | None = None):
+def confusion(
+    labels: Sequence[int] | np.ndarray, truth: Sequence[int] | np.ndarray, names: Sequence[str], classes: Sequence[str], title: str | None = None
+) -> Figure:
     """Counts of clusters (rows, with name and size) by true classes (columns), clusters matched to classes so that the diagonal is strong.
 
     Args:
         labels, truth: (n,) numbers of the cluster and of the class. names, one per cluster; classes, one per class.
     """
-    return confusions({title: (labels, truth, names, classes)})
+    return confusions({title or "": (labels, truth, names, classes)})
 
 
-def confusions(items: dict):
+def confusions(items: Mapping[str, tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray, Sequence[str], Sequence[str]]]) -> Figure:
     """Several of them below each other, or side by side where there is room: title -> (labels, truth, names, classes)."""
     tables = {title: confusion_table(*item) for title, item in items.items()}
     sizes = [(0.4 * t.shape[1] + 2, 0.34 * t.shape[0] + 0.1 * max(map(len, t.columns)) + 0.9) for t in tables.values()]
@@ -559,7 +586,7 @@ def confusions(items: dict):
     return fig
 
 
-def confusion_table(labels, truth, names, classes) -> pd.DataFrame:
+def confusion_table(labels: Sequence[int] | np.ndarray, truth: Sequence[int] | np.ndarray, names: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
     """Counts (clusters with members, classes): rows matched to columns by the Hungarian method, what has no match comes last."""
     counts = np.zeros((max(len(names), max(labels) + 1), len(classes)), int)
     np.add.at(counts, (np.asarray(labels), np.asarray(truth)), 1)
@@ -572,7 +599,7 @@ def confusion_table(labels, truth, names, classes) -> pd.DataFrame:
     return pd.DataFrame(counts[np.ix_(down, across)], index=heads, columns=[str(classes[c]) for c in across])
 
 
-def effects(table, metric: str = "NMI"):
+def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
     """A line per flipped difference: its effect with the 95 % interval, filled where that does not cover zero, hollow where it does. Where a
     few effects dwarf the others, a second panel magnifies what lies near zero.
 

@@ -7,18 +7,21 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _source: dict[str, str] = {}  # of each module as it was imported
 
 
-def is_own(name) -> bool:
+def is_own(name: object) -> bool:
     """Whether a name has the form "module:thing"."""
     return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
-def own(name: str):
+def own(name: str) -> Any:
     """What "module:thing" names. A module whose file has changed since is imported again.
 
     Raises:
@@ -33,7 +36,7 @@ def source(name: str) -> str:
     return _source[name.partition(":")[0]]
 
 
-def accepted(function, **offered) -> dict:
+def accepted(function: Callable, **offered: Any) -> dict[str, Any]:
     """Those of the keyword arguments that a function takes."""
     known = inspect.signature(function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in known):
@@ -41,7 +44,7 @@ def accepted(function, **offered) -> dict:
     return {k: v for k, v in offered.items() if k in {p.name for p in known}}
 
 
-def _module(name: str):
+def _module(name: str) -> ModuleType:
     module, _, thing = name.partition(":")
     if module == "__main__":
         raise ValueError(f"{name!r}: write it into a file, which other processes can import")
@@ -51,7 +54,7 @@ def _module(name: str):
         if error.name not in (module, module.partition(".")[0]):
             raise  # something that the module itself imports
         raise ValueError(f"{name!r}: no module {module!r} in {Path.cwd()} or elsewhere on Python's path (PYTHONPATH)") from error
-    text = Path(inspect.getsourcefile(found)).read_text(encoding="utf-8")
+    text = Path(cast(str, inspect.getsourcefile(found))).read_text(encoding="utf-8")
     if _source.setdefault(module, text) != text:
         found, _source[module] = importlib.reload(found), text
     if not hasattr(found, thing):
@@ -59,7 +62,7 @@ def _module(name: str):
     return found
 
 
-def names_in(value) -> list[str]:
+def names_in(value: Any) -> list[str]:
     """All such names among the strings of nested dictionaries and lists. The sources of words, "openai:MODEL", look alike and are none."""
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]

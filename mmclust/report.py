@@ -9,12 +9,16 @@ import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Template
 from PIL import Image
 
 from mmclust.pages import STATE
 from mmclust.profiles import load_profile
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 THUMBS, THUMB_WIDTH = "thumbs", 480
 PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; what else a profile names comes after them
@@ -186,7 +190,7 @@ def write_index(out: Path, profile: str) -> Path:
             elif pictures := [f for f in note["files"] if f.endswith(".png")]:
                 note |= {"png": pictures[0], "svg": next((f for f in note["files"] if f.endswith(".svg")), pictures[0])}
         html = f"notebooks/{name}.html" if (out / "notebooks" / f"{name}.html").exists() else ""
-        number = re.match(r"\d*", name)[0]
+        number = re.findall(r"^\d*", name)[0]
         entry = {"name": name, "number": number, "title": setting["title"], "papers": setting.get("papers", []), "shows": setting.get("shows", "")}
         made = _made(name, run, profile)
         entries.append(entry | {"items": notes, "html": html, "when": made["when"], "made": made, "error": run["error"], "where": run["where"]})
@@ -254,7 +258,7 @@ def _made(name: str, run: dict, profile: str) -> dict[str, str]:
     }
 
 
-def to_html(notebook, path: Path) -> None:
+def to_html(notebook: NotebookNode, path: Path) -> None:
     """An executed notebook as one HTML file that asks for nothing from outside."""
     from nbconvert import HTMLExporter
 

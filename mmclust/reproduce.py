@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import filelock
 import psutil
@@ -46,6 +47,9 @@ class Outcome:
     outputs: list[str] = field(default_factory=list)
     rows: int = 0
     stored: int = 0
+
+
+Tell = Callable[[str, Any, float], None]  # what happened (see `reproduce`), what it is about, and the expected seconds that are left
 
 
 @dataclass
@@ -136,7 +140,7 @@ def reproduce(
     force: bool = False,
     scheduler: str | None = None,
     workers: int | None = None,
-    tell: Callable[[str, Outcome | str | dict, float], None] = lambda *_: None,
+    tell: Tell = lambda *_: None,
     notebooks: Path = NOTEBOOKS,
 ) -> list[Outcome]:
     """Run the selected notebooks and write `out/index.html`. A failing notebook does not stop the others.
@@ -225,7 +229,7 @@ def plan(
 
 
 @contextmanager
-def _one_at_a_time(out: Path, tell):
+def _one_at_a_time(out: Path, tell: Tell) -> Iterator[None]:
     """Wait until no other run writes to `out`. The lock goes with its process, however that ends."""
     (out / STATE).mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / STATE / "lock")
@@ -241,7 +245,7 @@ def _one_at_a_time(out: Path, tell):
 
 
 @contextmanager
-def _workplace(address: str | None, device: str, workers: int | None, tell):
+def _workplace(address: str | None, device: str, workers: int | None, tell: Tell) -> Iterator[tuple[str | None, int, Callable[[], None], Callable[[], None]]]:
     """Where experiments are computed: a scheduler's address (None: in the kernels), notebooks at a time, and what to call every second and
     before a notebook that runs alone."""
     if address:
@@ -253,17 +257,19 @@ def _workplace(address: str | None, device: str, workers: int | None, tell):
             tell("cluster", f"{backend.cores()} cores: the notebooks compute for themselves; --workers {backend.cores()} starts a cluster", 0)
         yield None, backend.cores() if device == "cpu" else 1, lambda: None, lambda: None
     else:
+        cluster: Any  # with `most`, see there
         with backend.local_cluster(device, workers, start=False) as cluster:
             tell("cluster", f"{cluster.most} workers as soon as they are needed, dashboard at {cluster.dashboard_link}", 0)
             yield cluster.scheduler_address, cluster.most, partial(backend.start_workers, cluster), partial(backend.stop_workers, cluster)
 
 
-def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, rest: Callable, done: Callable, tell) -> None:
+def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, rest: Callable, done: Callable, tell: Tell) -> None:
     """Run notebooks, so many at a time; `done` gets each outcome as it comes, `look` is called every second, `rest` before one that runs alone."""
     # the longest first, so that no core is idle at the end; what runs alone, because it measures times, comes last
     waiting = sorted(todo, key=lambda name: (todo[name].alone, -todo[name].seconds if jobs > 1 else 0))
     jobs = max(1, min(jobs, sum(not job.alone for job in todo.values())))
-    slots, started = [Slot() for _ in range(jobs)], {}
+    slots = [Slot() for _ in range(jobs)]
+    started: dict[str, float] = {}
 
     def left() -> float:
         ahead = {name: todo[name].seconds for name in waiting} | {name: max(0, todo[name].seconds - time.time() + t) for name, t in started.items()}
@@ -297,8 +303,9 @@ def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, r
 class Slot:
     """A process that runs one notebook after the other: the `name` of the one that it is at, and the `pipe` that its outcome comes through."""
 
-    def __init__(self):
-        self.name, self.process = "", None
+    def __init__(self) -> None:
+        self.name = ""
+        self.process: Any = None
 
     def start(self, name: str, job: Job, jobs: int, address: str | None) -> None:
         if not self.process:
@@ -336,13 +343,13 @@ def _kill_children(pid: int) -> None:
                 child.kill()
 
 
-def _serve(pipe) -> None:
+def _serve(pipe: Connection) -> None:
     """In a process of its own: run the notebooks that come through the pipe. When the process that started this one is gone (kill -9 asks
     nobody), end the kernel, then itself; Ctrl-C is that process's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         _kill_children(os.getpid())

@@ -9,8 +9,12 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmclust import store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUNS = ["time", "key", "dataset", "criterion", "encoder", "method", "representation", "seed", "n", "host", "process", "device", "fit_seconds", "score_seconds",
         "mmclust", "torch", "code"]  # fmt: skip
@@ -35,7 +39,7 @@ def note_run(row: dict, device: str, fit_seconds: float, score_seconds: float, c
         _append(path, line.getvalue())
 
 
-def slowest(since: float = 0.0, count: int = 5):
+def slowest(since: float = 0.0, count: int = 5) -> pd.DataFrame:
     """The slowest fits that `runs.csv` knows since a time (seconds since 1970), slowest first: a frame of its columns, `rows` that share each."""
     import pandas as pd
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("MMCLUST_CACHE") or platformdirs.user_cache_dir("mmclust"))
 
 
-def key_of(*parts) -> str:
+def key_of(*parts: object) -> str:
     """A hash of anything that JSON can write; numbers and strings of equal value give equal keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
@@ -126,7 +126,7 @@ def check_array(path: Path) -> bool:
     raise ValueError("its checksum is wrong" if size else "it is cut short")
 
 
-def array(key: str, compute) -> np.ndarray:
+def array(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """The stored array of this key, or `compute()`, stored. A damaged file is told and computed again; a full disk only costs the memory of it."""
     path = cache_dir() / "features" / f"{key}.npy"
     try:

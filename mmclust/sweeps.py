@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from mmclust.experiments import Experiment, Workbench, grid, method_class, missing_fits, read_row, run
@@ -57,7 +59,7 @@ def _seconds(bench: Workbench, e: Experiment, probe_epochs: int) -> tuple[float,
     """The seconds of one fit, from a few epochs of it, and of the scores of one representation."""
     model, data = bench.estimator(e), bench.dataset(e)
     bench.encoder(e.encoder).features(data.images)
-    planned = model.settings() if hasattr(model, "settings") else None
+    planned: Any = model.settings() if hasattr(model, "settings") else None
     short, epochs = {}, 0
     if hasattr(planned, "alternations"):
         short = {"alternations": 1, "phase1_epochs": min(planned.phase1_epochs, probe_epochs), "phase2_epochs": min(planned.phase2_epochs, 1)}
@@ -92,7 +94,7 @@ def defaults(method: str, params: dict | None = None) -> dict:
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
 
-def ablation(settings: dict[str, tuple], tell=print, device: str = "cpu", **axes) -> pd.DataFrame:
+def ablation(settings: Mapping[str, tuple], tell: Callable[[Cost], object] | None = print, device: str = "cpu", **axes: Any) -> pd.DataFrame:
     """Settings side by side, each by its name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 
     Args:
@@ -113,7 +115,10 @@ def ablation(settings: dict[str, tuple], tell=print, device: str = "cpu", **axes
     return run(experiments, device).assign(row=names)
 
 
-def sweep(method: str, values: dict[str, Iterable], base: dict | None = None, together: bool = False, tell=print, device: str = "cpu", **axes) -> pd.DataFrame:
+def sweep(
+    method: str, values: Mapping[str, Any], base: dict | None = None, together: bool = False, tell: Callable[[Cost], object] | None = print,
+    device: str = "cpu", **axes: Any,
+) -> pd.DataFrame:  # fmt: skip
     """A method over ranges of its parameters: `mm.sweep("MultiDProxy", {"R": [50, 100, 200]}, dataset="demo-fruit", criterion="color", n=150)`.
 
     Args:
@@ -167,7 +172,7 @@ def timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def interval(values) -> float:
+def interval(values: ArrayLike) -> float:
     """Half the width of the 95 % t-interval of a mean; NaN for fewer than two values."""
     values = np.asarray(values, dtype=float)
     return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -68,7 +69,9 @@ def kept_out_photographs(photos: Path, folder: Path, per_class: int = 60) -> str
     return str(folder)
 
 
-def compare(method: str, representations, candidates: list[dict], criteria: dict, seeds=SEEDS, n: int = 200) -> pd.DataFrame:
+def compare(
+    method: str, representations: Sequence[str | None], candidates: list[dict], criteria: dict, seeds: Sequence[int] = SEEDS, n: int = 200
+) -> pd.DataFrame:
     """Mean NMI per candidate, representation and criterion, the best mean on top."""
     frames = []
     for params in candidates:

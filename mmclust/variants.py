@@ -7,16 +7,20 @@ The papers' variants and those of the released code on the demo worlds, the zero
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import pandas as pd
 
+from mmclust.methods.base import ProxyClusterer
 from mmclust.methods.multimap import MultiMaP
 from mmclust.methods.multisub import MultiSub
 from mmclust.profiles import load_profile, varied
 from mmclust.sweeps import ablation, interval, paired
 
-KINDS = {"MultiMaP": MultiMaP, "MultiSub": MultiSub}
-FLIPS = {  # method -> representation -> what can be flipped alone and shows there; schedules (epochs, alternations) are settings, not rules
+KINDS: dict[str, type[ProxyClusterer]] = {"MultiMaP": MultiMaP, "MultiSub": MultiSub}
+FLIPS: dict[
+    str, dict[str, tuple[str, ...]]
+] = {  # method -> representation -> what can be flipped alone and shows there; schedules (epochs, alternations) are settings, not rules
     "MultiMaP": {"prompt": ("choose_by", "positions", "final_norm", "init", "targets", "concept_loss", "reduction", "optimizer", "batch_size")},
     "MultiSub": {
         "prompt": ("positions", "final_norm", "init", "optimizer", "batch_size", "intra", "phase2_epochs"),
@@ -46,10 +50,11 @@ def variants(profile: dict) -> Named:
     return named | {"MultiDProxy, fused": ("MultiDProxy", own["MultiDProxy"], "fused")}
 
 
-def flips(settings: dict[str, dict], methods=tuple(FLIPS)) -> tuple[Named, dict[str, str]]:
+def flips(settings: dict[str, dict], methods: Sequence[str] = tuple(FLIPS)) -> tuple[Named, dict[str, str]]:
     """The paper's variant of each method with its own settings, and it again with one parameter as released, and as the paper has it where
     the settings depart from that; and for each flip the name of what it is compared with."""
-    named, bases = {}, {}
+    named: Named = {}
+    bases: dict[str, str] = {}
     for method in methods:
         own = settings[method]
         for representation, names in FLIPS[method].items():
@@ -66,7 +71,8 @@ def flips(settings: dict[str, dict], methods=tuple(FLIPS)) -> tuple[Named, dict[
 
 def released(settings: dict[str, dict], scripts: dict[str, dict]) -> tuple[Named, dict[str, str]]:
     """Everything as released at once, with the settings of the scripts, and what it is compared with, in the form of `flips`."""
-    named, bases = {}, {}
+    named: Named = {}
+    bases: dict[str, str] = {}
     for method in FLIPS:
         name, base = f"{method}: variant = released", f"{method} paper, prompt"
         named |= {base: (method, settings[method], "prompt"), name: (method, scripts[method], "prompt")}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import colorsys
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -108,21 +109,26 @@ TUNING = {
     )
 }
 WORLDS = DEMO | TUNING
+RGB = tuple[int, int, int]
+Points = Iterable[tuple[float, float]]
 
 
 # --- light, ground and paper ---------------------------------------------------------------------------------------------------------
 
 
-def _rgb(h: float, s: float, v: float) -> tuple[int, int, int]:
-    return tuple(round(255 * t) for t in colorsys.hsv_to_rgb(h % 360 / 360, min(max(s, 0), 1), min(max(v, 0), 1)))
+def _rgb(h: float, s: float, v: float) -> RGB:
+    r, g, b = colorsys.hsv_to_rgb(h % 360 / 360, min(max(s, 0), 1), min(max(v, 0), 1))
+    return round(255 * r), round(255 * g), round(255 * b)
 
 
-def _scale(color, factor: float) -> tuple[int, int, int]:
-    return tuple(int(min(255, c * factor)) for c in color)
+def _scale(color: RGB, factor: float) -> RGB:
+    r, g, b = (int(min(255, c * factor)) for c in color)
+    return r, g, b
 
 
-def _mix(a, b, t: float) -> tuple[int, int, int]:
-    return tuple(int((1 - t) * x + t * y) for x, y in zip(a, b))
+def _mix(one: RGB, two: RGB, t: float) -> RGB:
+    r, g, b = (int((1 - t) * x + t * y) for x, y in zip(one, two))
+    return r, g, b
 
 
 @lru_cache(maxsize=64)
@@ -153,7 +159,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
         t = t + 0.4 * ((np.sin(f * x) * np.sin(f * y)) > 0.55)
     elif kind >= 3:  # cloth or stone: smooth noise
         cells = int(rng.integers(3, 14))
-        noise = Image.fromarray(rng.uniform(0, 255, (cells, cells)).astype(np.uint8)).resize((size, size), Image.BICUBIC)
+        noise = Image.fromarray(rng.uniform(0, 255, (cells, cells)).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
         t = t + 0.9 * (np.asarray(noise, np.float32) / 255 - 0.5)
     t = np.clip(t, 0, 1)[..., None]
     return one * (1 - t) + two * t
@@ -167,47 +173,47 @@ def _compose(layer: Image.Image, rng: np.random.Generator, size: int, gloss: flo
     ground = _background(rng, size)
     offset = max(1, round(0.03 * size))
     shadow = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(size * 0.03))
-    shadow = shadow.transform(shadow.size, Image.AFFINE, (1, 0, int(rng.integers(-offset, offset + 1)), 0, 1, -offset))
-    shadow = np.asarray(shadow, np.float32)[..., None] / 255
-    ground = ground * (1 - rng.uniform(0.25, 0.5) * shadow)
+    shadow = shadow.transform(shadow.size, Image.Transform.AFFINE, (1, 0, int(rng.integers(-offset, offset + 1)), 0, 1, -offset))
+    shade = np.asarray(shadow, np.float32)[..., None] / 255
+    ground = ground * (1 - rng.uniform(0.25, 0.5) * shade)
     angle = rng.uniform(-math.pi, 0)  # light comes from above
     light = (1 - gloss * 0.4 + gloss * (math.cos(angle) * x + math.sin(angle) * y))[..., None]
     picture = ground * (1 - alpha) + alpha * np.clip(np.asarray(layer.convert("RGB"), np.float32) / 255 * light, 0, 1)
     picture = (picture - 0.5) * rng.uniform(0.85, 1.1) + 0.5 + rng.uniform(-0.06, 0.06)
     picture = picture + rng.standard_normal((size, size, 1), np.float32) * rng.uniform(0.005, 0.03)
-    picture = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
-    return picture.filter(ImageFilter.BoxBlur(size / 220)) if rng.random() < 0.25 else picture
+    finished = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    return finished.filter(ImageFilter.BoxBlur(size / 220)) if rng.random() < 0.25 else finished
 
 
 class _Pen:
     """Draws in units: (0, 0) is the middle of the object, 1 its half size, y points down."""
 
-    def __init__(self, size: int, cx: float, cy: float, unit: float):
+    def __init__(self, size: int, cx: float, cy: float, unit: float) -> None:
         self.image = Image.new("RGBA", (size, size), (0, 0, 0, 0))
         self.draw, self.cx, self.cy, self.unit = ImageDraw.Draw(self.image), cx, cy, unit
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         return self.cx + x * self.unit, self.cy + y * self.unit
 
-    def box(self, x, y, rx, ry):
+    def box(self, x: float, y: float, rx: float, ry: float) -> list[float]:
         return [*self.at(x - rx, y - ry), *self.at(x + rx, y + ry)]
 
-    def oval(self, x, y, rx, ry, fill, outline=None, width=0.0):
+    def oval(self, x: float, y: float, rx: float, ry: float, fill: RGB | None, outline: RGB | None = None, width: float = 0.0) -> None:
         self.draw.ellipse(self.box(x, y, rx, ry), fill=fill, outline=outline, width=round(width * self.unit))
 
-    def poly(self, points, fill):
+    def poly(self, points: Points, fill: RGB) -> None:
         self.draw.polygon([self.at(*p) for p in points], fill=fill)
 
-    def line(self, points, fill, width):
+    def line(self, points: Points, fill: RGB, width: float) -> None:
         self.draw.line([self.at(*p) for p in points], fill=fill, width=max(1, round(width * self.unit)), joint="curve")
 
-    def arc(self, x, y, rx, ry, start, end, fill, width):
+    def arc(self, x: float, y: float, rx: float, ry: float, start: float, end: float, fill: RGB, width: float) -> None:
         self.draw.arc(self.box(x, y, rx, ry), start, end, fill=fill, width=max(1, round(width * self.unit)))
 
-    def pie(self, x, y, rx, ry, start, end, fill):
+    def pie(self, x: float, y: float, rx: float, ry: float, start: float, end: float, fill: RGB) -> None:
         self.draw.pieslice(self.box(x, y, rx, ry), start, end, fill=fill)
 
-    def text(self, x, y, text, pixels, fill, bold=False):
+    def text(self, x: float, y: float, text: str, pixels: float, fill: RGB | str, bold: bool = False) -> None:
         self.draw.text(self.at(x, y), text, font=_font(round(pixels), bold), fill=fill, anchor="mm")
 
 
@@ -342,9 +348,9 @@ def _draw_fruit(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
         p.poly([(0.84 * x, 0.86 * y) for x, y in _bulb(0.42, 0.74)], _mix(body, lit, 0.35))
         p.oval(0, 0.32, 0.33, 0.33, (122, 78, 42))
         p.oval(-0.1, 0.22, 0.1, 0.1, (160, 112, 68))
-    layer = p.image.rotate(rng.uniform(-40, 40), resample=Image.BICUBIC)
+    layer = p.image.rotate(rng.uniform(-40, 40), resample=Image.Resampling.BICUBIC)
     reach = 0.1 * full
-    layer = layer.transform(layer.size, Image.AFFINE, (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach)))
+    layer = layer.transform(layer.size, Image.Transform.AFFINE, (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach)))
     return _compose(layer, rng, size, gloss=rng.uniform(0.15, 0.4))
 
 
@@ -384,9 +390,9 @@ def _draw_card(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
             x = 0 if len(columns) == 1 else span * (2 * i / (len(columns) - 1) - 1)
             for j in range(count):
                 p.text(x, 0.72 * (2 * (j + 0.5) / count - 1), glyph, pixels, ink)
-    layer = p.image.rotate(rng.uniform(-22, 22), resample=Image.BICUBIC)
+    layer = p.image.rotate(rng.uniform(-22, 22), resample=Image.Resampling.BICUBIC)
     reach = 0.06 * full
-    layer = layer.transform(layer.size, Image.AFFINE, (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach)))
+    layer = layer.transform(layer.size, Image.Transform.AFFINE, (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach)))
     return _compose(layer, rng, size, gloss=rng.uniform(0.05, 0.2))
 
 
@@ -482,9 +488,9 @@ def _draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
         p.oval(right, ey, 0.23, 0.22, None, (196, 158, 40), 0.06)
         p.line([(right + 0.1, ey + 0.17), (right + 0.16, 0.75)], (196, 158, 40), 0.025)
     angle = {"tilted": rng.choice([-1, 1]) * rng.uniform(28, 42), "inverted": 180 + rng.uniform(-8, 8)}.get(pose, rng.uniform(-7, 7))
-    layer = p.image.rotate(angle, resample=Image.BICUBIC)
+    layer = p.image.rotate(angle, resample=Image.Resampling.BICUBIC)
     reach = 0.03 * full
-    layer = layer.transform(layer.size, Image.AFFINE, (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach)))
+    layer = layer.transform(layer.size, Image.Transform.AFFINE, (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach)))
     return _compose(layer, rng, size, gloss=rng.uniform(0.1, 0.3))
 
 

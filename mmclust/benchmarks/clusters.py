@@ -7,17 +7,20 @@ finds, and the constant that does best with the truth in hand. "within" allows 1
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 import mmclust as mm
+from mmclust.encoders.base import Encoder
 from mmclust.profiles import load_profile
 
 CRITERIA = {"fruit": ["color", "species"], "card": ["order", "suits"], "face": ["emotion", "glasses", "pose", "identity"]}
 
 
-def count(method: str, world: str, seeds, n: int, encoder) -> pd.DataFrame:
+def count(method: str, world: str, seeds: Iterable[int], n: int, encoder: Encoder) -> pd.DataFrame:
     """A row per criterion and seed: criterion, seed, M, auto, features."""
     params, rows = load_profile()["methods"].get(method, {}), []
     for domain, criteria in CRITERIA.items():
@@ -31,7 +34,7 @@ def count(method: str, world: str, seeds, n: int, encoder) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def within(found, true) -> np.ndarray:
+def within(found: ArrayLike, true: ArrayLike) -> np.ndarray:
     """Whether M was found within 10 %, at least 1."""
     return np.abs(np.asarray(found) - true) <= np.maximum(1, 0.1 * np.asarray(true))
 

@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,8 +71,10 @@ class Unreachable(RuntimeError):
 class Room:
     """A temporary folder with what has been fetched, and a list of it: package, version, licence, as the packages say themselves."""
 
-    def __init__(self, path: Path):
-        self.path, self.packages, self._archives = path, {}, {}
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.packages: dict[str, tuple[str, str]] = {}
+        self._archives: dict[str, Any] = {}
 
     def npm(self, name: str, version: str) -> Callable[[str], bytes]:
         """The files of an npm package, by their path in it.
@@ -119,7 +122,7 @@ class Room:
     def _call(self, *command: str) -> str:
         try:
             return subprocess.run(command, cwd=self.path, capture_output=True, text=True, timeout=300, check=True).stdout
-        except subprocess.SubprocessError as error:
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             text = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or str(error)
             said = [line for line in text.splitlines() if "error" in line.lower()][:2] or [str(error)]
             raise Unreachable(f"{Path(command[0]).name} {' '.join(command[1:])}: {' '.join(said)}") from error
@@ -159,7 +162,7 @@ def _clustpy(room: Room, loader: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels[chosen], labels[chosen]
 
 
-def _write(folder: Path, arrays, labels: list[dict]) -> list[dict]:
+def _write(folder: Path, arrays: Iterable[np.ndarray], labels: list[dict]) -> list[dict]:
     rows = [{"file": f"{i:04}.png"} | row for i, row in enumerate(labels)]
     for array, row in zip(arrays, rows):
         Image.fromarray(array.astype(np.uint8)).save(folder / row["file"])
@@ -244,13 +247,13 @@ def fetch(name: str, room: Room, into: Path, n: int = 200) -> Path:
 # --- part 1: the methods -------------------------------------------------------------------------------------------------------------
 
 
-def accuracy(labels_true, labels_pred) -> float:
+def accuracy(labels_true: Sequence[int] | np.ndarray, labels_pred: Sequence[int] | np.ndarray) -> float:
     """The share of images (n,) that are right when each cluster stands for another class, matched as well as possible."""
     table = confusion_matrix(labels_true, labels_pred)
     return float(table[linear_sum_assignment(-table)].sum() / len(labels_true))
 
 
-def methods(name: str, data: mm.ImageDataset, encoder, seeds: int) -> list[dict]:
+def methods(name: str, data: mm.ImageDataset, encoder: mm.Encoder, seeds: int) -> list[dict]:
     """A row per criterion, method and seed: set, criterion, method, seed, n, classes, largest class (its share), NMI, ARI, accuracy
     (matched), and of CLIP_label zero-shot, its accuracy without any matching."""
     rows, settings = [], mm.load_profile("demo")["methods"]
@@ -296,7 +299,7 @@ def whole(picture: Image.Image, margin: float = 0.0) -> Image.Image:
     """The whole picture in a square, with a margin (a share of its longer side): on transparent ground, or in the color of its first pixel."""
     side = round(max(picture.size) * (1 + 2 * margin))
     picture = picture.convert("RGBA")
-    corner = picture.getpixel((0, 0))
+    corner: Any = picture.getpixel((0, 0))
     square = Image.new("RGBA", (side, side), corner if corner[3] == 255 else (0, 0, 0, 0))
     square.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
     return square
@@ -308,7 +311,7 @@ def on_our_ground(picture: Image.Image, i: int) -> Image.Image:
     layer = Image.new("RGBA", (2 * size, 2 * size))
     picture = picture.convert("RGBA")
     scale = 2 * size * 0.67 / max(picture.size)
-    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.BICUBIC)
+    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.BICUBIC)
     layer.alpha_composite(picture, (size - picture.width // 2, size - picture.height // 2))
     return worlds._compose(layer, np.random.default_rng(i), size)
 
@@ -324,7 +327,7 @@ PREPARED = {
 BARE = "whole, bare words"
 
 
-def preparations(name: str, folder: Path, data: mm.ImageDataset, encoder) -> list[dict]:
+def preparations(name: str, folder: Path, data: mm.ImageDataset, encoder: mm.Encoder) -> list[dict]:
     """A row per criterion and way: set, criterion, prepared, zero-shot (accuracy over the class names), NMI of k-means on the images."""
     originals = []
     for row in data.rows:
@@ -348,7 +351,7 @@ def nearest_mean(x: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarr
     return known[(new @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T).argmax(1)]
 
 
-def confusions(name: str, data: mm.ImageDataset, encoder, shown: int = 4) -> list[dict]:
+def confusions(name: str, data: mm.ImageDataset, encoder: mm.Encoder, shown: int = 4) -> list[dict]:
     """A row per criterion: zero-shot accuracy in each style of drawing, accuracy of the classes' mean images in the other styles (what the image
     tower knows, words apart), and what is most often taken for what."""
     rows, v, style = [], encoder.encode_images(data.images), np.array([row.get("style", "") for row in data.rows])
@@ -377,7 +380,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.keep and args.keep.exists() and any(args.keep.iterdir()):
         parser.error(f"--keep {args.keep} is not empty: give a new folder")
-    encoder, found, left_out, saw = mm.load_encoder(args.encoder), {"methods": [], "prepared": [], "confusions": []}, [], {}
+    encoder, left_out = mm.load_encoder(args.encoder), []
+    found: dict[str, list[dict]] = {"methods": [], "prepared": [], "confusions": []}
+    saw: dict[str, tuple[str, str, str]] = {}
     with tempfile.TemporaryDirectory(prefix="mmclust-elsewhere-") as place:
         room = Room(Path(place))
         for name in args.sets:
@@ -397,7 +402,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.json.write_text(json.dumps(found | {"packages": room.packages, "left out": left_out}, indent=1), encoding="utf-8")
 
 
-def tell(found: dict, packages: dict, left_out: list[str], saw: dict, args) -> None:
+def tell(found: dict, packages: dict, left_out: list[str], saw: dict, args: argparse.Namespace) -> None:
     """Print what was found, as Markdown."""
     for line in left_out:
         print(f"Left out: {line}")

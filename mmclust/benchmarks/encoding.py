@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -52,19 +53,20 @@ def write_pictures(folder: Path, n: int) -> None:
 class Parts:
     """Images and seconds of each part alone; `measure` adds to them."""
 
-    def __init__(self, folder: Path, n: int):
-        self.encoder, self.images, self.rows = load_encoder("mini"), load_folder(folder).images[:n], []
+    def __init__(self, folder: Path, n: int) -> None:
+        self.encoder, self.images = load_encoder("mini"), load_folder(folder).images[:n]
+        self.rows: list[dict[str, Any]] = []
         some = self.images[: 4 * BATCH]
         self.pixels = torch.stack([self.encoder.preprocess(picture) for picture in some]).split(BATCH)
 
     def measure(self) -> None:
         encoder, threads, batches = self.encoder, torch.get_num_threads(), [*self.pixels] * 2
 
-        def model(pixels, piece=BATCH):
+        def model(pixels: torch.Tensor, piece: int = BATCH) -> list[torch.Tensor]:
             with torch.inference_mode():
                 return [encoder._trunk(part) for part in pixels.split(piece)]
 
-        def halves():
+        def halves() -> None:
             with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(max(1, threads // 2),)) as pool:
                 list(pool.map(partial(model, piece=PIECE), batches))
             torch.set_num_threads(threads)
@@ -99,7 +101,7 @@ def encode(folder: Path, cache: Path) -> dict:
         time.sleep(0.05)
     if child.returncode:
         raise RuntimeError("encoding failed, see above")
-    return json.loads(child.stdout.read().splitlines()[-1]) | {"gigabytes": peak / 1e9}
+    return json.loads(cast(IO[bytes], child.stdout).read().splitlines()[-1]) | {"gigabytes": peak / 1e9}
 
 
 def compare(n: int) -> dict:

@@ -20,25 +20,29 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import open_clip
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from mmclust.datasets.base import Images
 from mmclust.encoders import load_encoder
 from mmclust.encoders.open_clip import OpenCLIPEncoder
+from mmclust.encoders.prompt import PromptEncoder
 from mmclust.methods.multidproxy import MultiDProxy
 from mmclust.methods.multimap import MultiMaP
 from mmclust.methods.multisub import MultiSub
 
 TEMPLATE, EPOCHS = "fruit with a color of *", 4  # the first warms up
 WORDS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "gray", "gold"]
-SETTINGS = {
+SETTINGS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "MultiMaP": (MultiMaP, {"concepts": ["color", "species"], "epochs": EPOCHS}),
     "MultiSub": (MultiSub, {"alternations": 1, "phase1_epochs": EPOCHS, "phase2_epochs": 0}),
     "MultiDProxy": (MultiDProxy, {"epochs": EPOCHS, "dynamic": False, "concept_weight": 0.0}),
@@ -49,7 +53,7 @@ BATCH = {"MultiMaP": 20, "MultiSub": 50, "MultiDProxy": 20}
 class Naive(OpenCLIPEncoder):
     """The encoder without the cached prefix."""
 
-    def prompt(self, template: str, **options):
+    def prompt(self, template: str, **options: Any) -> PromptEncoder:
         return super().prompt(template, path="full", **options)
 
 
@@ -57,8 +61,9 @@ class TrunkInEveryBatch(MultiSub):
     """Multi-Sub that runs the image trunk in every batch of Phase I; with `through`, gradients flow through it to its weights."""
 
     through = False
+    pixels: torch.Tensor
 
-    def _image_side(self, h, part, projection):
+    def _image_side(self, h: torch.Tensor, part: slice, projection: torch.Tensor) -> torch.Tensor:
         with torch.set_grad_enabled(self.through):
             features = self.encoder._trunk(self.pixels[part])
         return F.normalize(features @ projection, dim=-1)
@@ -68,7 +73,7 @@ class TrunkBackwards(TrunkInEveryBatch):
     through = True
 
 
-def encoder(kind, learns: bool, architecture: str) -> OpenCLIPEncoder:
+def encoder(kind: type[OpenCLIPEncoder], learns: bool, architecture: str) -> OpenCLIPEncoder:
     """An open_clip architecture with random weights, the same each time, or "mini"; with `learns`, gradients of all weights are computed."""
     if architecture == "mini":
         known = load_encoder(architecture)
@@ -82,7 +87,7 @@ def encoder(kind, learns: bool, architecture: str) -> OpenCLIPEncoder:
     return built
 
 
-def references(method: str, architecture: str):
+def references(method: str, architecture: str) -> tuple[type[Any], OpenCLIPEncoder, dict[str, Any], int]:
     """The authors' way of a method: the estimator's class, the encoder it runs on, what is set differently, and images per batch. That of
     the released scripts; of Multi-DProxy, which has none, all 77 tokens on frozen towers."""
     if method == "MultiDProxy":
@@ -91,7 +96,7 @@ def references(method: str, architecture: str):
     return kind, encoder(Naive, True, architecture), {}, BATCH[method]
 
 
-def fit(kind, settings: dict, of: OpenCLIPEncoder, images: Images, **more):
+def fit(kind: type[Any], settings: dict, of: OpenCLIPEncoder, images: Images, **more: Any) -> tuple[list[float], float]:
     """The seconds of every epoch after the first, and the last epoch's loss."""
     model = kind(of, TEMPLATE, WORDS, n_clusters=6, random_state=0, **settings, **more)
     if isinstance(model, TrunkInEveryBatch):
@@ -101,7 +106,10 @@ def fit(kind, settings: dict, of: OpenCLIPEncoder, images: Images, **more):
     return model.seconds_[1:], model.history_[-1]["loss"]
 
 
-def compare(methods=tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32-quickgelu", only=None, tell=print) -> pd.DataFrame:
+def compare(
+    methods: Sequence[str] = tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32-quickgelu", only: Container[str] | None = None,
+    tell: Callable[[str], object] = print,
+) -> pd.DataFrame:  # fmt: skip
     """One row per method and reference: method, reference, reference_seconds, seconds, ratio, n, loss, reference_loss.
 
     Args:
@@ -116,7 +124,7 @@ def compare(methods=tuple(SETTINGS), n: int = 105, architecture: str = "ViT-B-32
     rows = []
     for method in methods:
         kind = SETTINGS[method][0]
-        against = {"frozen": (kind, naive, {})}
+        against: dict[str, tuple[type[Any], OpenCLIPEncoder, dict[str, Any]]] = {"frozen": (kind, naive, {})}
         if method == "MultiSub":
             against |= {"frozen, trunk in every batch": (TrunkInEveryBatch, naive, {}), "released": (TrunkBackwards, learning, {})}
         if method == "MultiMaP":
@@ -147,12 +155,16 @@ def epoch_times(architecture: str = "mini", n: int = 105) -> pd.DataFrame:
     return tidy[["method", "way", "seconds", "n"]]
 
 
-def scaling(sizes=(1000, 4000, 16000, 64000), methods=tuple(SETTINGS), name: str = "mini") -> pd.DataFrame:
+def _never(i: int) -> Image.Image:
+    raise AssertionError(f"picture {i} is drawn although its features are given")
+
+
+def scaling(sizes: Sequence[int] = (1000, 4000, 16000, 64000), methods: Sequence[str] = tuple(SETTINGS), name: str = "mini") -> pd.DataFrame:
     """Seconds per epoch of each method on n images of the embedded encoder, a row per method and n, with the log-log slope of its column."""
     of, rng, rows = load_encoder(name), np.random.default_rng(0), []
     width = of.image_projection.shape[0]
     for n in sizes:
-        images = Images(n, lambda i: None, fingerprint=f"benchmark {n}")  # never drawn: the features are given
+        images = Images(n, _never, fingerprint=f"benchmark {n}")  # the features are given
         of.keep_features(images, rng.normal(size=(n, width)).astype(np.float32))
         for method in methods:
             kind, settings = SETTINGS[method]

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any, cast
 
 import open_clip
 import pandas as pd
@@ -31,10 +32,10 @@ def timed(encode: PromptEncoder, proxies: torch.Tensor, batch: int, repeats: int
             out.square().sum().backward()
             outputs.append(out.detach())
         seconds.append(time.perf_counter() - start)
-    return median(seconds[1:]), torch.cat(outputs), w.grad
+    return median(seconds[1:]), torch.cat(outputs), cast(torch.Tensor, w.grad)
 
 
-def random_towers(architecture: str, template: str):
+def random_towers(architecture: str, template: str) -> tuple[Any, Any]:
     """A model of these shapes with random weights, frozen, and a tokenizer: open_clip's by name, or "align" and "blip" of transformers with their
     default configurations, and a vocabulary of the template's words."""
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -78,13 +79,13 @@ def measure() -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="epochs")
 
 
-def _slope(run) -> dict[str, float]:
+def _slope(run: Callable) -> dict[str, float]:
     """What `run(n)` says, per picture: how much more it is at the larger of `SIZES`."""
     small, large = (run(n) for n in SIZES)
     return {k: (large[k] - small[k]) / (SIZES[1] - SIZES[0]) for k in small}
 
 
-def _run(code: str, *args) -> dict:
+def _run(code: str, *args: object) -> dict:
     done = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{args} failed: {done.stderr[-500:]}")

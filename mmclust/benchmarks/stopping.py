@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import pandas as pd
 
 import mmclust as mm
+from mmclust.encoders.base import Encoder
 from mmclust.profiles import load_profile
 
 FULL = {"MultiMaP": {"epochs": 1000}, "MultiSub": {"alternations": 9, "phase1_epochs": 100, "phase2_epochs": 10}, "MultiDProxy": {}}
 CRITERIA = {"tuning-fruit": ["color", "species"], "tuning-card": ["order", "suits"], "tuning-face": ["emotion", "glasses", "pose"]}
 
 
-def compare(method: str, seed: int, n: int, encoder, full: dict | None = None, **more) -> pd.DataFrame:
+def compare(method: str, seed: int, n: int, encoder: Encoder, full: dict | None = None, **more: Any) -> pd.DataFrame:
     """A row per criterion: epochs and seconds of the full and of the stopped run, their last losses and NMI. `full` changes both runs'
     parameters, `more` those of the stopped one."""
     params, rows = load_profile()["methods"][method] | (FULL[method] if full is None else full), []
@@ -27,7 +29,7 @@ def compare(method: str, seed: int, n: int, encoder, full: dict | None = None, *
         encoder.features(data.images)
         for criterion in criteria:
             words = mm.reference_words(criterion, of=data.domain, seed=seed)
-            row = {"method": method, "criterion": criterion}
+            row: dict[str, Any] = {"method": method, "criterion": criterion}
             for name, options in (("full", {}), ("stopped", {"early_stopping": True} | more)):
                 given = {"n_clusters": data.n_clusters(criterion), "random_state": seed}
                 model = getattr(mm, method)(encoder, words.template, list(words), **given | params | options)

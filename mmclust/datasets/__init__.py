@@ -1,10 +1,21 @@
 """Data sets: rendered worlds, the papers' sets, and folders of pictures."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
 from mmclust import plugins
 from mmclust.worlds import WORLDS
 
+if TYPE_CHECKING:
+    from mmclust.datasets.base import ImageDataset
 
-def load_dataset(name: str, **options):
+V = TypeVar("V")
+
+
+def load_dataset(name: str, **options: Any) -> ImageDataset:
     """A data set by name: a world (demo-fruit, demo-card, demo-face and tuning-...: `n`, `seed`, `size`), one of the papers (fruit, fruit360,
     card, cmuface, cars, flowers, cifar10, aloi: `n`, `seed`, `data_dir`, `criterion`, see `mmclust.datasets.papers.load_paper`), a folder's
     path (`domain`, `background`), or "module:function" of your own, which returns an `ImageDataset` and takes what it likes of the options. A folder
@@ -13,8 +24,6 @@ def load_dataset(name: str, **options):
     Raises:
         ValueError: for a name that is none of these.
     """
-    from pathlib import Path
-
     from mmclust.datasets.demo import load_demo
     from mmclust.datasets.folder import load_folder
     from mmclust.datasets.papers import PAPERS, load_paper
@@ -31,14 +40,18 @@ def load_dataset(name: str, **options):
     raise ValueError(f"data set {name!r} is neither a folder nor one of: {', '.join([*WORLDS, *PAPERS])}")
 
 
-def load_folder(path, **options):
+def load_folder(path: str | Path, **options: Any) -> ImageDataset:
     """Any directory of pictures, with `labels.csv` or class folders if there are any. See `mmclust.datasets.folder.load_folder`."""
     from mmclust.datasets.folder import load_folder as load
 
     return load(path, **options)
 
 
-def usable(names):
+@overload
+def usable(names: dict[str, V]) -> dict[str, V]: ...
+@overload
+def usable(names: Sequence[str]) -> list[str]: ...
+def usable(names: dict[str, V] | Sequence[str]) -> dict[str, V] | list[str]:
     """Those of some data sets (a list of names, or a dictionary by name) that are there or can be downloaded. What somebody would have to place
     first, such as the papers' cars, is left out, and that is printed."""
     from mmclust.datasets.papers import PAPERS, data_folder, find, how_to_place

@@ -7,23 +7,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-class Images(Sequence):
+
+class Images(Sequence[Image.Image]):
     """n RGB pictures, each made by `make(i)` when it is asked for.
 
     `fingerprint` names their content: equal fingerprints, equal pictures. `describe(i)` says which picture is meant in an error. Encoders call
     `make` from several threads at a time.
     """
 
-    def __init__(self, n: int, make: Callable[[int], Image.Image], fingerprint: str, describe: Callable[[int], str] = "picture {}".format):
+    def __init__(self, n: int, make: Callable[[int], Image.Image], fingerprint: str, describe: Callable[[int], str] = "picture {}".format) -> None:
         self._indices, self._make, self._describe, self._whole = np.arange(n), make, describe, fingerprint
 
     @classmethod
-    def of(cls, images) -> Images:
+    def of(cls, images: Pictures) -> Images:
         """Images as they are, or from a list of PIL pictures or uint8 arrays (h, w, 3). What is transparent in them is shown on white."""
         if isinstance(images, Images):
             return images
@@ -45,7 +49,11 @@ class Images(Sequence):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, key):
+    @overload
+    def __getitem__(self, key: int | np.integer) -> Image.Image: ...
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Images: ...
+    def __getitem__(self, key: Any) -> Image.Image | Images:
         if isinstance(key, (int, np.integer)):
             return self._make(int(self._indices[key]))
         part = Images.__new__(Images)
@@ -63,6 +71,9 @@ class Images(Sequence):
 
     def __repr__(self) -> str:
         return f"<{len(self)} images, {self.fingerprint[:8]}>"
+
+
+Pictures = Sequence[Image.Image | np.ndarray] | np.ndarray  # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or all in one array
 
 
 def transparent(picture: Image.Image) -> bool:
@@ -85,7 +96,7 @@ class Labellings(dict):
         super().__init__(labels)
         self.dataset = dataset
 
-    def __missing__(self, criterion):
+    def __missing__(self, criterion: str) -> np.ndarray:
         raise ValueError(f"criterion {criterion!r} not in {self.dataset}: {', '.join(self) or 'it has no labels'}")
 
 
@@ -110,7 +121,7 @@ class ImageDataset:
     provenance: str = ""
     rows: list[dict] = field(default_factory=list, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.labels = Labellings(self.name, {c: np.asarray(v, np.int64) for c, v in self.labels.items()})
         for criterion, values in self.labels.items():
             if len(values) != len(self.images):
@@ -124,7 +135,7 @@ class ImageDataset:
         """The number of true classes, which the papers give to every method."""
         return len(np.unique(self.labels[criterion]))
 
-    def frame(self):
+    def frame(self) -> pd.DataFrame:
         """The labels as class names: a pandas DataFrame, a row per image, a column per criterion."""
         import pandas as pd
 
@@ -141,7 +152,7 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def subset(self, indices) -> ImageDataset:
+    def subset(self, indices: Sequence[int] | np.ndarray | slice) -> ImageDataset:
         """The same data set with the images at `indices` (n',), in that order."""
         indices = np.arange(len(self))[indices]
         rows = [self.rows[i] for i in indices] if self.rows else []

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
@@ -127,7 +128,7 @@ class Resuming:
     def size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def __call__(self, url: str, output_file, pooch) -> None:
+    def __call__(self, url: str, output_file: str | os.PathLike[str], pooch: object) -> None:
         import requests
 
         failed = 0
@@ -159,8 +160,8 @@ class Resuming:
                 raise requests.ConnectionError(f"the server can't go on at byte {at}")
             answer.raise_for_status()
             resumed = answer.status_code == 206
-            total = span.rpartition("/")[2] if resumed else answer.headers.get("Content-Length", "")
-            total = int(total) if total.isdecimal() else None
+            told = span.rpartition("/")[2] if resumed else answer.headers.get("Content-Length", "")
+            total = int(told) if told.isdecimal() else None
             tag = answer.headers.get("ETag", "W/")
             tag = answer.headers.get("Last-Modified", "") if tag.startswith("W/") else tag
             if not resumed:
@@ -247,7 +248,7 @@ def _members(archive: Path, limit: int) -> Iterator[tuple[str, str, Callable]]:
                 yield info.filename, "other" if special else "folder" if info.is_dir() else "file", lambda info=info: zipped.open(info)
         return
     with gzip.open(archive) as plain:
-        bounded = _Bounded(plain, archive, limit)
+        bounded: Any = _Bounded(plain, archive, limit)
         with tarfile.open(fileobj=bounded, mode="r|") as tar:
             for member in tar:
                 yield member.name, "file" if member.isreg() else "folder" if member.isdir() else "other", lambda member=member: tar.extractfile(member)
@@ -258,7 +259,7 @@ def _members(archive: Path, limit: int) -> Iterator[tuple[str, str, Callable]]:
 class _Bounded:
     """A stream that gives `limit` bytes and no more: tar's own headers may be bombs, too."""
 
-    def __init__(self, file, archive: Path, limit: int):
+    def __init__(self, file: gzip.GzipFile, archive: Path, limit: int) -> None:
         self.file, self.archive, self.limit, self.left = file, archive, limit, limit + FLOOR  # FLOOR: headers and padding
 
     def read(self, size: int) -> bytes:

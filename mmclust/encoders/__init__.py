@@ -1,6 +1,13 @@
 """Encoders: images, words and prompts to vectors."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from mmclust import plugins
+
+if TYPE_CHECKING:
+    from mmclust.encoders.base import Encoder
 
 # The repositories of the papers' other encoders. Where we could look, BLIP's main branch had pickles alone; refs/pr/5 adds the same weights as
 # safetensors, by the hub's conversion bot. Of ALIGN we saw pytorch_model.bin and could not look further [?].
@@ -8,7 +15,7 @@ REPOSITORIES = {"align": "kakaobrain/align-base", "blip": "Salesforce/blip-itm-b
 OWNERS = ("kakaobrain/", "Salesforce/")
 
 
-def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False):
+def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False) -> Encoder:
     """An encoder by name, frozen.
 
     Args:

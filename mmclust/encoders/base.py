@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tqdm import tqdm
 
 from mmclust import store
-from mmclust.datasets.base import Images
+from mmclust.datasets.base import Images, Pictures
 from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template, token_table, word_ids
 from mmclust.encoders.stream import ABOVE, as_tensor, batches, is_stored, store_batches, stored
 
@@ -30,12 +32,32 @@ class Encoder:
         autocast: run trunk and prompts in bfloat16 (torch's autocast); everything that is kept and all losses stay float32.
     """
 
-    def __init__(self, model, preprocess, tokenizer, name: str, device: str = "cpu", autocast: bool = False):
-        self.model = model.to(device).eval().requires_grad_(False)
-        self.preprocess, self.tokenizer, self.name, self.device, self.autocast = preprocess, tokenizer, name, torch.device(device), autocast
+    if TYPE_CHECKING:
+
+        @property
+        def image_projection(self) -> torch.Tensor:
+            """P (h, d): image embeddings are normalise(features @ P)."""
+
+        @property
+        def logit_scale(self) -> float:
+            """The inverse temperature of the model's softmax over cosines."""
+
+        @property
+        def _trunk(self) -> Callable[[torch.Tensor], torch.Tensor]: ...
+
+        @property
+        def _patches(self) -> Callable[[torch.Tensor], torch.Tensor] | None: ...
+
+    def __init__(
+        self, model: torch.nn.Module, preprocess: Callable[[Image.Image], torch.Tensor], tokenizer: Callable, name: str, device: str = "cpu",
+        autocast: bool = False,
+    ) -> None:  # fmt: skip
+        self.model: Any = model.to(device).eval().requires_grad_(False)
+        self.preprocess, self.name, self.device, self.autocast = preprocess, name, torch.device(device), autocast
+        self.tokenizer: Any = tokenizer
         self._kept: dict = {}
 
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> Encoder:
         return self  # a model is shared, never copied
 
     def __repr__(self) -> str:
@@ -46,12 +68,12 @@ class Encoder:
         return f"{self.name}: see its authors' model card for what it was trained with."
 
     @property
-    def towers(self):
+    def towers(self) -> Any:
         """What has `encode_text`, and the text tower as `text` (or is it): open_clip's models do."""
         return self.model
 
     @property
-    def token_table(self) -> torch.nn.Module:
+    def token_table(self) -> torch.nn.Embedding:
         """Token ids to token space."""
         return token_table(self.towers)
 
@@ -79,7 +101,7 @@ class Encoder:
         """What the weights leave open: preprocessing and layers (an activation has no weights)."""
         return f"{self.preprocess!r} {self.model!r}"
 
-    def features(self, images, batch_size: int = 256) -> np.ndarray:
+    def features(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
         """What the image trunk gives before its last projection, float32 (n, h); computed once, kept in memory and on disk.
 
         Of more than 4096 images every batch is stored when it is done, a killed run goes on from there, and the features are memory-mapped:
@@ -99,7 +121,7 @@ class Encoder:
                 self._kept[key] = store.array(key, lambda: self._run(self._trunk, images, batch_size))
         return self._kept[key]
 
-    def shares(self, images, batch_size: int = 256, batches: int = 16) -> list[range]:
+    def shares(self, images: Pictures, batch_size: int = 256, batches: int = 16) -> list[range]:
         """What is left to do before `features` of these images is a matter of reading, as spans of batches that `store_share` computes, on any
         machine that sees the store: one of everything where the images are few, none where the features are there."""
         images = Images.of(images)
@@ -110,7 +132,7 @@ class Encoder:
             return [range(n)]
         return [range(b, min(b + batches, n)) for b in range(0, n, batches)]
 
-    def store_share(self, images, share: range, batch_size: int = 256) -> None:
+    def store_share(self, images: Pictures, share: range, batch_size: int = 256) -> None:
         """Compute and store the features of a span of batches, those that are not stored yet."""
         images = Images.of(images)
         if len(images) <= ABOVE:
@@ -119,7 +141,7 @@ class Encoder:
         some = images[share.start * batch_size : share.stop * batch_size]
         store_batches(self._features_key(images), batch_size, share.start, lambda keep: self._batches(self._trunk, some, batch_size, keep))
 
-    def keep_features(self, images, features: np.ndarray) -> None:
+    def keep_features(self, images: Pictures, features: np.ndarray) -> None:
         """Take features (n, h), computed elsewhere, as those of these images: the trunk does not run for them.
 
         Raises:
@@ -133,7 +155,7 @@ class Encoder:
     def _features_key(self, images: Images) -> str:
         return store.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
 
-    def encode_images(self, images) -> np.ndarray:
+    def encode_images(self, images: Pictures) -> np.ndarray:
         """Image embeddings v, float32 (n, d), L2-normalised."""
         features, projection = as_tensor(self.features(images)), wide(self.image_projection).cpu()
         out = torch.empty(len(features), projection.shape[1], dtype=features.dtype)
@@ -141,7 +163,7 @@ class Encoder:
             rows.copy_(F.normalize(part @ projection, dim=-1))
         return out.numpy()
 
-    def patch_tokens(self, images, batch_size: int = 256) -> np.ndarray:
+    def patch_tokens(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
         """The vision transformer's tokens, class token first, each through the last projection: float32 (n, 1 + patches, d), L2-normalised.
 
         They take patches times the memory of the features; not stored on disk.
@@ -184,17 +206,17 @@ class Encoder:
             raise ValueError(f"a reference word is empty: {empty[0]!r} among {list(words)}")
         return torch.stack([wide(self.token_table(torch.tensor(i, device=self.device))).mean(0) for i in ids])
 
-    def prompt(self, template: str, **options) -> PromptEncoder:
+    def prompt(self, template: str, **options: Any) -> PromptEncoder:
         """The encoder of this template with learned proxies in its placeholder; built once per template. Options as for `PromptEncoder`."""
         key = ("prompt", template, *sorted(options.items()))
         if key not in self._kept:
             self._kept[key] = PromptEncoder(self.towers, self.tokenizer, template, autocast=self.autocast, **options)
         return self._kept[key]
 
-    def _run(self, tower, images: Images, batch_size: int) -> np.ndarray:
+    def _run(self, tower: Callable[[torch.Tensor], torch.Tensor], images: Images, batch_size: int) -> np.ndarray:
         return np.concatenate(list(self._batches(tower, images, batch_size)))
 
-    def _batches(self, tower, images: Images, batch_size: int, keep=None):
+    def _batches(self, tower: Callable[[torch.Tensor], torch.Tensor], images: Images, batch_size: int, keep: Callable | None = None) -> Iterator[np.ndarray]:
         """What the tower gives for each batch, in order, with a progress bar; see `stream.batches`."""
         dtype = self.token_table.weight.dtype
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 TIMEOUT = 10  # seconds for the hub's first answer
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # of a repository: architecture, preprocessing, tokenizer, weights; no pickles
@@ -36,7 +37,7 @@ def fetched(repository: str, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = repository.partition("@")
-    options = {"revision": revision or None, "allow_patterns": FILES}
+    options: dict[str, Any] = {"revision": revision or None, "allow_patterns": FILES}
     try:
         answers(repository, revision or None)
         return Path(snapshot_download(repository, **options))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from PIL import Image
 
 from mmclust.encoders import checkpoint
 from mmclust.encoders.base import Encoder
@@ -22,9 +24,9 @@ class Align:
     So P starts as the identity.
     """
 
-    patches = None
+    patches: Callable[[torch.Tensor], torch.Tensor] | None = None
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any) -> None:
         self.model, self.text, self.project = model, model.text_model, model.text_projection
 
     def encode_text(self, ids: torch.Tensor, normalize: bool = False) -> torch.Tensor:
@@ -53,7 +55,7 @@ class Blip(Align):
     retrieval were saved from; the projections of `BlipModel` have other names and are in none that we know of.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any) -> None:
         self.model, self.text, self.project = model, model.text_encoder, model.text_proj
 
     def trunk(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -86,10 +88,10 @@ TOWERS = {"align": ("AlignModel", Align), "blip": ("BlipForImageTextRetrieval", 
 class Preprocess:
     """A picture (PIL) to pixels (3, height, width) by an image processor of transformers."""
 
-    def __init__(self, processor):
+    def __init__(self, processor: Any) -> None:
         self.processor = processor
 
-    def __call__(self, image) -> torch.Tensor:
+    def __call__(self, image: Image.Image) -> torch.Tensor:
         return self.processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
     def __repr__(self) -> str:
@@ -99,7 +101,7 @@ class Preprocess:
 class TransformersEncoder(Encoder):
     """ALIGN or BLIP; arguments and methods as for `Encoder`. `model` is transformers' `AlignModel` or `BlipForImageTextRetrieval`."""
 
-    def __init__(self, model, preprocess, tokenizer, name: str, device: str = "cpu", autocast: bool = False):
+    def __init__(self, model: Any, preprocess: Preprocess, tokenizer: Callable, name: str, device: str = "cpu", autocast: bool = False) -> None:
         super().__init__(model, preprocess, tokenizer, name, device, autocast)
         self._towers = TOWERS[model.config.model_type][1](self.model)
 
@@ -123,11 +125,11 @@ class TransformersEncoder(Encoder):
         return self._towers.logit_scale
 
     @property
-    def _trunk(self):
+    def _trunk(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return self._towers.trunk
 
     @property
-    def _patches(self):
+    def _patches(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         return self._towers.patches
 
 
@@ -174,7 +176,7 @@ def _check_preprocessing(folder: Path) -> None:
     checkpoint.require(path, found.get("image_processor", found), PREPROCESSING, "preprocessing")
 
 
-def _check_fit(folder: Path, model: nn.Module, processor, tokenizer) -> None:
+def _check_fit(folder: Path, model: Any, processor: Any, tokenizer: Any) -> None:
     rows, words = model.config.text_config.vocab_size, len(tokenizer.tokenizer)
     if words > rows:
         raise ValueError(f"the tokenizer in {folder} has {words} tokens, the text tower {rows}")

@@ -8,6 +8,8 @@ those of the whole prompt.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
@@ -32,14 +34,14 @@ def split_template(template: str) -> tuple[str, str]:
 PROBES = ("red", "blue", "one", "two", "cat", "dog")  # words of one token each, in about every vocabulary
 
 
-def word_ids(tokenizer, word: str) -> list[int]:
+def word_ids(tokenizer: Any, word: str) -> list[int]:
     """A word's tokens, without start and end, from open_clip's own tokenizer or its wrapper of transformers'."""
     if hasattr(tokenizer, "encode"):
         return tokenizer.encode(word)
     return tokenizer.tokenizer(tokenizer.clean_fn(word), add_special_tokens=False)["input_ids"]
 
 
-def frame(tokenizer, template: str) -> tuple[list[int], int, list[int], int]:
+def frame(tokenizer: Any, template: str) -> tuple[list[int], int, list[int], int]:
     """Tokens before the placeholder, a word in it, tokens after it (start and end among them), and padding.
 
     Two words of one token each stand in the placeholder by turns: where the tokens differ, it is.
@@ -58,7 +60,7 @@ def frame(tokenizer, template: str) -> tuple[list[int], int, list[int], int]:
     raise ValueError(f"this tokenizer has no single tokens for {', '.join(PROBES)}: the placeholder of {template!r} can't be found in its tokens")
 
 
-def token_table(model: nn.Module) -> nn.Module:
+def token_table(model: Any) -> nn.Embedding:
     """The module of a text tower (or of the model that has one) that gives tokens their embeddings.
 
     Raises:
@@ -99,9 +101,9 @@ class PromptEncoder:
     """
 
     def __init__(
-        self, model, tokenizer, template: str, word_tokens: int = 1, path: str = "auto", positions: bool = True, final_norm: bool = True,
+        self, model: Any, tokenizer: Any, template: str, word_tokens: int = 1, path: str = "auto", positions: bool = True, final_norm: bool = True,
         autocast: bool = False,
-    ):  # fmt: skip
+    ) -> None:  # fmt: skip
         self.model, self.template, self.word_tokens, self.positions, self.final_norm = model, template, word_tokens, positions, final_norm
         self.autocast = autocast
         if path not in ("auto", "cached", "cropped", "full"):
@@ -156,14 +158,15 @@ class PromptEncoder:
     def _whole(self, words: torch.Tensor, all_tokens: bool = False, crop: bool = False) -> torch.Tensor:
         """Every token of the context (or, cropped, of the prompt) by the model's own `encode_text`; hooks put the words in their place and skip
         what is switched off."""
-        tower, placed, states = self.tower, [], []
+        tower, placed = self.tower, []
+        states: list[torch.Tensor] = []
 
-        def place(module, args, embedded):
+        def place(module: nn.Module, args: tuple, embedded: torch.Tensor) -> torch.Tensor:
             placed.append(True)
             x = torch.cat([embedded[:, : self.start], words.to(embedded.dtype), embedded[:, self.start + self.word_tokens :]], 1)
             return x if self.positions else x - tower.positional_embedding  # the model adds it again
 
-        def last(module, args, out):
+        def last(module: nn.Module, args: tuple, out: Any) -> Any:
             states.append(getattr(out, "last_hidden_state", out) if self.final_norm else args[0])
             return out if self.final_norm else args[0]
 
@@ -211,7 +214,7 @@ class PromptEncoder:
         return x if projection is None else x @ projection if isinstance(projection, torch.Tensor) else projection(x)
 
 
-def can_shortcut(tower: nn.Module) -> bool:
+def can_shortcut(tower: Any) -> bool:
     """Whether the tower is causal, pools at end-of-text and is built of open_clip's plain residual blocks."""
     mask = getattr(tower, "attn_mask", None)
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", [])
@@ -221,7 +224,9 @@ def can_shortcut(tower: nn.Module) -> bool:
     return causal and plain and pool in ("argmax", "eos") and getattr(tower, "cls_emb", None) is None
 
 
-def _attend(block: ResidualAttentionBlock, x: torch.Tensor, prefix=None, last_only: bool = False, known: torch.Tensor | None = None):
+def _attend(
+    block: Any, x: torch.Tensor, prefix: tuple[torch.Tensor, torch.Tensor] | None = None, last_only: bool = False, known: torch.Tensor | None = None
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
     """One residual block on tokens x (n, l, e) behind the keys and values of a prefix, (heads, P, e / heads) each; `last_only` follows the
     last token alone. `known` are the queries, keys and values, (k, 3 e), of the last k tokens, where they are the same for every image.
     Also gives the tokens' own keys and values, (heads, n, l, e / heads).
@@ -250,7 +255,7 @@ def _attend(block: ResidualAttentionBlock, x: torch.Tensor, prefix=None, last_on
     return x + block.ls_2(_mlp(block.mlp, block.ln_2(x))), (k, v)
 
 
-def _mlp(mlp: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+def _mlp(mlp: Any, x: torch.Tensor) -> torch.Tensor:
     x = frozen_linear(x, mlp.c_fc.weight, mlp.c_fc.bias)
     x = _QuickGELU.apply(x) if isinstance(mlp.gelu, QuickGELU) else mlp.gelu(x)
     return frozen_linear(x, mlp.c_proj.weight, mlp.c_proj.bias)
@@ -260,14 +265,14 @@ class _QuickGELU(torch.autograd.Function):
     """x sigmoid(1.702 x) through SiLU's kernels: one pass backward, one tensor kept."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         scaled = 1.702 * x
         ctx.save_for_backward(scaled)
         return F.silu(scaled) / 1.702
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         return torch.ops.aten.silu_backward(grad, *ctx.saved_tensors)  # the two factors cancel
 
 
@@ -275,13 +280,13 @@ class _FrozenLinear(torch.autograd.Function):
     """oneDNN's linear layer with a gradient for its input alone; on some CPUs it is a quarter faster than the BLAS behind `F.linear`."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias):
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.weight = weight
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return torch.ops.mkldnn._linear_pointwise(grad.contiguous(), ctx.weight.T, None, "none", [], ""), None, None
 
 

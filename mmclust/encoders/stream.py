@@ -9,13 +9,14 @@ import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from open_clip.transform import MaybeToTensor
+from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
@@ -56,7 +57,7 @@ def batches(images: Images, size: int, preprocess: Callable, forward: Callable, 
         pixels = [x for part in decoders.map(decode, [which[i : i + SLICE] for i in range(0, len(which), SLICE)]) for x in part]
         return models.submit(through, pixels).result()
 
-    waiting = deque()
+    waiting: deque[Future] = deque()
     with (
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as decoders,
         ThreadPoolExecutor(slots, initializer=torch.set_num_threads, initargs=(threads // slots,)) as models,
@@ -83,7 +84,7 @@ def split(preprocess: Callable) -> tuple[Callable, Callable]:
         return preprocess, torch.stack
     first = transforms.Compose(steps[:-2])
 
-    def picture(image) -> torch.Tensor:
+    def picture(image: Image.Image) -> torch.Tensor:
         image = first(image)
         return functional.pil_to_tensor(image) if getattr(image, "mode", "") == "RGB" else steps[-2](image)
 
@@ -165,19 +166,23 @@ def _mapped(path: Path) -> np.ndarray | None:
     return None
 
 
+def _missing() -> np.ndarray:
+    raise KeyError
+
+
 def _put_together(path: Path, parts: list[Path], n: int) -> bool:
     """Copy the batches into one file; False if it can't be written. Not through a map: on a full disk that ends the process."""
 
     def contents() -> Iterator[bytes]:
         for part in parts:
-            rows = store.array(part.stem, dict().popitem)  # a KeyError where it is not there or damaged
+            rows = store.array(part.stem, _missing)  # a KeyError where it is not there or damaged
             if part == parts[0]:
                 header = io.BytesIO()
                 np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows) | {"shape": (n, *rows.shape[1:])})
                 yield header.getvalue()
             yield rows.tobytes()
 
-    name = None
+    name = ""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:

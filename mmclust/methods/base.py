@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence, Sized
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mmclust.datasets.base import Images
+from mmclust.datasets.base import Images, Pictures
 from mmclust.encoders.prompt import split_template
 from mmclust.methods.number import choose_n_clusters
 from mmclust.metrics import score, score_kmeans
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from typing_extensions import Self
 
 
 class ImageClusterer(ClusterMixin, BaseEstimator):
@@ -28,7 +34,20 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
     takes_features = False
     auto_clusters = False  # whether n_clusters="auto" is offered
 
-    def fit(self, images, y=None):
+    encoder: Any  # parameters are checked in `fit`: until then they may be anything
+    words: Any
+    template: Any
+    n_clusters: Any
+    n_init: Any
+    random_state: Any
+    labels_: np.ndarray
+    image_embeddings_: np.ndarray
+    representation_: np.ndarray | None
+    cluster_centers_: np.ndarray
+    n_clusters_: int
+    n_clusters_curve_: pd.DataFrame
+
+    def fit(self, images: Pictures, y: ArrayLike | None = None) -> Self:
         """Cluster the images; `y` is ignored, except by the oracle rows."""
         images = self._inputs(images, reset=True)
         self._check(images)
@@ -40,11 +59,11 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         self._fit(images, y)
         return self
 
-    def fit_predict(self, images, y=None, **kwargs) -> np.ndarray:
+    def fit_predict(self, images: Pictures, y: ArrayLike | None = None, **kwargs: Any) -> np.ndarray:
         """`fit`, then the labels (n,)."""
         return self.fit(images, y).labels_
 
-    def predict(self, images) -> np.ndarray:
+    def predict(self, images: Pictures) -> np.ndarray:
         """Clusters, int64 (n,), of images that were not there in training: what is learned per image is learned for them with the rest
         frozen, then the nearest centre is taken.
 
@@ -57,18 +76,22 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
             raise ValueError("no images to predict for")
         return self._predict(images)
 
-    def _predict(self, images) -> np.ndarray:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
+        raise NotImplementedError(f"{type(self).__name__} does not say how to cluster")
+
+    def _predict(self, images: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not say how to cluster images that were not there in training")
 
-    def evaluate(self, labels_true, seeds=range(10)) -> dict[str, float]:
+    def evaluate(self, labels_true: ArrayLike, seeds: Iterable[int] = range(10)) -> dict[str, float]:
         """NMI, RI, ARI, AMI of the fitted clustering against labels (n,): k-means on `representation_` once per seed, averaged (the papers'
         protocol, with `NMI_std`), or the labels as they are where no k-means is involved."""
         check_is_fitted(self, "labels_")
-        if getattr(self, "representation_", None) is None:
+        representation = getattr(self, "representation_", None)
+        if representation is None:
             return score(labels_true, self.labels_) | {"NMI_std": 0.0}
-        return score_kmeans(self.representation_, labels_true, self.n_clusters_, seeds, self.n_init)
+        return score_kmeans(representation, labels_true, self.n_clusters_, seeds, self.n_init)
 
-    def name_clusters(self, scores: bool = False):
+    def name_clusters(self, scores: bool = False) -> list[str] | pd.DataFrame:
         """The reference word that fits each cluster's images best, a different one for each where there are enough words.
 
         With `scores` a frame: cluster, size, name, its score (mean cosine of the members and the word above that of all images), and the
@@ -79,7 +102,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         table = cluster_words(self.labels_, self.image_embeddings_, texts, self.words)
         return table if scores else table["name"].tolist()
 
-    def explain(self, i: int | None = None, top: int | None = None):
+    def explain(self, i: int | None = None, top: int | None = None) -> pd.Series | pd.DataFrame:
         """Image i's weights over the reference words, largest first: a pandas Series, word -> weight, summing to 1 over all words. Without i those of
         all images: a frame (n, K) in the order of the words.
 
@@ -100,23 +123,23 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         words, weights = self._word_weights(i)
         return pd.Series(weights, index=list(words), name=f"image {i}").sort_values(ascending=False, kind="stable")[:top]
 
-    def _word_weights(self, i: int | slice):
+    def _word_weights(self, i: int | slice) -> tuple[Sequence[str], np.ndarray]:
         if hasattr(self, "weights_"):
             return getattr(self, "candidates_", self.words), self.weights_[i]
         embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)[i]
         return self.words, softmax(self.encoder.logit_scale * (embeddings @ self.encoder.encode_words(self.words, self.template).T), axis=-1)
 
-    def _inputs(self, images, reset: bool):
+    def _inputs(self, images: Any, reset: bool) -> Any:
         if self.encoder is not None:
             return Images.of(images)
         if not self.takes_features:
             raise ValueError(f"{type(self).__name__} needs an encoder, such as mm.load_encoder('mini')")
         return validate_data(self, images, dtype=[np.float64, np.float32], reset=reset)
 
-    def _embed(self, images) -> np.ndarray:
+    def _embed(self, images: Any) -> np.ndarray:
         return self.encoder.encode_images(images) if self.encoder is not None else images
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         if not len(images):
             raise ValueError("no images to cluster")
         m, n = getattr(self, "n_clusters", 1), len(images)
@@ -136,7 +159,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         if getattr(self, "template", None) is not None:
             split_template(self.template)
 
-    def _choices(self, values, **allowed) -> None:
+    def _choices(self, values: object, **allowed: Sequence[str]) -> None:
         for name, options in allowed.items():
             if getattr(values, name) not in options:
                 raise ValueError(f"{name} {getattr(values, name)!r} is none of {options}")
@@ -161,6 +184,10 @@ class ProxyClusterer(ImageClusterer):
     auto_clusters = True
     VARIANTS: ClassVar[dict[str, dict]] = {"paper": {}}
 
+    history_: list[dict[str, Any]]
+    seconds_: list[float]
+    chosen_: str
+
     def settings(self) -> SimpleNamespace:
         """The parameters with the variant's values filled in.
 
@@ -173,7 +200,7 @@ class ProxyClusterer(ImageClusterer):
             raise ValueError(f"variant {variant!r} is none of {tuple(self.VARIANTS)}")
         return SimpleNamespace(**{k: self.VARIANTS[variant].get(k) if v is None else v for k, v in own.items()})
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         if self.template is None:
             raise ValueError("a template is needed, such as 'fruit with a color of *'")
@@ -194,7 +221,7 @@ class ProxyClusterer(ImageClusterer):
         """A learned representation (n, width), float32, by name."""
         raise NotImplementedError
 
-    def history_frame(self):
+    def history_frame(self) -> pd.DataFrame:
         """`history_` in long form, a pandas DataFrame: epoch (from 1), term, value, and event, what began with that epoch, else None."""
         import pandas as pd
 
@@ -212,14 +239,14 @@ class ProxyClusterer(ImageClusterer):
         """What began with each epoch."""
         return [None] * len(self.history_)
 
-    def choose(self, name: str):
+    def choose(self, name: str) -> Self:
         """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
         self.chosen_ = name
         self._kmeans(self.represent(name))
         return self
 
 
-def name_clusters(labels, image_embeddings, text_embeddings, words) -> list[str]:
+def name_clusters(labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray, words: Sequence[str]) -> list[str]:
     """Names for clusters: the assignment of words to clusters with the largest summed mean cosine of members and word.
 
     Args:
@@ -233,7 +260,9 @@ def name_clusters(labels, image_embeddings, text_embeddings, words) -> list[str]
     return cluster_words(labels, image_embeddings, text_embeddings, words)["name"].tolist()
 
 
-def cluster_words(labels, image_embeddings, text_embeddings, words, chosen=None):
+def cluster_words(
+    labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray, words: Sequence[str], chosen: Sequence[int] | np.ndarray | None = None
+) -> pd.DataFrame:
     """`name_clusters` as a frame with scores: cluster, size, name, score, next, next_score.
 
     A score is the mean cosine of the cluster's members with the word, less that of all images: what sets the cluster apart. `chosen` gives
@@ -266,7 +295,9 @@ def cluster_words(labels, image_embeddings, text_embeddings, words, chosen=None)
     return pd.DataFrame(rows)
 
 
-def kmeans(x: np.ndarray, n_clusters: int, random_state, n_init: int = 1, start: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def kmeans(
+    x: np.ndarray, n_clusters: int, random_state: int | np.random.RandomState | None, n_init: int = 1, start: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) and centres (M, d) of k-means on x (n, d), from given centres if there are some."""
     from sklearn.cluster import KMeans
 
@@ -282,7 +313,7 @@ def nearest(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return pairwise_distances_argmin(x, centres.astype(x.dtype)).astype(np.int64)
 
 
-def torch_generator(random_state, device) -> torch.Generator:
+def torch_generator(random_state: int | np.random.RandomState | None, device: str | torch.device) -> torch.Generator:
     """A seeded generator; None draws a fresh seed."""
     seed = np.random.default_rng(random_state).integers(2**31) if not isinstance(random_state, np.random.RandomState) else random_state.randint(2**31)
     return torch.Generator(device).manual_seed(int(seed))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence, Sized
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -10,6 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from mmclust.datasets.base import Images
 from mmclust.methods.base import ImageClusterer, kmeans, nearest
 from mmclust.metrics import score
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Self
+
+    from mmclust.encoders.base import Encoder
 
 # The papers also print AugDMC, DDMC and iMClusts. They have no implementation here: where these names appear, the values are the published ones.
 PUBLISHED_ONLY = ("AugDMC", "DDMC", "iMClusts")
@@ -28,18 +38,20 @@ class KMeans(ImageClusterer):
     takes_features = True
     auto_clusters = True
 
-    def __init__(self, encoder=None, n_clusters: int | str = 8, n_init: int = 1, random_state=None):
+    def __init__(
+        self, encoder: Encoder | None = None, n_clusters: int | str = 8, n_init: int = 1, random_state: int | np.random.RandomState | None = None
+    ) -> None:
         self.encoder, self.n_clusters, self.n_init, self.random_state = encoder, n_clusters, n_init, random_state
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         self._count_clusters(self.image_embeddings_)
         self._kmeans(self.image_embeddings_)
 
-    def _predict(self, images):
+    def _predict(self, images: Any) -> np.ndarray:
         return nearest(self._embed(images), self.cluster_centers_)
 
 
-def check_whole(estimator, **least: int) -> None:
+def check_whole(estimator: object, **least: int) -> None:
     """Raise ValueError for a parameter that is not a whole number of at least the given one."""
     for name, low in least.items():
         value = getattr(estimator, name)
@@ -65,10 +77,12 @@ class MCV(ImageClusterer):
         ValueError: without views, for views of different length, or parameters that are out of range.
     """
 
-    def __init__(self, encoders=(), n_clusters: int = 8, n_init: int = 1, random_state=None):
+    view_widths_: list[int]
+
+    def __init__(self, encoders: Sequence[Encoder] = (), n_clusters: int = 8, n_init: int = 1, random_state: int | np.random.RandomState | None = None) -> None:
         self.encoders, self.n_clusters, self.n_init, self.random_state = encoders, n_clusters, n_init, random_state
 
-    def _inputs(self, images, reset):
+    def _inputs(self, images: Any, reset: bool) -> Any:
         if not isinstance(self.encoders, (list, tuple)):
             raise ValueError(f"encoders is a list of encoders, not {self.encoders!r}")
         if self.encoders:
@@ -84,20 +98,20 @@ class MCV(ImageClusterer):
         self.view_widths_ = widths
         return self._join(views)
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         check_whole(self, n_init=1)
 
-    def _join(self, views) -> np.ndarray:
+    def _join(self, views: Sequence[np.ndarray]) -> np.ndarray:
         return np.hstack([normalize(v) for v in views]) / np.sqrt(len(views)).astype(views[0].dtype)
 
-    def _embed(self, images):
+    def _embed(self, images: Any) -> np.ndarray:
         return self._join([encoder.encode_images(images) for encoder in self.encoders]) if self.encoders else images
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         self._kmeans(self.image_embeddings_)
 
-    def _predict(self, images):
+    def _predict(self, images: Any) -> np.ndarray:
         return nearest(self._embed(images), self.cluster_centers_)
 
 
@@ -112,7 +126,10 @@ class SeveralClusterings(ImageClusterer):
     noise_space = False  # whether the last M may be 1: directions that hold no clusters
     fewest = 1  # clusterings
 
-    def choose(self, j: int):
+    all_labels_: np.ndarray
+    chosen_: int
+
+    def choose(self, j: int) -> Self:
         """Make clustering j (0..S-1) the `labels_`; returns self.
 
         Raises:
@@ -125,14 +142,14 @@ class SeveralClusterings(ImageClusterer):
         self.n_clusters_ = int(self.labels_.max()) + 1
         return self
 
-    def evaluate(self, labels_true, seeds=()) -> dict[str, float]:
+    def evaluate(self, labels_true: ArrayLike, seeds: Iterable[int] = ()) -> dict[str, float]:
         """NMI, RI, ARI, AMI of the clustering among the S that agrees most (largest NMI) with labels (n,), as evaluations of multiple
         clusterings do. So the choice among the S sees the truth: whoever asks for one criterion has to choose without it. `choose` changes
         nothing here. `NMI_std` is 0.0: the labels are scored as they are, and `seeds` is not used."""
         check_is_fitted(self, "all_labels_")
         return max((score(labels_true, column) for column in self.all_labels_.T), key=lambda s: s["NMI"]) | {"NMI_std": 0.0}
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         n, m = len(images), self.n_clusters
         if not n:
             raise ValueError("no images to cluster")
@@ -143,7 +160,7 @@ class SeveralClusterings(ImageClusterer):
             if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not low <= k <= n:
                 raise ValueError(f"n_clusters[{j}] must be a whole number from {low} to the {n} images, not {k!r}")
 
-    def _predict(self, images):
+    def _predict(self, images: Any) -> np.ndarray:
         return self._predict_all(self._embed(images))[:, self.chosen_]
 
 
@@ -180,11 +197,14 @@ class MSC(SeveralClusterings):
         ValueError: for parameters out of range, before any work; if no feature varies over the sample.
     """
 
-    def __init__(self, encoder=None, n_clusters=(3, 3), sample=500, steps=40, lr=0.2, penalty=1.0, n_starts=3, n_init=1, random_state=None):
+    def __init__(
+        self, encoder: Encoder | None = None, n_clusters: Sequence[int] = (3, 3), sample: int = 500, steps: int = 40, lr: float = 0.2, penalty: float = 1.0,
+        n_starts: int = 3, n_init: int = 1, random_state: int | np.random.RandomState | None = None,
+    ) -> None:  # fmt: skip
         self.encoder, self.n_clusters, self.sample, self.steps, self.lr = encoder, n_clusters, sample, steps, lr
         self.penalty, self.n_starts, self.n_init, self.random_state = penalty, n_starts, n_init, random_state
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         check_whole(self, sample=1, steps=1, n_starts=1, n_init=1)
         if not self.lr > 0 or not self.penalty >= 0:
@@ -192,7 +212,7 @@ class MSC(SeveralClusterings):
         if max(self.n_clusters) >= min(self.sample, len(images)):
             raise ValueError(f"the eigengap after M = {max(self.n_clusters)} needs more points than that: {min(self.sample, len(images))} are sampled")
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         rng, x = check_random_state(self.random_state), self.image_embeddings_
         sample = x[rng.permutation(len(x))[: self.sample]].astype(np.float64)
         varies = np.ptp(sample, axis=0) > 0
@@ -209,12 +229,12 @@ class MSC(SeveralClusterings):
         self.all_cluster_centers_ = [centers for _, centers in fits]
         self.choose(0)
 
-    def _learn(self, x, m: int, logits, found) -> tuple[np.ndarray, float]:
+    def _learn(self, points: np.ndarray, m: int, logits: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, float]:
         import torch
 
-        x, found = torch.from_numpy(x), torch.from_numpy(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
+        x, found = torch.from_numpy(points), torch.from_numpy(before / np.maximum(np.linalg.norm(before, axis=1, keepdims=True), 1e-12))
 
-        def objective(t):
+        def objective(t: torch.Tensor) -> torch.Tensor:
             w = torch.softmax(t, 0)
             return eigengap(x, w, m) - self.penalty * (found @ (w / w.norm())).sum()
 
@@ -233,14 +253,14 @@ class MSC(SeveralClusterings):
             w = torch.softmax(max(ends, key=lambda t: float(objective(t))), 0)
             return w.numpy(), float(eigengap(x, w, m))
 
-    def _weighted(self, x, j: int) -> np.ndarray:
+    def _weighted(self, x: np.ndarray, j: int) -> np.ndarray:
         return x * np.sqrt(self.feature_weights_[j]).astype(x.dtype)
 
-    def _predict_all(self, x):
+    def _predict_all(self, x: np.ndarray) -> np.ndarray:
         return np.stack([nearest(self._weighted(x, j), centers) for j, centers in enumerate(self.all_cluster_centers_)], 1)
 
 
-def eigengap(x, weights, m: int):
+def eigengap(x: torch.Tensor, weights: torch.Tensor, m: int) -> torch.Tensor:
     """lambda_{M+1} - lambda_M of the normalised Laplacian of x (n, d) under feature weights (d,), torch float64, differentiable; M < n."""
     import torch
 
@@ -255,18 +275,18 @@ def eigengap(x, weights, m: int):
     return values[-m] - values[-m - 1]
 
 
-def _starts(x, rng, most: int = 50) -> np.ndarray:
+def _starts(x: np.ndarray, rng: np.random.RandomState, most: int = 50) -> np.ndarray:
     """Logits (up to most + 1, d): uniform weights, and features drawn by chance, each with the others by how much they depend on it.
 
     The dependence is the alignment of centred Gaussian kernels (HSIC; Gretton et al., ALT 2005): features that hold the same clustering have it,
     even where they are uncorrelated. x (n, d) should be few points: n^2 d numbers are kept.
     """
-    kernels = []
+    columns = []
     for column in x.T:
         distance = (column[:, None] - column) ** 2
         kernel = np.exp(-distance / max(distance.mean(), 1e-12))
         kernel = kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean()
-        kernels.append(kernel.ravel() / max(np.linalg.norm(kernel), 1e-12))
-    kernels = np.array(kernels)
+        columns.append(kernel.ravel() / max(np.linalg.norm(kernel), 1e-12))
+    kernels = np.array(columns)
     dependence = kernels[rng.permutation(x.shape[1])[:most]] @ kernels.T
     return np.vstack([np.zeros(x.shape[1]), np.log(np.maximum(dependence, 0) + 1e-3)])

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence, Sized
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import nn
 from tqdm import tqdm
 
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
 from mmclust.methods.multisub import mix
 from mmclust.methods.training import Agreement, History, Rows, make_optimizer
+
+if TYPE_CHECKING:
+    from mmclust.encoders.base import Encoder
+    from mmclust.encoders.prompt import PromptEncoder
 
 REPRESENTATIONS = ("fused", "text", "visual", "concatenation", "word")
 CHOICES = {
@@ -68,14 +75,14 @@ class MultiDProxy(ProxyClusterer):
     """
 
     def __init__(
-        self, encoder=None, template: str | None = None, words=None, n_clusters: int | str = 8, representation: str = "fused",
-        epochs: int = 1000, lr: float = 5e-3, fusion_lr: float | None = None, weight_decay: float = 0.0, update_every: int = 100,
+        self, encoder: Encoder | None = None, template: str | None = None, words: Sequence[str] | None = None, n_clusters: int | str = 8,
+        representation: str = "fused", epochs: int = 1000, lr: float = 5e-3, fusion_lr: float | None = None, weight_decay: float = 0.0, update_every: int = 100,
         dynamic: bool = True, score: str = "mean", fusion: str = "gated", modality: str = "both", tokens: str = "pooled", layers: int = 2,
         heads: int = 4, tau: float = 0.07, tau_alpha: float = 1.0, sigma: float = 0.5, negatives: int = 256, hard: int = 32, repel: str = "other",
         negatives_grad: bool = False, user_weight: float = 1.0, concept_weight: float = 1.0, align_weight: float = 1.0,
         user_reduction: str = "relative", early_stopping: bool = False, check_every: int = 5, n_checks: int = 3, agreement: float = 0.99,
-        chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
-    ):  # fmt: skip
+        chunk_size: int = 4096, n_init: int = 1, random_state: int | np.random.RandomState | None = None, verbose: bool = False,
+    ) -> None:  # fmt: skip
         self.encoder, self.template, self.words, self.n_clusters, self.representation = encoder, template, words, n_clusters, representation
         self.epochs, self.lr, self.fusion_lr, self.weight_decay = epochs, lr, fusion_lr, weight_decay
         self.update_every, self.dynamic, self.score = update_every, dynamic, score
@@ -86,7 +93,7 @@ class MultiDProxy(ProxyClusterer):
         self.n_checks, self.agreement = n_checks, agreement
         self.chunk_size, self.n_init, self.random_state, self.verbose = chunk_size, n_init, random_state, verbose
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         self._choices(self, **CHOICES)
         if min(self.tau, self.tau_alpha, self.sigma) <= 0 or min(self.update_every, self.layers, self.heads, self.negatives, self.hard) < 1:
@@ -96,7 +103,7 @@ class MultiDProxy(ProxyClusterer):
         if self.encoder.embedding_dim % self.heads:
             raise ValueError(f"heads must divide the embedding width {self.encoder.embedding_dim}, not be {self.heads}")
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         generator = torch_generator(self.random_state, "cpu")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
@@ -126,21 +133,26 @@ class MultiDProxy(ProxyClusterer):
         self._count_clusters(self.prompt_embeddings_, len(kept))
         self.choose(self.representation)
 
-    def _step(self, rows, optimizer, epoch, candidates, prompt, fuse, v, generator=None) -> torch.Tensor:
+    def _step(
+        self, rows: Rows, optimizer: torch.optim.Optimizer, epoch: int, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None,
+        v: torch.Tensor, generator: torch.Generator | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """One full-batch step; the loss and its terms L_a, L_u, L_c, L_align. Without a generator, or a weight for it, L_c is 0."""
         alpha, beta = schedule(epoch, self.epochs)
         weights = torch.tensor([1.0, self.user_weight * alpha, self.concept_weight * beta, self.align_weight], dtype=v.dtype, device=v.device)
-        scale = {"sum": 1.0, "mean": 1 / candidates.shape[1], "relative": 1 / candidates.square().sum(1).mean()}[self.user_reduction]
+        scale: Any = {"sum": 1.0, "mean": 1 / candidates.shape[1], "relative": 1 / candidates.square().sum(1).mean()}[self.user_reduction]
         compared = generator is not None and self.concept_weight > 0
         pool = torch.randperm(rows.n, generator=generator)[: self.negatives].to(v.device) if compared else None
-        leaf = labels = whole = None
+        leaf: Any = None
+        labels: Any = None
+        whole: Any = None
         if pool is not None and len(rows.chunks) > 1:
             with torch.set_grad_enabled(self.negatives_grad):
                 mixed, words = mix(torch.cat(rows.parameters)[pool] / self.tau_alpha, candidates)
                 whole = prompt(words)
             leaf, labels = whole.detach().requires_grad_(self.negatives_grad), mixed.argmax(1)
 
-        def loss_of(part, p, size):
+        def loss_of(part: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
             nonlocal leaf, labels
             a, w = mix(p / self.tau_alpha, candidates)
             text, tokens = self._text(prompt, w)
@@ -163,7 +175,7 @@ class MultiDProxy(ProxyClusterer):
         after = (lambda: whole.backward(leaf.grad)) if whole is not None and whole.requires_grad and self.concept_weight * beta else None
         return rows.epoch(optimizer, loss_of, after)
 
-    def _predict(self, images) -> np.ndarray:
+    def _predict(self, images: Any) -> np.ndarray:
         """New factors, learned over the candidates as they were pruned, then read through the fusion layers that training ended with.
 
         While they are learned the layers are left out, as they were at the start of training (their end would pull F to V whatever the
@@ -172,7 +184,8 @@ class MultiDProxy(ProxyClusterer):
         prompt, v = self.encoder.prompt(self.template), self._images(images)
         rows = Rows(self._start(v), "full", self.chunk_size)
         optimizer = make_optimizer("adam", [{"params": rows.parameters}], self.lr, self.weight_decay)
-        updates, candidates = {update["epoch"]: update["candidates"] for update in self.updates_}, None
+        updates = {update["epoch"]: update["candidates"] for update in self.updates_}
+        candidates: Any = None  # until epoch 0, which has an update
         for epoch in range(len(self.history_)):
             if epoch in updates:
                 candidates = self.encoder.word_embeddings(updates[epoch]).to(v.device)
@@ -188,12 +201,12 @@ class MultiDProxy(ProxyClusterer):
         return self._named(vars(self), name)
 
     @staticmethod
-    def _named(learned: dict, name: str) -> np.ndarray:
+    def _named(learned: Mapping[str, Any], name: str) -> np.ndarray:
         if name == "concatenation":
             return np.hstack([learned["text_"], learned["visual_"]])
         return learned["proxies_" if name == "word" else f"{name}_"]
 
-    def _images(self, images) -> torch.Tensor:
+    def _images(self, images: Any) -> torch.Tensor:
         """v (n, d), or all tokens (n, 1 + patches, d)."""
         found = self.encoder.patch_tokens(images) if self.tokens == "all" else self.encoder.encode_images(images)
         return torch.from_numpy(found).to(self.encoder.device)
@@ -201,12 +214,12 @@ class MultiDProxy(ProxyClusterer):
     def _start(self, v: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(v), self.encoder.token_dim, dtype=v.dtype, device=v.device)
 
-    def _text(self, prompt, w):
+    def _text(self, prompt: PromptEncoder, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """t(w) (n, d), L2-normalised, and T^0 as the fusion takes it: that, or all tokens from the word to end-of-text (n, l, d)."""
         tokens = prompt(w, all_tokens=self.tokens == "all")
         return tokens if tokens.ndim == 2 else tokens[:, -1], tokens
 
-    def _fuse(self, fuse, text, image):
+    def _fuse(self, fuse: GatedFusion | None, text: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """F, T, V (L2-normalised) and lam, from T^0 and V^0."""
         t, u = fuse(text, image) if fuse else (text, image)
         t, u = t if t.ndim == 2 else t[:, -1], u if u.ndim == 2 else u[:, 0]
@@ -229,7 +242,9 @@ class MultiDProxy(ProxyClusterer):
         later = (self.epochs - 1) // self.update_every * self.update_every
         return not self.dynamic or epoch >= later or left <= getattr(self, "n_clusters_", 0)
 
-    def _clustering(self, rows, candidates, prompt, fuse, v, centres=None) -> tuple[np.ndarray, np.ndarray]:
+    def _clustering(
+        self, rows: Rows, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None, v: torch.Tensor, centres: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         learned = self._keep(rows, candidates, prompt, fuse, v)
         self._count_clusters(learned["prompt_embeddings_"], len(candidates))
         return kmeans(self._named(learned, self.representation), self.n_clusters_, self.random_state, start=centres)
@@ -239,10 +254,10 @@ class MultiDProxy(ProxyClusterer):
         centres = torch.from_numpy(kmeans(proxies.cpu().numpy(), self.n_clusters_, self.random_state)[1]).to(candidates)
         return better_half(candidates, centres, self.n_clusters_, self.score)
 
-    def _keep(self, rows: Rows, candidates, prompt, fuse, v) -> dict[str, np.ndarray]:
+    def _keep(self, rows: Rows, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None, v: torch.Tensor) -> dict[str, np.ndarray]:
         """What is learned, by attribute name."""
 
-        def whole(part, p):
+        def whole(part: slice, p: torch.Tensor) -> tuple[torch.Tensor, ...]:
             weights, w = mix(p / self.tau_alpha, candidates)
             text, tokens = self._text(prompt, w)
             return weights, w, text, *self._fuse(fuse, tokens, v[part])
@@ -265,12 +280,12 @@ class GatedFusion(nn.Module):
     projection starts at zero, so that the layers begin as the identity.
     """
 
-    def __init__(self, width: int, layers: int, heads: int):
+    def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.attention = nn.ModuleList([nn.ModuleList([nn.MultiheadAttention(width, heads, batch_first=True) for _ in range(2)]) for _ in range(layers)])
-        self.gates = nn.ModuleList([nn.ModuleList([nn.Linear(2 * width, width) for _ in range(2)]) for _ in range(layers)])
-        for pair in self.attention:
-            for attention in pair:
+        self.attention: Any = nn.ModuleList([nn.ModuleList([nn.MultiheadAttention(width, heads, batch_first=True) for _ in range(2)]) for _ in range(layers)])
+        self.gates: Any = nn.ModuleList([nn.ModuleList([nn.Linear(2 * width, width) for _ in range(2)]) for _ in range(layers)])
+        for attention in self.attention.modules():
+            if isinstance(attention, nn.MultiheadAttention):
                 nn.init.zeros_(attention.out_proj.weight)
 
     def forward(self, text: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence, Sized
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from mmclust.methods.base import ProxyClusterer, nearest
 from mmclust.methods.training import History, Plateau, Rows, make_optimizer
+
+if TYPE_CHECKING:
+    from mmclust.encoders.base import Encoder
+    from mmclust.encoders.prompt import PromptEncoder
 
 REPRESENTATIONS = ("prompt", "word", "image")
 
@@ -68,13 +74,15 @@ class MultiMaP(ProxyClusterer):
     }  # fmt: skip
 
     def __init__(
-        self, encoder=None, template: str | None = None, words=None, concepts=None, n_clusters: int | str = 8, representation: str = "prompt",
+        self, encoder: Encoder | None = None, template: str | None = None, words: Sequence[str] | None = None, concepts: Sequence[str] | None = None,
+        n_clusters: int | str = 8, representation: str = "prompt",
         variant: str = "paper", alpha: float = 0.3, beta: float = 0.4, choose_by: str | None = None, positions: bool | None = None,
         final_norm: bool | None = None, init: str | None = None, targets: str | None = None, concept_loss: str | None = None,
         concept_temperature: float = 0.1, reduction: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
         epochs: int | None = None, lr: float = 5e-3, weight_decay: float = 5e-5, early_stopping: bool = False, check_every: int = 10,
-        n_checks: int = 3, tol: float = 1e-3, chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
-    ):  # fmt: skip
+        n_checks: int = 3, tol: float = 1e-3, chunk_size: int = 4096, n_init: int = 1,
+        random_state: int | np.random.RandomState | None = None, verbose: bool = False,
+    ) -> None:  # fmt: skip
         self.encoder, self.template, self.words, self.concepts, self.n_clusters = encoder, template, words, concepts, n_clusters
         self.variant, self.representation, self.alpha, self.beta = variant, representation, alpha, beta
         self.choose_by, self.positions, self.final_norm, self.init, self.targets = choose_by, positions, final_norm, init, targets
@@ -83,7 +91,7 @@ class MultiMaP(ProxyClusterer):
         self.early_stopping, self.check_every, self.n_checks, self.tol = early_stopping, check_every, n_checks, tol
         self.chunk_size, self.n_init, self.random_state, self.verbose = chunk_size, n_init, random_state, verbose
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         s = self.settings()
         self._choices(
@@ -97,7 +105,7 @@ class MultiMaP(ProxyClusterer):
         if s.targets == "text" and self.encoder.token_dim != self.encoder.embedding_dim:
             raise ValueError(f'targets="text" needs token space ({self.encoder.token_dim} wide) as wide as embeddings ({self.encoder.embedding_dim})')
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         history = History()
         self.proxies_, self.reference_ = self._learn(self.image_embeddings_, history, self.verbose)
         self.history_, self.seconds_ = history.table(), history.seconds
@@ -105,16 +113,16 @@ class MultiMaP(ProxyClusterer):
         self._count_clusters(self.prompt_embeddings_, len(self.words))
         self.choose(self.representation)
 
-    def _predict(self, images) -> np.ndarray:
+    def _predict(self, images: Any) -> np.ndarray:
         v = self.encoder.encode_images(images)
-        w = self._learn(v, History(), False, len(self.history_))[0] if self.chosen_ != "image" else None
+        w: Any = self._learn(v, History(), False, len(self.history_))[0] if self.chosen_ != "image" else None
         return nearest({"prompt": lambda: self._prompts(w), "word": lambda: w, "image": lambda: v}[self.chosen_](), self.cluster_centers_)
 
     def represent(self, name: str) -> np.ndarray:
         """A representation by name, float32: "prompt" (n, d), "word" (n, e), "image" (n, d)."""
         return {"prompt": self.prompt_embeddings_, "word": self.proxies_, "image": self.image_embeddings_}[name]
 
-    def _prompt(self):
+    def _prompt(self) -> PromptEncoder:
         s = self.settings()
         return self.encoder.prompt(self.template, positions=s.positions, final_norm=s.final_norm)
 
@@ -123,7 +131,7 @@ class MultiMaP(ProxyClusterer):
         with torch.no_grad():
             return torch.cat([prompt(part.to(self.encoder.device)).cpu() for part in torch.from_numpy(proxies).split(self.chunk_size)]).numpy()
 
-    def _embeddings(self, texts, kind: str) -> torch.Tensor:
+    def _embeddings(self, texts: Sequence[str], kind: str) -> torch.Tensor:
         """Words as points in token space: their token embeddings, or the text encoder's outputs for them as they come."""
         if kind == "word":
             return self.encoder.word_embeddings(texts).to(self.encoder.device)
@@ -142,7 +150,7 @@ class MultiMaP(ProxyClusterer):
         optimizer = make_optimizer(s.optimizer, [{"params": rows.parameters}], s.lr, s.weight_decay)
         stop = Plateau(s.check_every, s.n_checks, s.tol) if s.early_stopping and epochs is None else None
 
-        def loss_of(part, w, size):
+        def loss_of(part: slice, w: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
             align = -(prompt(w) * v[part]).sum() / size
             reference = scale * (w - goals[index[part]]).square().sum() / size
             concept = concept_term(w, concepts, s.concept_loss, s.concept_temperature, scale) / size if concepts is not None else align * 0

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from mmclust.encoders.stream import as_tensor
 from mmclust.methods import losses
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
 from mmclust.methods.training import Agreement, History, Rows, make_optimizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from mmclust.encoders.base import Encoder
 
 REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
 SUBSPACES = ("token", "prompt", "text")
@@ -82,14 +89,15 @@ class MultiSub(ProxyClusterer):
     }  # fmt: skip
 
     def __init__(
-        self, encoder=None, template: str | None = None, words=None, n_clusters: int | str = 8, representation: str = "prompt",
+        self, encoder: Encoder | None = None, template: str | None = None, words: Sequence[str] | None = None, n_clusters: int | str = 8,
+        representation: str = "prompt",
         variant: str = "paper", subspace: str = "token", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
         final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
         alternations: int | None = None, phase1_epochs: int | None = None, phase2_epochs: int | None = None, lr: float = 0.05,
         projection_lr: float = 1e-5, contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0,
         intra: str | None = None, early_stopping: bool = False, check_every: int = 5, n_checks: int = 3, agreement: float = 0.99,
-        chunk_size: int = 4096, n_init: int = 1, random_state=None, verbose: bool = False,
-    ):  # fmt: skip
+        chunk_size: int = 4096, n_init: int = 1, random_state: int | np.random.RandomState | None = None, verbose: bool = False,
+    ) -> None:  # fmt: skip
         self.encoder, self.template, self.words, self.n_clusters, self.variant = encoder, template, words, n_clusters, variant
         self.representation, self.subspace = representation, subspace
         self.normalize_parts, self.normalize_image = normalize_parts, normalize_image
@@ -100,7 +108,7 @@ class MultiSub(ProxyClusterer):
         self.early_stopping, self.check_every, self.n_checks, self.agreement = early_stopping, check_every, n_checks, agreement
         self.chunk_size, self.n_init, self.random_state, self.verbose = chunk_size, n_init, random_state, verbose
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         s = self.settings()
         self._choices(
@@ -112,7 +120,7 @@ class MultiSub(ProxyClusterer):
         if s.phase2_epochs < 0 or min(s.lr, s.projection_lr, s.contrast_lr, s.weight_decay, s.margin) < 0:
             raise ValueError("phase2_epochs, rates, weight_decay and margin are at least 0")
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         s, encoder, device = self.settings(), self.encoder, self.encoder.device
         phi, prompt = self._basis(), self._prompt()
         h = self._trunk(images)
@@ -143,7 +151,7 @@ class MultiSub(ProxyClusterer):
                     loss.backward()
                     phase2.step()
                     history.add(("loss",), loss.detach()[None], alternation=alternation, phase=2)
-            if s.early_stopping and before is not None and Agreement.same(before, labels, s.agreement):
+            if s.early_stopping and before is not None and labels is not None and Agreement.same(before, labels, s.agreement):
                 break
             before = labels
         self.history_, self.seconds_ = history.table(), history.seconds
@@ -152,7 +160,7 @@ class MultiSub(ProxyClusterer):
         self.image_embeddings_, self._image_norms = self._embeddings(h)
         self.choose(self.representation)
 
-    def choose(self, name: str):
+    def choose(self, name: str) -> Self:
         """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
         if name == "assignment" and len(self.words) == self.n_clusters_:
             self.chosen_, self.representation_ = name, None  # the heaviest words are the clusters: no k-means
@@ -172,7 +180,7 @@ class MultiSub(ProxyClusterer):
         self._has_text(name)
         return self._representation(name, self.proxies_, self.prompt_embeddings_, self.image_embeddings_, self._image_norms)
 
-    def _representation(self, name, proxies, prompts, images, norms) -> np.ndarray:
+    def _representation(self, name: str, proxies: np.ndarray, prompts: np.ndarray, images: np.ndarray, norms: np.ndarray) -> np.ndarray:
         if name == "word-eot":
             prompt = self._prompt("*")
             with torch.no_grad():
@@ -181,7 +189,7 @@ class MultiSub(ProxyClusterer):
         word = self._word_part(torch.from_numpy(proxies)).numpy()
         return {"prompt": lambda: prompts, "word": lambda: proxies, "image": lambda: image, "word+image": lambda: np.hstack([word, image])}[name]()
 
-    def _predict(self, images) -> np.ndarray:
+    def _predict(self, images: Any) -> np.ndarray:
         s, device = self.settings(), self.encoder.device
         phi, prompt = self._basis(), self._prompt()
         v, norms = self._embeddings(self._trunk(images))
@@ -206,7 +214,7 @@ class MultiSub(ProxyClusterer):
         texts = self.encoder.encode_words(self.words, self.template if self.subspace == "prompt" else None)
         return torch.from_numpy(texts).to(self.encoder.device)
 
-    def _prompt(self, template: str | None = None):
+    def _prompt(self, template: str | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
         """Proxies (n, e) to prompts (n, d), L2-normalised."""
         if self.subspace != "token":
             return partial(F.normalize, dim=-1)
@@ -218,7 +226,7 @@ class MultiSub(ProxyClusterer):
             return torch.zeros(n, phi.shape[1], dtype=phi.dtype, device=phi.device)
         return torch.from_numpy(self.encoder.encode_texts(["*"], normalize=False)).to(phi).repeat(n, 1)
 
-    def _trunk(self, images) -> torch.Tensor:
+    def _trunk(self, images: Any) -> torch.Tensor:
         return as_tensor(self.encoder.features(images)).to(self.encoder.device)
 
     def _image_side(self, h: torch.Tensor, part: slice, projection: torch.Tensor) -> torch.Tensor:
@@ -230,16 +238,18 @@ class MultiSub(ProxyClusterer):
         return F.normalize(out, dim=-1).numpy(), out.norm(dim=-1, keepdim=True).numpy()
 
     @staticmethod
-    def _forward(rows: Rows, phi, prompt):
+    def _forward(rows: Rows, phi: torch.Tensor, prompt: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """a, w and t(w) of all images."""
 
-        def whole(part, p):
+        def whole(part: slice, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             weights, proxies = mix(p, phi)
             return weights, proxies, prompt(proxies)
 
         return rows.map(whole)
 
-    def _pseudo_labels(self, weights, proxies, prompts, centres=None) -> tuple[np.ndarray, np.ndarray | None]:
+    def _pseudo_labels(
+        self, weights: torch.Tensor, proxies: torch.Tensor, prompts: torch.Tensor, centres: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """From the proxies: the heaviest word where K = M (or M is not known yet), else k-means on t(w) [?]. Labels (n,) and centres."""
         m = getattr(self, "n_clusters_", len(self.words))
         if m == len(self.words):
@@ -262,7 +272,7 @@ def alignment(prompts: torch.Tensor, images: torch.Tensor, n: int) -> tuple[torc
     return loss, (loss,)
 
 
-def contrast(x: torch.Tensor, labels: torch.Tensor, lam: float, margin: float, intra: str, generator=None) -> torch.Tensor:
+def contrast(x: torch.Tensor, labels: torch.Tensor, lam: float, margin: float, intra: str, generator: torch.Generator | None = None) -> torch.Tensor:
     """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub, Phase II)."""
     within = losses.intra_squared(x, labels) if intra == "squared" else losses.intra_plain(x, labels, generator)
     return lam * within + (1 - lam) * losses.inter_hinge(x, labels, margin, generator)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import io
 import random
 import warnings
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from mmclust.methods.baselines import SeveralClusterings, check_whole
+
+if TYPE_CHECKING:
+    from mmclust.encoders.base import Encoder
 
 
 class ClustPyClusterer(SeveralClusterings):
@@ -24,17 +30,17 @@ class ClustPyClusterer(SeveralClusterings):
 
     where = ("", "")  # module and class in ClustPy
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         self._class()
 
-    def _class(self):
+    def _class(self) -> Any:
         try:
             return getattr(import_module(f"clustpy.{self.where[0]}"), self.where[1])
         except ImportError as e:
             raise ImportError(f'{type(self).__name__} needs ClustPy: pip install "mmclust[baselines]"') from e
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         x = self.image_embeddings_.astype(np.float64)
         if len(self.n_clusters) > x.shape[1]:
             raise ValueError(f"{len(self.n_clusters)} clusterings need at least as many features, not {x.shape[1]}")
@@ -45,7 +51,7 @@ class ClustPyClusterer(SeveralClusterings):
             warnings.warn(f"{type(self).__name__} lost clusters: {found} are left of {list(self.n_clusters)}", ConvergenceWarning, stacklevel=3)
         self.choose(0)
 
-    def _predict_all(self, x):
+    def _predict_all(self, x: np.ndarray) -> np.ndarray:
         return self.model_.predict(x.astype(np.float64)).astype(np.int64)
 
 
@@ -67,19 +73,21 @@ class NRKmeans(ClustPyClusterer):
     where = ("alternative", "NrKmeans")
     noise_space = True
 
-    def __init__(self, encoder=None, n_clusters=(3, 3), n_init: int = 1, random_state=None):
+    def __init__(
+        self, encoder: Encoder | None = None, n_clusters: Sequence[int] = (3, 3), n_init: int = 1, random_state: int | np.random.RandomState | None = None
+    ) -> None:
         self.encoder, self.n_clusters, self.n_init, self.random_state = encoder, n_clusters, n_init, random_state
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         check_whole(self, n_init=1)
 
-    def _model(self, x, rng):
+    def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
         # not ClustPy's own n_init: there a cluster that one run loses is also missing from all later ones
         runs = [self._class()(list(self.n_clusters), random_state=int(seed)).fit(x) for seed in rng.randint(2**31 - 1, size=self.n_init)]
         return min(runs, key=lambda r: (r.have_clusters_been_lost(), self._cost(r)))
 
-    def _cost(self, run) -> float:
+    def _cost(self, run: Any) -> float:
         return float(sum(np.trace(run.V_[:, p].T @ scatter @ run.V_[:, p]) for p, scatter in zip(run.P_, run.scatter_matrices_)))
 
 
@@ -103,17 +111,17 @@ class ENRC(ClustPyClusterer):
     fewest = 2
 
     def __init__(
-        self, encoder=None, n_clusters=(3, 3), pretrain_epochs: int = 100, clustering_epochs: int = 150, batch_size: int = 128, embedding_size: int = 20,
-        random_state=None,
-    ):  # fmt: skip
+        self, encoder: Encoder | None = None, n_clusters: Sequence[int] = (3, 3), pretrain_epochs: int = 100, clustering_epochs: int = 150,
+        batch_size: int = 128, embedding_size: int = 20, random_state: int | np.random.RandomState | None = None,
+    ) -> None:  # fmt: skip
         self.encoder, self.n_clusters, self.pretrain_epochs, self.clustering_epochs = encoder, n_clusters, pretrain_epochs, clustering_epochs
         self.batch_size, self.embedding_size, self.random_state = batch_size, embedding_size, random_state
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         check_whole(self, pretrain_epochs=1, clustering_epochs=1, batch_size=1, embedding_size=len(self.n_clusters))
 
-    def _model(self, x, rng):
+    def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
         options = {name: getattr(self, name) for name in ("pretrain_epochs", "clustering_epochs", "batch_size", "embedding_size")}
         options |= {"n_clusters": [int(k) for k in self.n_clusters], "device": "cpu", "random_state": int(rng.randint(2**31 - 1))}
         with _alone():
@@ -126,7 +134,7 @@ class ENRC(ClustPyClusterer):
         with _alone():
             return self._class()(final_reclustering=False, **options).fit(x)
 
-    def _predict_all(self, x):
+    def _predict_all(self, x: np.ndarray) -> np.ndarray:
         with _alone():  # a DataLoader draws from torch's generator, even in order
             return super()._predict_all(x)
 
@@ -148,15 +156,21 @@ class Orth1(ClustPyClusterer):
 
     where = ("alternative", "OrthogonalClustering")
 
-    def __init__(self, encoder=None, n_clusters=(3, 3), explained_variance: float = 0.9, random_state=None):
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        n_clusters: Sequence[int] = (3, 3),
+        explained_variance: float = 0.9,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.encoder, self.n_clusters, self.explained_variance, self.random_state = encoder, n_clusters, explained_variance, random_state
 
-    def _check(self, images) -> None:
+    def _check(self, images: Sized) -> None:
         super()._check(images)
         if not 0 < self.explained_variance <= 1:
             raise ValueError(f"explained_variance is a share above 0 and up to 1, not {self.explained_variance!r}")
 
-    def _model(self, x, rng):
+    def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
         return self._class()(list(self.n_clusters), self.explained_variance, random_state=rng).fit(x)
 
 
@@ -168,7 +182,7 @@ class Orth2(Orth1):
 
     where = ("alternative", "ClusteringInOrthogonalSpaces")
 
-    def _model(self, x, rng):
+    def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
         used = sum(self.n_clusters[:-1]) - len(self.n_clusters) + 1
         if used >= x.shape[1]:  # ClustPy would go on and cluster the rounding errors
             raise ValueError(f"the first {len(self.n_clusters) - 1} clusterings use up {used} directions: nothing is left of {x.shape[1]} features")
@@ -176,7 +190,7 @@ class Orth2(Orth1):
 
 
 @contextmanager
-def _alone():
+def _alone() -> Iterator[None]:
     """ClustPy's deep part seeds the global generators of Python, NumPy and torch and prints its progress: undo the one, swallow the other."""
     import torch
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAMPLE = 2000  # images that silhouettes are taken on: their cost grows with the square
 
 
-def silhouette_curve(x: np.ndarray, most: int, random_state=0):
+def silhouette_curve(x: np.ndarray, most: int, random_state: int | np.random.RandomState | None = 0) -> pd.DataFrame:
     """Mean silhouette of k-means on x (n, d) for M = 2..most, taken on at most `SAMPLE` rows: a frame, n_clusters and criterion."""
     import pandas as pd
     from sklearn.cluster import KMeans
@@ -22,7 +27,7 @@ def silhouette_curve(x: np.ndarray, most: int, random_state=0):
     return pd.DataFrame(rows)
 
 
-def choose_n_clusters(x: np.ndarray, most: int | None = None, random_state=0):
+def choose_n_clusters(x: np.ndarray, most: int | None = None, random_state: int | np.random.RandomState | None = 0) -> tuple[int, pd.DataFrame]:
     """M, 2 to `most`, by the largest mean silhouette of k-means on x (n, d); Rousseeuw 1987.
 
     The proxy methods apply it to t(w), with at most one cluster per reference word. It was chosen on the tuning worlds, where it counts

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmclust.datasets.base import Images
+from mmclust.datasets.base import Images, Pictures
 from mmclust.methods.base import ImageClusterer
 from mmclust.methods.multisub import MultiSub
 from mmclust.words import ReferenceWords, prompt_template, reference_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmclust.encoders.base import Encoder
 
 
 class Clusterings(dict):
     """Fitted estimators by keyword. `labels` puts their clusterings side by side, `difference` compares them."""
 
     @property
-    def labels(self):
+    def labels(self) -> pd.DataFrame:
         """A frame with a row per image and a column per keyword: the cluster, from 0."""
         import pandas as pd
 
         return pd.DataFrame({keyword: model.labels_ for keyword, model in self.items()})
 
     @property
-    def names(self):
+    def names(self) -> pd.DataFrame:
         """The same with the clusters' names."""
         import pandas as pd
 
         return pd.DataFrame({keyword: np.array(model.name_clusters(), dtype=object)[model.labels_] for keyword, model in self.items()})
 
     @property
-    def difference(self):
+    def difference(self) -> pd.DataFrame:
         """1 - AMI of every two clusterings, a square frame: 0 where two are the same, about 1 where they have nothing in common.
 
         AMI and not NMI: two clusterings by chance would share some NMI, the more the finer they are.
@@ -46,8 +52,9 @@ class Clusterings(dict):
 
 
 def cluster_by(
-    images, keywords: Sequence[str], encoder, of: str = "photo", n_clusters="auto", method: type[ImageClusterer] = MultiSub, words=None, seed: int = 0, **params
-) -> Clusterings:
+    images: Pictures, keywords: Sequence[str], encoder: Encoder, of: str = "photo", n_clusters: int | str | dict[str, Any] = "auto",
+    method: type[ImageClusterer] = MultiSub, words: Mapping[str, Sequence[str]] | None = None, seed: int = 0, **params: Any,
+) -> Clusterings:  # fmt: skip
     """One clustering of the same images per keyword; their features are computed once.
 
     Args:
@@ -72,7 +79,7 @@ def cluster_by(
     given, counts = words or {}, n_clusters if isinstance(n_clusters, dict) else dict.fromkeys(keywords, n_clusters)
     if missing := [k for k in keywords if k not in counts]:
         raise ValueError(f"n_clusters says nothing about {missing[0]!r}: {counts}")
-    models = {}
+    models: dict[str, Any] = {}
     for k in keywords:
         found = ReferenceWords(given[k], template=prompt_template(k, of=of)) if k in given else reference_words(k, of=of, seed=seed)
         models[k] = method(encoder, template=found.template, words=list(found), n_clusters=counts[k], random_state=seed, **params)

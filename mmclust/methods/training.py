@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ class Rows:
         chunk_size: rows per forward pass. Where a batch has several chunks, their size changes the sum by rounding only.
     """
 
-    def __init__(self, start: torch.Tensor, batch_size: int | str, chunk_size: int):
-        self.n, self.batches, at = len(start), [], 0
+    def __init__(self, start: torch.Tensor, batch_size: int | str, chunk_size: int) -> None:
+        self.n, at = len(start), 0
+        self.batches: list[list[tuple[slice, torch.Tensor]]] = []
         for batch in start.split(len(start) if batch_size == "full" else batch_size):
             chunks = []
             for chunk in batch.split(chunk_size):
@@ -40,7 +42,7 @@ class Rows:
         """All rows (n, e), detached."""
         return torch.cat([leaf.detach() for leaf in self.parameters])
 
-    def map(self, f: Callable):
+    def map(self, f: Callable) -> Any:
         """`f(rows, parameters)` for every chunk without gradients, its tensor or each of its tensors put together."""
         with torch.no_grad():
             parts = [f(*chunk) for chunk in self.chunks]
@@ -49,7 +51,7 @@ class Rows:
     def epoch(self, optimizer: torch.optim.Optimizer, loss_of: Callable, after: Callable | None = None) -> torch.Tensor:
         """One pass: a step per batch. `loss_of(rows, parameters, size)` gives a chunk's share of its batch's loss and of the terms to be
         recorded, both divided by the batch's `size`; `after()` is called before a step. Returns the terms, averaged over all rows."""
-        total = 0.0
+        total: Any = 0.0
         for batch in self.batches:
             optimizer.zero_grad(set_to_none=True)
             size = sum(len(leaf) for _, leaf in batch)
@@ -71,10 +73,12 @@ def make_optimizer(name: str, groups: list[dict], lr: float, weight_decay: float
 class History:
     """What was recorded in every epoch: names and values, still on their device until they are read; and the seconds each took."""
 
-    def __init__(self):
-        self.rows, self.seconds, self._last = [], [], time.perf_counter()
+    def __init__(self) -> None:
+        self.rows: list[tuple[tuple[str, ...], torch.Tensor, dict[str, Any]]] = []
+        self.seconds: list[float] = []
+        self._last = time.perf_counter()
 
-    def add(self, names: tuple[str, ...], values: torch.Tensor, **more) -> None:
+    def add(self, names: tuple[str, ...], values: torch.Tensor, **more: Any) -> None:
         now = time.perf_counter()
         self.rows.append((names, values, more))
         self.seconds.append(now - self._last)
@@ -88,8 +92,9 @@ class History:
 class Plateau:
     """Stop when the loss has moved by less than `tol` of its size between two checks, `n_checks` times running."""
 
-    def __init__(self, every: int, n_checks: int, tol: float):
-        self.every, self.n_checks, self.tol, self.last, self.quiet = every, n_checks, tol, None, 0
+    def __init__(self, every: int, n_checks: int, tol: float) -> None:
+        self.every, self.n_checks, self.tol, self.quiet = every, n_checks, tol, 0
+        self.last: float | None = None
 
     def reached(self, epoch: int, loss: float) -> bool:
         if (epoch + 1) % self.every:
@@ -102,8 +107,10 @@ class Plateau:
 class Agreement:
     """Stop when the clustering has agreed with the one before (ARI of at least `least`), `n_checks` times running."""
 
-    def __init__(self, every: int, n_checks: int, least: float):
-        self.every, self.n_checks, self.least, self.last, self.centres, self.quiet = every, n_checks, least, None, None, 0
+    def __init__(self, every: int, n_checks: int, least: float) -> None:
+        self.every, self.n_checks, self.least, self.quiet = every, n_checks, least, 0
+        self.last: np.ndarray | None = None
+        self.centres: np.ndarray | None = None
 
     def reached(self, epoch: int, cluster: Callable) -> bool:
         """`cluster(centres)` is asked for labels (n,) and centres at every `every`-th epoch, given the centres of the check before (None at

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mmclust.methods.base import ImageClusterer, cluster_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmclust.encoders.base import Encoder
 
 
 class CLIP_GPT(ImageClusterer):
@@ -19,20 +28,20 @@ class CLIP_GPT(ImageClusterer):
         template: prompt with one `*`; None takes the bare words.
     """
 
-    def __init__(self, encoder=None, words=None, template: str | None = None):
+    def __init__(self, encoder: Encoder | None = None, words: Sequence[str] | None = None, template: str | None = None) -> None:
         self.encoder, self.words, self.template = encoder, words, template
 
-    def _fit(self, images, y) -> None:
+    def _fit(self, images: Any, y: ArrayLike | None) -> None:
         self.similarity_ = self.image_embeddings_ @ self.encoder.encode_words(self.words, self.template).T
         used, self.labels_ = np.unique(self.similarity_.argmax(1), return_inverse=True)
         self.labels_ = self.labels_.astype(np.int64)
         self.words_ = [self.words[k] for k in used]
         self.n_clusters_ = len(used)
 
-    def _predict(self, images) -> np.ndarray:
+    def _predict(self, images: Any) -> np.ndarray:
         return (self.encoder.encode_images(images) @ self.encoder.encode_words(self.words_, self.template).T).argmax(1).astype(np.int64)
 
-    def name_clusters(self, scores: bool = False):
+    def name_clusters(self, scores: bool = False) -> list[str] | pd.DataFrame:
         """The word of each cluster; with `scores` a frame, as for the other methods."""
         if not scores:
             return list(self.words_)

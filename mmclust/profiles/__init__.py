@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 
 def profile_names() -> list[str]:
@@ -37,13 +38,13 @@ def of_dataset(params: dict, dataset: str) -> dict:
     return {k: v for k, v in params.items() if k != "datasets"} | params.get("datasets", {}).get(dataset, {})
 
 
-def varied(params: dict, **changes) -> dict:
+def varied(params: dict, **changes: Any) -> dict:
     """A method's parameters with some of them changed, whatever the data set: `own | changes`, and nothing of that under `datasets`."""
     inner = {name: {k: v for k, v in own.items() if k not in changes} for name, own in params.get("datasets", {}).items()}
     return params | ({"datasets": inner} if inner else {}) | changes
 
 
-def settings(notebook: str, profile: str = "demo", **given) -> SimpleNamespace:
+def settings(notebook: str, profile: str = "demo", **given: Any) -> SimpleNamespace:
     """A notebook's settings: the profile's, except for those that are given and not None.
 
     Raises:

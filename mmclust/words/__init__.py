@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmclust.words.ask import Limits
 
 SOURCES = ("lexicon", "openai")
 ASKED_FOR = 20  # words that a language model is asked for, unless `n` says otherwise
 
 
-class ReferenceWords(list):
+class ReferenceWords(list[str]):
     """A list of words that knows where it came from (`source`) and the prompt template made for them (`template`)."""
 
-    def __init__(self, words, source: str = "given", template: str | None = None):
+    def __init__(self, words: Iterable[str], source: str = "given", template: str | None = None) -> None:
         super().__init__(words)
         self.source, self.template = source, template
 
@@ -40,7 +45,7 @@ def keywords(of: str) -> list[str]:
 
 
 def reference_words(
-    keyword: str, of: str, n: int | None = None, seed: int = 0, source: str = "lexicon", model: str | None = None, limits=None
+    keyword: str, of: str, n: int | None = None, seed: int = 0, source: str = "lexicon", model: str | None = None, limits: Limits | None = None
 ) -> ReferenceWords:
     """Words for a keyword ("color") in a domain ("fruit"): from the offline lexicon, or from a language model. `source` of what is returned says which.
 

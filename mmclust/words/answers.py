@@ -53,7 +53,7 @@ def read(path: Path) -> dict | None:
     return record
 
 
-def _fault(record, path: Path) -> str:
+def _fault(record: object, path: Path) -> str:
     if not isinstance(record, dict):
         return "it holds no answer"
     if missing := [name for name in (*NAMES, "template", "words") if name not in record]:
@@ -139,7 +139,7 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", text).split()).strip(" .,;:!?\"'`*_")
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     text = str(value)[:1000].encode("utf-8", "replace").decode()
     return text if len(text) <= 40 else f"{text[:40]}..."
 

@@ -15,8 +15,11 @@ import re
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
 
 from mmclust.words import answers
 
@@ -61,7 +64,7 @@ class Limits:
     @classmethod
     def from_environment(cls) -> Limits:
         text = os.environ.get("MMCLUST_WORDS_LIMITS", "")
-        types = {f.name: type(f.default) for f in fields(cls)}
+        types: dict[str, Any] = {f.name: type(f.default) for f in fields(cls)}
         try:
             return cls(**{name: types[name](value) for name, _, value in (pair.partition("=") for pair in text.split())})
         except (KeyError, ValueError) as error:
@@ -71,7 +74,7 @@ class Limits:
 class Spent:
     """Requests and tokens of this process so far."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requests, self.tokens, self.lock = 0, 0, threading.Lock()
 
     def start(self, limits: Limits) -> int:
@@ -122,13 +125,16 @@ def question(keyword: str, of: str, n: int, template: str, had: list[str]) -> st
     )
 
 
-def _ask(keyword: str, of: str, n: int, template: str, model: str, limits: Limits, path) -> dict:
+def _ask(keyword: str, of: str, n: int, template: str, model: str, limits: Limits, path: Path) -> dict:
     if not os.environ.get("OPENAI_API_KEY"):  # never in a variable of these frames: verbose tracebacks show them
         ways = f'set it, put an answer at {path}, or take source="lexicon"'
         raise AskError(f"{model} has given no words for {keyword!r} of {of} yet, and OPENAI_API_KEY is not set to ask it: {ways}")
     if not re.fullmatch(r"[!-~]+", os.environ["OPENAI_API_KEY"]):
         raise AskError("OPENAI_API_KEY holds blanks, line ends or other characters that no key has: set it again")
-    until, kept, dropped, given, prompt = time.monotonic() + limits.patience, [], {}, [], ""
+    until, prompt = time.monotonic() + limits.patience, ""
+    kept: list[str] = []
+    dropped: dict[str, str] = {}
+    given: list[str] = []
     with _quiet_transport(), _client(limits, until) as client:
         asking = _Asking(client, model, limits, until)
         for _ in range(ROUNDS):
@@ -149,7 +155,7 @@ def _ask(keyword: str, of: str, n: int, template: str, model: str, limits: Limit
 
 
 @contextlib.contextmanager
-def _quiet_transport():
+def _quiet_transport() -> Iterator[None]:
     """The transport under the client logs, if asked to, the server's raw headers and errors, with whatever they repeat, and whole addresses."""
     loggers = [logging.getLogger(name) for name in ("httpcore", "httpcore2", "httpx", "httpx2")]
     levels = [logger.level for logger in loggers]
@@ -162,7 +168,7 @@ def _quiet_transport():
             logger.setLevel(level)
 
 
-def _client(limits: Limits, until: float):
+def _client(limits: Limits, until: float) -> Any:
     try:
         import openai
     except ImportError:
@@ -171,7 +177,7 @@ def _client(limits: Limits, until: float):
     class Bounded(openai.DefaultHttpxClient):
         """Reads whole responses, up to a size and a time, and hands on neither their headers nor a key that they may repeat."""
 
-        def send(self, request, **options):
+        def send(self, request: Any, **options: Any) -> Any:
             response, body = super().send(request, **options | {"stream": True}), bytearray()
             try:
                 for part in response.iter_bytes():
@@ -193,7 +199,7 @@ class _TooMuch(Exception):
 class _Asking:
     """One model on one server, and how it is best asked."""
 
-    def __init__(self, client, model: str, limits: Limits, until: float):
+    def __init__(self, client: Any, model: str, limits: Limits, until: float) -> None:
         self.client, self.model, self.limits, self.until = client, model, limits, until
         self.host, self.by = client.base_url.host, model
         self.structured, self.counted = {"response_format": {"type": "json_schema", "json_schema": SCHEMA}}, "max_completion_tokens"
@@ -285,6 +291,8 @@ class _Asking:
 
 def _retry_after(value: str | None) -> float | None:
     """Seconds that a server asks to wait, given as such or as a date."""
+    if value is None:
+        return None
     try:
         return max(0.0, float(value))
     except (TypeError, ValueError):
@@ -295,7 +303,7 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-def _short(what) -> str:
+def _short(what: object) -> str:
     """What a server says, as a part of a sentence of ours."""
     return " ".join("".join(c if c.isprintable() else " " for c in hide(str(what))).split())[:200]
 

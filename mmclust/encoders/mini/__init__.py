@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 CHECKPOINTS = {"mini-quarter": "quarter", "mini-half": "half"}  # the same training at a quarter and at half of its steps
@@ -29,7 +30,7 @@ def write_checkpoint(folder: Path, part: str) -> None:
     save_file(state | {"token_ids": ids, "token_rows": table[ids].contiguous()}, here / f"checkpoint-{part}.safetensors")
 
 
-def what_it_saw(words) -> str:
+def what_it_saw(words: Iterable[str]) -> str:
     """A sentence on which of these words stood in the captions that `mini` was trained with."""
     from mmclust.encoders.mini.captions import VOCABULARY
 

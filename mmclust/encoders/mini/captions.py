@@ -6,11 +6,13 @@ criterion that the encoder was never told about.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mmclust.datasets.photos import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.worlds import COLORS, EMOTIONS, FRUITS, GLASSES, POSES, RANKS, SUITS
 
 
-def _each(values, synonyms: dict | None = None) -> list[tuple[list[str], set]]:
+def _each(values: Iterable[str], synonyms: dict | None = None) -> list[tuple[list[str], set]]:
     return [([v, *(synonyms or {}).get(v, [])], {v}) for v in values]
 
 

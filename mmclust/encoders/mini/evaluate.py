@@ -8,6 +8,7 @@ training pictures; and whether the weights give the same features in the origina
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,18 @@ from open_clip.model import build_model_from_openai_state_dict
 from mmclust.datasets import load_dataset
 from mmclust.datasets.base import Images
 from mmclust.encoders import load_encoder
+from mmclust.encoders.base import Encoder
 from mmclust.encoders.mini.captions import held_out
 from mmclust.words import prompt_template
 
 
-def zero_shot(encoder, images, classes: list[str], labels, template: str) -> np.ndarray:
+def zero_shot(encoder: Encoder, images: Images, classes: list[str], labels: Sequence[int] | np.ndarray, template: str) -> np.ndarray:
     """Which images (n,) take their true class name."""
     similarity = encoder.encode_images(images) @ encoder.encode_words(classes, template).T
     return similarity.argmax(1) == np.asarray(labels)
 
 
-def world_rows(encoder, name: str, n: int, seed: int) -> list[dict]:
+def world_rows(encoder: Encoder, name: str, n: int, seed: int) -> list[dict]:
     """Accuracies of a world's criteria, all and on seen and unseen pairs."""
     data = load_dataset(name, n=n, seed=seed)
     unseen = np.array([held_out(row) for row in data.rows])
@@ -42,7 +44,7 @@ def world_rows(encoder, name: str, n: int, seed: int) -> list[dict]:
     return rows
 
 
-def photo_rows(encoder, photos: Path) -> list[dict]:
+def photo_rows(encoder: Encoder, photos: Path) -> list[dict]:
     """Accuracies on the photographs of CIFAR-10's training set that training kept out."""
     from PIL import Image
 
@@ -60,7 +62,7 @@ def photo_rows(encoder, photos: Path) -> list[dict]:
     return rows
 
 
-def original_layout_difference(encoder, images: Images) -> tuple[float, float]:
+def original_layout_difference(encoder: Encoder, images: Images) -> tuple[float, float]:
     """Largest difference of image and text embeddings between this model and the original CLIP class built from the same weights."""
     original = build_model_from_openai_state_dict(dict(encoder.model.state_dict())).float()
     pixels = torch.stack([encoder.preprocess(image) for image in images])

@@ -19,6 +19,7 @@ from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 import open_clip
@@ -59,7 +60,7 @@ def _render(domain: str, index: int) -> tuple[np.ndarray, dict]:
     """Training picture `index` of a world, drawn at 128 px as the data sets are and resized as the encoder's preprocessing does."""
     world = WORLDS[domain]
     row = next(row for attempt in range(1000) if not held_out(row := world.sample_one(index + attempt * 10_000_000)))
-    return np.asarray(world.render(row, index, size=128).resize((SIZE, SIZE), Image.BICUBIC)), row
+    return np.asarray(world.render(row, index, size=128).resize((SIZE, SIZE), Image.Resampling.BICUBIC)), row
 
 
 def render_pool(folder: Path, counts: dict[str, int], workers: int) -> dict[str, tuple[np.ndarray, list[dict]]]:
@@ -94,7 +95,9 @@ def photographs(path: Path) -> tuple[np.ndarray, list[str]]:
         named = [(p.relative_to(path), p.read_bytes()) for p in sorted(path.rglob("*.*")) if p.parent.name in PHOTO_CLASSES]
     else:
         with tarfile.open(path) as archive:
-            named = sorted((Path(m.name), archive.extractfile(m).read()) for m in archive if m.isfile() and Path(m.name).parent.name in PHOTO_CLASSES)
+            named = sorted(
+                (Path(m.name), cast(IO[bytes], archive.extractfile(m)).read()) for m in archive if m.isfile() and Path(m.name).parent.name in PHOTO_CLASSES
+            )
     return np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for _, b in named]), [p.parent.name for p, _ in named]
 
 
@@ -156,8 +159,8 @@ def caption(domain: str, row: dict, rng: random.Random) -> tuple[str, str | None
 class Text:
     """Captions to compact tokens: rows of the embedding that no caption uses stay as they were drawn, and cost nothing."""
 
-    def __init__(self):
-        self.tokenize = open_clip.get_tokenizer("ViT-B-32")
+    def __init__(self) -> None:
+        self.tokenize: Any = open_clip.get_tokenizer("ViT-B-32")
         self.cache: dict[str, list[int]] = {}
         self.words = [w[:-4] for w in self.tokenize.encoder if w.endswith("</w>") and w[:-4].isalpha() and w.isascii() and 3 <= len(w) - 4 <= 12]
 
@@ -175,7 +178,7 @@ class Text:
         return sorted({i for t in text for i in self.tokenize.encode(t)} | {self.tokenize.sot_token_id, self.tokenize.eot_token_id})
 
 
-def encode_text(model: CLIP, tokens: torch.Tensor, embedding) -> torch.Tensor:
+def encode_text(model: CLIP, tokens: torch.Tensor, embedding: torch.nn.Module) -> torch.Tensor:
     """Cropped captions, (b, CONTEXT) token ids, to unit vectors (b, 128)."""
     length = int((tokens != 0).sum(1).max())
     tokens = tokens[:, :length]
@@ -190,7 +193,11 @@ def encode_text(model: CLIP, tokens: torch.Tensor, embedding) -> torch.Tensor:
 class Embedding(torch.nn.Module):
     """The rows that captions use are learned; the others stay as drawn."""
 
-    def __init__(self, weight: torch.Tensor, ids: list[int]):
+    frozen: torch.Tensor
+    slot: torch.Tensor
+    ids: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, ids: list[int]) -> None:
         super().__init__()
         self.register_buffer("frozen", weight)
         self.register_buffer("slot", torch.full((len(weight),), -1).index_put((torch.tensor(ids),), torch.arange(len(ids))))
@@ -226,7 +233,7 @@ def domain_values(criterion: str) -> frozenset:
     return frozenset({"color": COLORS, "species": FRUITS, "order": RANKS, "suits": SUITS}[criterion])
 
 
-def step_loss(model, embedding, text: Text, pixels: torch.Tensor, domains: list[str], rows: list[dict], rng: random.Random) -> torch.Tensor:
+def step_loss(model: Any, embedding: Embedding, text: Text, pixels: torch.Tensor, domains: list[str], rows: list[dict], rng: random.Random) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         images = model.visual(pixels)
     images = F.normalize(images.float(), dim=-1)
