@@ -29,7 +29,8 @@ def arrangements(n: int = 300, seed: int = 0):
     """Tiles of some pictures; their places in a heap and under each keyword, and the names of the rows."""
     data = mm.load_dataset("demo-fruit", n=n, seed=seed)
     sizes = {keyword: data.n_clusters(keyword) for keyword in KEYWORDS}
-    both = mm.cluster_by(data.images, KEYWORDS, mm.load_encoder("mini"), of=data.domain, n_clusters=sizes)
+    settings = mm.load_profile()["methods"]["MultiSub"]
+    both = mm.cluster_by(data.images, KEYWORDS, mm.load_encoder("mini"), of=data.domain, n_clusters=sizes, **settings)
     tiles = [data.images[i].resize((TILE, TILE), Image.LANCZOS) for i in range(SHOWN)]
     order = np.random.default_rng(seed).permutation(SHOWN)
     heap = np.array([(LEFT + k % ACROSS * (TILE + GAP), HEAD + k // ACROSS * (TILE + GAP)) for k in order])

@@ -55,7 +55,7 @@ def test_the_readmes_method_has_what_the_others_have(room, mini):
     assert len(model.name_clusters()) == 3 and model.explain(0).sum() == pytest.approx(1)
     assert len(mm.grid(dataset="inked:digits", criterion="color", method="linkage:Linkage", params={"linkage:Linkage": {"linkage": "single"}})) == 1
     swept = mm.sweep("linkage:Linkage", {"linkage": ["ward", "single"]}, {}, dataset="inked:digits", criterion="color", n=60, tell=None)
-    assert set(swept["linkage"]) == {"ward", "single"}
+    assert set(swept["value"]) == {"ward", "single"}
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_a_file_that_changes_is_imported_again_and_its_rows_are_others(room):
 @pytest.mark.parametrize(
     "call, said",
     [
-        (lambda: mm.load_encoder("nowhere:thing"), "'nowhere:thing': no module 'nowhere' in .* PYTHONPATH"),
+        (lambda: mm.load_encoder("nowhere:thing"), "'nowhere:thing': no module 'nowhere' in .* .PYTHONPATH."),
         (lambda: mm.load_dataset("gray:nothing"), r"gray\.py has no 'nothing'"),
         (lambda: mm.grid(dataset="demo-fruit", criterion="color", method="__main__:Mine"), "write it into a file"),
         (lambda: mm.grid(dataset="demo-fruit", criterion="color", method="Ward"), '"module:Class" of your own'),
