@@ -372,7 +372,7 @@ def lab(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    environment = os.environ | {name: str(room / folder) for name, folder in own.items()} | {"JUPYTER_PREFER_ENV_PATH": "1"}
+    environment = os.environ | {name: str(room / folder) for name, folder in own.items()} | {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
     environment.pop("MPLBACKEND", None)  # the tests' own; a notebook shows its figures
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
     options += [f"--ServerApp.root_dir={room / 'notebooks'}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
