@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 FLOORS = {
     "store": 0, "runs": 0, "worlds": 0, "metrics": 0, "profiles": 0, "datasets": 1, "words": 1, "encoders": 1, "methods": 2, "benchmarks": 2,
     "experiments": 3, "backend": 3, "sweeps": 3, "tuning": 3, "variants": 3, "cache": 3, "plots": 4, "tables": 4, "pages": 4, "needs": 4, "teach": 4,
-    "reproduce": 5, "report": 5, "galleries": 4, "explore": 5,
+    "reproduce": 5, "report": 5, "galleries": 4, "session": 5, "explore": 5,
 }  # fmt: skip
 
 
