@@ -66,7 +66,7 @@ class Explorer:
         self.beside = {name: w.HTML() for name in (*FIELDS, "run")}
         self.chips = {name: w.HBox().add_class("mm-chips") for name in ("keyword", "second")}
         fields = {
-            "pictures": [self.kind, self.path, self.upload, self.domain, self.beside["pictures"], self.strip],
+            "pictures": [self.kind, self.path, self.upload, self.beside["pictures"], self.domain, self.strip],
             "keyword": [self.keyword, self.chips["keyword"]], "words": [self.words], "second": [self.second, self.chips["second"]],
             "second_words": [self.second_words], "method": [self.method], "clusters": [self.clusters], "encoder": [self.encoder],
         }  # fmt: skip

@@ -67,6 +67,7 @@ CSS = """
 .mmx .mm-grid details[open]{grid-column:1/-1;background:var(--ground);border-radius:10px;padding:14px;display:flex;flex-wrap:wrap;gap:12px 20px}
 .mmx .mm-grid details[open]::details-content{flex:1 1 230px}
 .mmx .mm-grid details[open] summary{width:128px;flex:none}
+.mmx .mm-grid details:not([open]) .mm-why{display:none}
 .mmx .mm-why{font-size:14px;flex:1 1 230px;min-width:0}.mmx .mm-why p{margin-bottom:4px}.mmx .mm-why ol{list-style:none;padding:0;margin-top:6px}
 .mmx .mm-why li{display:grid;grid-template-columns:minmax(72px,28%) 1fr 36px;gap:10px;align-items:center;line-height:1.6}
 .mmx .mm-why i{display:block;height:10px;border-radius:5px;background:linear-gradient(90deg,var(--c) var(--w),var(--line) var(--w))}

@@ -57,6 +57,9 @@ def test_dependencies_are_ranges():
     groups = [PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"].values()]
     assert set(PYPROJECT["project"]["optional-dependencies"]) >= {"baselines", "paper", "explorer", "test"}
     assert all(re.fullmatch(r"[\w.-]+>=[\d.]+", d) for group in groups for d in group)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    assert {"ipywidgets", "voila"} == {d.partition(">")[0] for d in extras["explorer"]}
+    assert all(set(extras[name]) <= set(extras["test"]) for name in ("baselines", "paper", "explorer")), "what the tests need is not in CI"
 
 
 def imports(path):
