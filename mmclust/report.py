@@ -263,5 +263,8 @@ def to_html(notebook: NotebookNode, path: Path) -> None:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
+    notebook.metadata.pop("widgets", None)  # without a kernel they do nothing, and their script would come from outside: what they say instead is shown
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     page = exporter.from_notebook_node(notebook)[0].replace("</head>", f"<style>{_NOTEBOOK_STYLE}</style></head>", 1)
     path.write_text(page, encoding="utf-8")

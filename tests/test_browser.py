@@ -8,46 +8,27 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
 import unicodedata
 import urllib.parse
-import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
-import psutil
 import pytest
+import web
 from PIL import Image
 
 from mmclust.report import write_index
 from mmclust.reproduce import commit, reproduce, seeds, versions
 
 ROOT = Path(__file__).parents[1]
-REQUIRED = os.environ.get("MMCLUST_BROWSER") == "required"
 FIGURES = os.environ.get("MMCLUST_FIGURES")
 LAB_NOTEBOOKS = os.environ.get("MMCLUST_LAB_NOTEBOOKS", "00_quickstart").split(",")
 WIDTHS = [390, 1440]
 LONG_WORD = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft" * 3
 LONG_CAPTION = "Sines of growing frequency, drawn to be looked at. " * 12 + "It ends here."
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Debian's Chromium (or a Chrome), driven by Playwright."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        program = None
-    if program is None:
-        (pytest.fail if REQUIRED else pytest.skip)("needs Chromium (apt-get install chromium) and playwright (the extra `test`)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])  # root has no sandbox
-        yield browser
-        browser.close()
 
 
 NOTEBOOKS = {
@@ -366,42 +347,13 @@ def test_a_real_output_folder(chromium, width, tmp_path):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """The address of a real JupyterLab in a room with a copy of the notebooks; what they write goes to ROOM/figures."""
-    room = tmp_path_factory.mktemp("lab")
+    room, port = tmp_path_factory.mktemp("lab"), web.free_port()
     shutil.copytree(ROOT / "notebooks", room / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    environment = os.environ | {name: str(room / folder) for name, folder in own.items()} | {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
-    environment.pop("MPLBACKEND", None)  # the tests' own; a notebook shows its figures
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
     options += [f"--ServerApp.root_dir={room / 'notebooks'}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
-    with open(room / "log", "w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], cwd=room, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{address}/api/status", timeout=5)
-                break
-            except OSError:
-                assert server.poll() is None, (room / "log").read_text()
-                time.sleep(0.1)
-        else:
-            pytest.fail("JupyterLab did not answer in a minute: " + (room / "log").read_text())
+    with web.running(["-m", "jupyterlab", *options], f"{address}/api/status", room, OMP_NUM_THREADS="1"):  # two wait for each other where others work
         yield address, room
-    finally:
-        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
-        server.terminate()  # it ends its kernels
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        left = psutil.wait_procs(family, timeout=10)[1]
-        for process in left:
-            process.kill()
-    assert not left, "kernels outlived the server"
 
 
 CELLS = """name => {
@@ -415,8 +367,9 @@ CELLS = """name => {
 }"""
 
 
-def run_all_cells(chromium, address, name, seconds):
-    """Open a notebook in JupyterLab and choose Run > Run All Cells; returns the errors of its cells once all have run."""
+@contextmanager
+def all_cells_run(chromium, address, name, seconds):
+    """The page of a notebook in JupyterLab after Run > Run All Cells, and the errors of its cells, once all have run."""
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
     page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")  # a workspace of its own: no tabs of another test
     page.wait_for_function(f"name => ({CELLS})(name)?.status === 'idle'", arg=name, timeout=90_000)
@@ -428,8 +381,9 @@ def run_all_cells(chromium, address, name, seconds):
         if cells is None:
             pass  # no kernel at this moment
         elif cells["errors"] or (all(cells["counts"]) and not cells["running"] and cells["status"] == "idle"):
+            yield page, cells["errors"]
             page.close()
-            return cells["errors"]
+            return
         page.wait_for_timeout(300)
     pytest.fail(f"{name} was not through after {seconds} s: {cells}")
 
@@ -438,7 +392,8 @@ def run_all_cells(chromium, address, name, seconds):
 @pytest.mark.parametrize("name", LAB_NOTEBOOKS)
 def test_jupyterlab_runs_a_notebook_from_top_to_bottom(chromium, lab, name):
     address, room = lab
-    assert run_all_cells(chromium, address, name, 600) == []
+    with all_cells_run(chromium, address, name, 600) as (_, errors):
+        assert errors == []
     written = [p.name for p in (room / "figures").glob(f"{name}*.csv")]
     assert written and (name != "01_datasets" or "01_datasets.csv" in written)
 
@@ -448,4 +403,18 @@ def test_jupyterlab_shows_a_failing_cell(chromium, lab):
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in ("1 + 1", "1 / 0", "2 + 2")])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, room / "notebooks" / "broken.ipynb")
-    assert run_all_cells(chromium, address, "broken", 60) == ["ZeroDivisionError: division by zero"]
+    with all_cells_run(chromium, address, "broken", 60) as (_, errors):
+        assert errors == ["ZeroDivisionError: division by zero"]
+
+
+@pytest.mark.slow
+def test_jupyterlab_shows_the_explorer(chromium, lab):
+    pytest.importorskip("ipywidgets")
+    with all_cells_run(chromium, lab[0], "16_explorer", 60) as (page, errors):
+        assert errors == []
+        page.locator(".mm-status", has_text="200 pictures sorted by color").wait_for(timeout=120_000)
+        page.get_by_label("Clusters: a number, or auto").fill("3")
+        page.locator(".mm-go").click()
+        page.locator("h3", has_text="3 clusters").wait_for(timeout=60_000)
+        assert page.locator(".mm-cluster").count() == 3 and page.locator(".mm-map path").count() == 200
+        assert page.evaluate("document.querySelector('.mmx').scrollWidth <= document.querySelector('.mmx').clientWidth"), "cut off in its cell"

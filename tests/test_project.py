@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 FLOORS = {
     "store": 0, "plugins": 0, "runs": 0, "worlds": 0, "metrics": 0, "profiles": 0, "datasets": 1, "words": 1, "encoders": 1, "methods": 2, "benchmarks": 2,
     "experiments": 3, "backend": 3, "sweeps": 3, "tuning": 3, "variants": 3, "cache": 3, "plots": 4, "tables": 4, "pages": 4, "needs": 4, "teach": 4,
-    "reproduce": 5, "report": 5, "galleries": 4, "explore": 5,
+    "reproduce": 5, "report": 5, "galleries": 4, "session": 5, "explore": 5,
 }  # fmt: skip
 NOT_YET_TYPED = ("mmclust.explore.", "mmclust.teach.")
 
@@ -101,6 +101,9 @@ def test_dependencies_are_ranges():
     groups = [PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"].values()]
     assert set(PYPROJECT["project"]["optional-dependencies"]) >= {"baselines", "paper", "explorer", "test"}
     assert all(re.fullmatch(r"[\w.-]+>=[\d.]+", d) for group in groups for d in group)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    assert {"ipywidgets", "voila"} == {d.partition(">")[0] for d in extras["explorer"]}
+    assert all(set(extras[name]) <= set(extras["test"]) for name in ("baselines", "paper", "explorer")), "what the tests need is not in CI"
 
 
 def imports(path):

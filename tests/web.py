@@ -1,10 +1,18 @@
-"""A real HTTP server on this machine for tests of downloads: ranges, entity tags, and the faults of real ones on request."""
+"""Servers on this machine for tests: one for downloads, with ranges, entity tags and the faults of real ones on request; and programs that serve."""
 
 import hashlib
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import psutil
 
 
 class Web:
@@ -68,3 +76,41 @@ def serve():
     finally:
         web.server.shutdown()
         web.server.server_close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running(command, url, room, **environment):
+    """A program of this Python that serves in the folder `room`, once it answers at `url`, if only that nothing is there. Its end is that of its kernels."""
+    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    environment = os.environ | {name: str(room / folder) for name, folder in own.items()} | {"JUPYTER_PREFER_ENV_PATH": "1"} | environment
+    environment.pop("MPLBACKEND", None)  # the tests' own; a notebook shows its figures
+    with open(room / "log", "w") as log:
+        server = subprocess.Popen([sys.executable, *command], cwd=room, env=environment, stdout=log, stderr=log)
+    try:
+        end = time.time() + 60
+        while True:
+            with suppress(OSError):
+                with suppress(urllib.error.HTTPError):
+                    urllib.request.urlopen(url, timeout=5)
+                break
+            assert server.poll() is None and time.time() < end, f"no answer from {url}: {(room / 'log').read_text()}"
+            time.sleep(0.1)
+        yield
+    finally:
+        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+        server.terminate()  # it ends its kernels
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        left = psutil.wait_procs(family, timeout=20)[1]
+        for process in left:
+            process.kill()
+    assert not left, "kernels outlived the server"

@@ -72,7 +72,7 @@ def _decode(file: Path, background: str = "white") -> Image.Image:
     try:
         with Image.open(file) as image:
             return opaque(image, background)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
         raise ValueError(f"picture {file} can't be decoded ({error}): mend or remove it, or load the folder with on_corrupt='skip'") from error
 
 
