@@ -26,28 +26,11 @@ from mmclust.report import write_index
 from mmclust.reproduce import commit, reproduce, seeds, versions
 
 ROOT = Path(__file__).parents[1]
-REQUIRED = os.environ.get("MMCLUST_BROWSER") == "required"
 FIGURES = os.environ.get("MMCLUST_FIGURES")
 LAB_NOTEBOOKS = os.environ.get("MMCLUST_LAB_NOTEBOOKS", "01_datasets").split(",")
 WIDTHS = [390, 1440]
 LONG_WORD = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft" * 3
 LONG_CAPTION = "Sines of growing frequency, drawn to be looked at. " * 12 + "It ends here."
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Debian's Chromium (or a Chrome), driven by Playwright."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        program = None
-    if program is None:
-        (pytest.fail if REQUIRED else pytest.skip)("needs Chromium (apt-get install chromium) and playwright (the extra `test`)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])  # root has no sandbox
-        yield browser
-        browser.close()
 
 
 NOTEBOOKS = {
