@@ -27,12 +27,12 @@ _ICONS = {"minus": "−", "fast-backward": "⏮", "step-backward": "◂|", "play
 # --- the prompt ------------------------------------------------------------------------------------------------------------------------
 
 
-def prompt_tokens(encoder, template: str, word_tokens: int = 1) -> pd.DataFrame:
+def prompt_tokens(encoder, template: str) -> pd.DataFrame:
     """What the text tower reads: position, token (as text), id and role: "before" the word, "word", "after" it, and, beyond end-of-text, "never read"
     (by a causal tower)."""
     before, _, after, pad = frame(encoder.tokenizer, template)
-    ids = [*before, *[None] * word_tokens, *after]
-    roles = ["before"] * len(before) + ["word"] * word_tokens + ["after"] * len(after)
+    ids = [*before, None, *after]
+    roles = ["before"] * len(before) + ["word"] + ["after"] * len(after)
     rest = encoder.tokenizer.context_length - len(ids)
     tokens = [PLACEHOLDER if i is None else encoder.tokenizer.decoder[i].removesuffix("</w>") for i in ids] + [""] * rest
     ids, roles = ids + [pad] * rest, roles + ["never read"] * rest
@@ -277,16 +277,13 @@ def same_curve(mine, library, ylabel: str = "loss"):
     return fig, both
 
 
-def lines(frame: pd.DataFrame, x: str, y: str, by: str, marks: dict[str, float] | None = None):
-    """A line per value of `by`, in its color where it is one; `marks`: text -> x, vertical lines."""
+def lines(frame: pd.DataFrame, x: str, y: str, by: str):
+    """A line per value of `by`, in its own color where it is one."""
     fig, ax = plt.subplots(figsize=(6.4, 2.9))
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2))]
     colors = class_colors(frame[by].unique())
     for k, (name, part) in enumerate(frame.groupby(by, sort=False)):
         ax.plot(part[x], part[y], ls=styles[k % len(styles)], color=colors[k], lw=2, label=str(name))
-    for text, at in (marks or {}).items():
-        ax.axvline(at, color="0.45", lw=0.9, ls=":")
-        ax.annotate(text, (at, 1), (3, 3), xycoords=ax.get_xaxis_transform(), textcoords="offset points", fontsize=9.5, color="0.25")
     ax.set(xlabel=x, ylabel=y)
     ax.legend(frameon=False, fontsize=10, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
