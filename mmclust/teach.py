@@ -20,8 +20,8 @@ from mmclust.plots import EDGE, PALETTE, _markers, class_colors, show_image
 
 ROLES = {"before": "#cfe3f1", "word": "#de8f05", "after": "#bfe3d6", "never read": "#eeeeee"}
 LEVELS = 14
-_ICONS = {"minus": "−", "fast-backward": "⏮", "step-backward": "◂|", "play fa-flip-horizontal": "◀", "pause": "❚❚", "play": "▶", "step-forward": "|▸",
-          "fast-forward": "⏭", "plus": "+"}  # fmt: skip
+_ICONS = {"minus": "−", "fast-backward": "|◀", "step-backward": "◂|", "play fa-flip-horizontal": "◀", "pause": "❚❚", "play": "▶", "step-forward": "|▸",
+          "fast-forward": "▶|", "plus": "+"}  # fmt: skip
 
 
 # --- the prompt ------------------------------------------------------------------------------------------------------------------------
