@@ -16,23 +16,23 @@ from matplotlib.animation import FuncAnimation
 from PIL import Image
 
 from mmclust.encoders.prompt import PLACEHOLDER, frame
-from mmclust.plots import EDGE, PALETTE, _colors, _markers, class_colors, show_image
+from mmclust.plots import EDGE, PALETTE, _markers, class_colors, show_image
 
 ROLES = {"before": "#cfe3f1", "word": "#de8f05", "after": "#bfe3d6", "never read": "#eeeeee"}
 LEVELS = 14
-_ICONS = {"minus": "−", "fast-backward": "⏮", "step-backward": "◂|", "play fa-flip-horizontal": "◀", "pause": "❚❚", "play": "▶", "step-forward": "|▸",
-          "fast-forward": "⏭", "plus": "+"}  # fmt: skip
+_ICONS = {"minus": "−", "fast-backward": "|◀", "step-backward": "◂|", "play fa-flip-horizontal": "◀", "pause": "❚❚", "play": "▶", "step-forward": "|▸",
+          "fast-forward": "▶|", "plus": "+"}  # fmt: skip
 
 
 # --- the prompt ------------------------------------------------------------------------------------------------------------------------
 
 
-def prompt_tokens(encoder, template: str, word_tokens: int = 1) -> pd.DataFrame:
+def prompt_tokens(encoder, template: str) -> pd.DataFrame:
     """What the text tower reads: position, token (as text), id and role: "before" the word, "word", "after" it, and, beyond end-of-text, "never read"
     (by a causal tower)."""
     before, _, after, pad = frame(encoder.tokenizer, template)
-    ids = [*before, *[None] * word_tokens, *after]
-    roles = ["before"] * len(before) + ["word"] * word_tokens + ["after"] * len(after)
+    ids = [*before, None, *after]
+    roles = ["before"] * len(before) + ["word"] + ["after"] * len(after)
     rest = encoder.tokenizer.context_length - len(ids)
     tokens = [PLACEHOLDER if i is None else encoder.tokenizer.decoder[i].removesuffix("</w>") for i in ids] + [""] * rest
     ids, roles = ids + [pad] * rest, roles + ["never read"] * rest
@@ -161,7 +161,8 @@ class Walk:
         scores = np.asarray(scores, dtype=float)
         if any(len(path) != len(scores) for path in self.paths.values()):
             raise ValueError(f"paths of {', '.join(str(len(p)) for p in self.paths.values())} epochs and scores of {len(scores)}")
-        top = np.sort(np.argsort(-np.nanmax(scores, 0), kind="stable")[:most])
+        largest = np.where(np.isnan(scores), -np.inf, scores).max(0)
+        top = np.sort(np.argsort(-largest, kind="stable")[:most])
         self.scores, self.words, self.epochs = scores[:, top], [words[k] for k in top], len(scores)
 
     def frames(self, most: int = 30) -> np.ndarray:
@@ -224,12 +225,12 @@ class Walk:
 
 
 def player(animation: FuncAnimation, dpi: int = 96):
-    """An animation with its buttons, as HTML that a notebook shows; the frames are in it, in 64 colors each, and it asks for nothing from outside."""
+    """An animation with its buttons, as HTML that a notebook shows; the frames are in it, in up to 256 colors each, and it asks for nothing from outside."""
     from IPython.display import HTML
 
     def small(found: re.Match) -> str:
         picture = Image.open(io.BytesIO(base64.b64decode(found[1].replace("\\\n", "")))).convert("RGB")
-        picture.quantize(64, dither=Image.Dither.NONE).save(packed := io.BytesIO(), "PNG", optimize=True)
+        picture.quantize(256, dither=Image.Dither.NONE).save(packed := io.BytesIO(), "PNG", optimize=True)
         return f'"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"'
 
     with mpl.rc_context({"savefig.dpi": dpi, "animation.embed_limit": 5}):
@@ -276,15 +277,13 @@ def same_curve(mine, library, ylabel: str = "loss"):
     return fig, both
 
 
-def lines(frame: pd.DataFrame, x: str, y: str, by: str, marks: dict[str, float] | None = None):
-    """A line per value of `by`; `marks`: text -> x, vertical lines."""
+def lines(frame: pd.DataFrame, x: str, y: str, by: str):
+    """A line per value of `by`, in its own color where it is one."""
     fig, ax = plt.subplots(figsize=(6.4, 2.9))
-    styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
+    styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2))]
+    colors = class_colors(frame[by].unique())
     for k, (name, part) in enumerate(frame.groupby(by, sort=False)):
-        ax.plot(part[x], part[y], ls=styles[k % len(styles)], color=_colors(k + 1)[-1], lw=2, label=str(name))
-    for text, at in (marks or {}).items():
-        ax.axvline(at, color="0.45", lw=0.9, ls=":")
-        ax.annotate(text, (at, 1), (3, 3), xycoords=ax.get_xaxis_transform(), textcoords="offset points", fontsize=9.5, color="0.25")
+        ax.plot(part[x], part[y], ls=styles[k % len(styles)], color=colors[k], lw=2, label=str(name))
     ax.set(xlabel=x, ylabel=y)
     ax.legend(frameon=False, fontsize=10, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
