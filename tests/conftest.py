@@ -64,21 +64,3 @@ def nothing_is_left(monkeypatch):
     for process in left:
         process.kill()
     assert not left, [" ".join(p.cmdline())[:200] for p in left]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Debian's Chromium (or a Chrome), driven by Playwright."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        program = None
-    if program is None:
-        (pytest.fail if os.environ.get("MMCLUST_BROWSER") == "required" else pytest.skip)(
-            "needs Chromium (apt-get install chromium) and playwright (the extra `test`)"
-        )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])  # root has no sandbox
-        yield browser
-        browser.close()
