@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # seaborn's "colorblind" in another order: those that come first differ most. Every color comes with a marker of its own, too.
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#cc78bc", "#56b4e9", "#d55e00", "#949494", "#ece133", "#ca9161", "#fbafe4"]
 MARKERS = "osD^vPX<>p"
-EDGE = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
+EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
 
 
 def use_theme() -> None:

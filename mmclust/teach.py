@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -18,6 +19,13 @@ from PIL import Image
 from mmclust.encoders.prompt import PLACEHOLDER, frame
 from mmclust.plots import EDGE, PALETTE, _markers, class_colors, show_image
 
+if TYPE_CHECKING:
+    from IPython.display import HTML
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from mmclust.encoders.base import Encoder
+
 ROLES = {"before": "#cfe3f1", "word": "#de8f05", "after": "#bfe3d6", "never read": "#eeeeee"}
 LEVELS = 14
 _ICONS = {"minus": "−", "fast-backward": "|◀", "step-backward": "◂|", "play fa-flip-horizontal": "◀", "pause": "❚❚", "play": "▶", "step-forward": "|▸",
@@ -27,7 +35,7 @@ _ICONS = {"minus": "−", "fast-backward": "|◀", "step-backward": "◂|", "pla
 # --- the prompt ------------------------------------------------------------------------------------------------------------------------
 
 
-def prompt_tokens(encoder, template: str) -> pd.DataFrame:
+def prompt_tokens(encoder: Encoder, template: str) -> pd.DataFrame:
     """What the text tower reads: position, token (as text), id and role: "before" the word, "word", "after" it, and, beyond end-of-text, "never read"
     (by a causal tower)."""
     before, _, after, pad = frame(encoder.tokenizer, template)
@@ -39,7 +47,7 @@ def prompt_tokens(encoder, template: str) -> pd.DataFrame:
     return pd.DataFrame({"position": range(len(ids)), "token": tokens, "id": pd.array(ids, dtype="Int64"), "role": roles})
 
 
-def draw_tokens(tokens: pd.DataFrame, more: int = 3):
+def draw_tokens(tokens: pd.DataFrame, more: int = 3) -> Figure:
     """The prompt as a row of boxes, colored by role; of what is never read `more` boxes, and the number of the others."""
     used = tokens[tokens["role"] != "never read"]
     shown = tokens.iloc[: len(used) + more]
@@ -70,13 +78,13 @@ class Plane:
         hull: whether drawings show the triangle of the three, their mixtures.
     """
 
-    def __init__(self, points: torch.Tensor, names, hull: bool = False):
+    def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False):
         self.hull = hull
         self.origin, self.axes, self.names = points[0].detach(), (points[1:] - points[0]).detach(), list(names)
         if torch.linalg.matrix_rank(self.axes) < 2:
             raise ValueError(f"{', '.join(self.names)} lie on one line: they span no plane")
 
-    def point(self, x, y) -> torch.Tensor:
+    def point(self, x: Any, y: Any) -> torch.Tensor:
         """Words at coordinates x and y, (m,) each: (m, e)."""
         xy = torch.stack([torch.as_tensor(x), torch.as_tensor(y)], -1).to(self.axes)
         return self.origin + xy @ self.axes
@@ -90,15 +98,15 @@ class Plane:
         return (w.detach() - self.point(*torch.as_tensor(self.coordinates(w)).T)).norm(dim=1).numpy()
 
 
-def landscape(loss: Callable, plane: Plane, size: int = 41, x=(-0.5, 1.5), y=(-0.5, 1.5)) -> pd.DataFrame:
+def landscape(loss: Callable, plane: Plane, size: int = 41, x: tuple[float, float] = (-0.5, 1.5), y: tuple[float, float] = (-0.5, 1.5)) -> pd.DataFrame:
     """A loss over the plane: x, y, loss at size x size points; `loss` takes words (m, e) and gives (m,)."""
-    xs, ys = np.meshgrid(np.linspace(*x, size), np.linspace(*y, size))
+    xs, ys = np.meshgrid(np.linspace(x[0], x[1], size), np.linspace(y[0], y[1], size))
     with torch.no_grad():
         values = loss(plane.point(xs.ravel(), ys.ravel()))
     return pd.DataFrame({"x": xs.ravel(), "y": ys.ravel(), "loss": np.asarray(values, dtype=float)})
 
 
-def _contour(ax, ground: pd.DataFrame, plane: Plane, names):
+def _contour(ax: Axes, ground: pd.DataFrame, plane: Plane, names: Sequence[str]) -> Any:
     """The landscape with the three words on it; levels lie closer together at the bottom, where the loss is flat."""
     size = int(np.sqrt(len(ground)))
     levels = ground["loss"].min() + np.ptp(ground["loss"]) * np.linspace(0, 1, LEVELS) ** 1.6
@@ -115,7 +123,7 @@ def _contour(ax, ground: pd.DataFrame, plane: Plane, names):
     return filled
 
 
-def draw_landscapes(grounds: dict[str, pd.DataFrame], plane: Plane, paths: dict[str, torch.Tensor] | None = None):
+def draw_landscapes(grounds: dict[str, pd.DataFrame], plane: Plane, paths: dict[str, torch.Tensor] | None = None) -> Figure:
     """A panel per landscape (title -> what `landscape` gave), its lowest point a cross; on it a proxy's path (epochs, e), by the same titles, projected
     onto the plane: start a circle, end a filled one."""
     fig, axes = plt.subplots(1, len(grounds), figsize=(7.2 if len(grounds) > 1 else 4.4, 7.0 / max(len(grounds), 2) + 0.45), squeeze=False, sharey=True)
@@ -155,7 +163,17 @@ class Walk:
         most: bars, those that are largest at any time.
     """
 
-    def __init__(self, picture, ground: pd.DataFrame, plane: Plane, paths: dict[str, torch.Tensor], scores, words, label: str, most: int = 7):
+    def __init__(
+        self,
+        picture: Image.Image,
+        ground: pd.DataFrame,
+        plane: Plane,
+        paths: dict[str, torch.Tensor],
+        scores: Any,
+        words: Sequence[str],
+        label: str,
+        most: int = 7,
+    ):
         self.picture, self.ground, self.plane, self.label = picture, ground, plane, label
         self.paths = {name: plane.coordinates(path) for name, path in paths.items()}
         scores = np.asarray(scores, dtype=float)
@@ -184,7 +202,7 @@ class Walk:
         right.set(xlim=(min(0, np.nanmin(self.scores)), np.nanmax(self.scores) * 1.05), xlabel=self.label)
         right.invert_yaxis()
 
-        def draw(epoch: int):
+        def draw(epoch: int) -> Any:
             left.set_title(f"epoch {epoch}", fontsize=11)
             for (trail, dot), path in zip(moving, self.paths.values()):
                 trail.set_data(*path[: epoch + 1].T)
@@ -194,7 +212,7 @@ class Walk:
 
         return FuncAnimation(fig, draw, frames=self.frames(most), interval=180)
 
-    def key_frames(self, epochs=None):
+    def key_frames(self, epochs: Sequence[int] | None = None) -> Figure:
         """The plane (its words a, b, c) at some epochs, by default four, each with the way so far, and the bars below."""
         epochs = epochs or [int(self.frames()[k]) for k in (0, len(self.frames()) // 3, 2 * len(self.frames()) // 3, -1)]
         fig, axes = plt.subplots(2, len(epochs), figsize=(7.4, 4.6), height_ratios=[1, 0.9], sharey="row", sharex="row")
@@ -212,7 +230,7 @@ class Walk:
         fig.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=10)
         return fig
 
-    def _panel(self, ax, names) -> list:
+    def _panel(self, ax: Axes, names: Sequence[str]) -> list:
         """The ground, and for each path a trail and a dot to be moved."""
         _contour(ax, self.ground, self.plane, names)
         ax.set(xticks=[], yticks=[])
@@ -224,7 +242,7 @@ class Walk:
         return moving
 
 
-def player(animation: FuncAnimation, dpi: int = 96):
+def player(animation: FuncAnimation, dpi: int = 96) -> HTML:
     """An animation with its buttons, as HTML that a notebook shows; the frames are in it, in up to 256 colors each, and it asks for nothing from outside."""
     from IPython.display import HTML
 
@@ -235,7 +253,7 @@ def player(animation: FuncAnimation, dpi: int = 96):
 
     with mpl.rc_context({"savefig.dpi": dpi, "animation.embed_limit": 5}):
         html = animation.to_jshtml(default_mode="once")
-    plt.close(animation._fig)
+    plt.close(getattr(animation, "_fig"))  # noqa: B009  (not in matplotlib's stubs)
     html = re.sub(r'"data:image/png;base64,([^"]*)"', small, html)
     html = re.sub(r"<link rel=\"stylesheet\"\s+href=\"https?:[^>]*>", "", html)  # matplotlib's icons come from a server
     return HTML(re.sub(r'<i class="fa fa-([a-z -]+)"></i>', lambda icon: _ICONS[icon[1]], html))
@@ -244,7 +262,7 @@ def player(animation: FuncAnimation, dpi: int = 96):
 # --- comparisons -----------------------------------------------------------------------------------------------------------------------
 
 
-def spaces(panels: dict[str, tuple[np.ndarray, float]], labels, names, columns: int = 3):
+def spaces(panels: dict[str, tuple[np.ndarray, float]], labels: Sequence[int] | np.ndarray, names: Sequence[str], columns: int = 3) -> Figure:
     """Small multiples: title -> (representation (n, d), score). Each is drawn by its first two principal components, classes by color and marker, the
     score above it."""
     from sklearn.decomposition import PCA
@@ -265,7 +283,7 @@ def spaces(panels: dict[str, tuple[np.ndarray, float]], labels, names, columns: 
     return fig
 
 
-def same_curve(mine, library, ylabel: str = "loss"):
+def same_curve(mine: Sequence[float], library: Sequence[float], ylabel: str = "loss") -> tuple[Figure, pd.DataFrame]:
     """Two losses by epoch, one upon the other, and the largest difference between them; the frame of both."""
     both = pd.DataFrame({"epoch": range(1, len(mine) + 1), "by hand": np.asarray(mine, float), "library": np.asarray(library, float)})
     fig, ax = plt.subplots(figsize=(6.2, 2.7))
@@ -277,7 +295,7 @@ def same_curve(mine, library, ylabel: str = "loss"):
     return fig, both
 
 
-def lines(frame: pd.DataFrame, x: str, y: str, by: str):
+def lines(frame: pd.DataFrame, x: str, y: str, by: str) -> Figure:
     """A line per value of `by`, in its own color where it is one."""
     fig, ax = plt.subplots(figsize=(6.4, 2.9))
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2))]
