@@ -69,12 +69,13 @@ class Explorer:
             "pictures": [self.kind, self.path, self.upload, self.beside["pictures"], self.domain, self.strip],
             "keyword": [self.keyword, self.chips["keyword"]], "words": [self.words], "second": [self.second, self.chips["second"]],
             "second_words": [self.second_words], "method": [self.method], "clusters": [self.clusters], "encoder": [self.encoder],
+            "run": [self.go],
         }  # fmt: skip
         self.fields = {}
         for name, controls in fields.items():
             told = [] if self.beside[name] in controls else [self.beside[name]]
             self.fields[name] = w.VBox([*controls, *told]).add_class("mm-field").add_class(f"mm-field-{name}")
-        form = w.VBox([*self.fields.values(), w.VBox([self.go, self.beside["run"]]).add_class("mm-field")]).add_class("mm-form").add_class("mm-card")
+        form = w.VBox(list(self.fields.values())).add_class("mm-form").add_class("mm-card")
         self.box = w.VBox([w.HTML(f"<style>{PAGE}{CSS}</style>"), form, w.HBox([self.status, self.csv]).add_class("mm-bar"), self.crossed, self.looks])
         self.box.add_class("mmx")
         self.say("starting: loading torch and the methods, a few seconds once ...")

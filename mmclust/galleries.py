@@ -80,12 +80,12 @@ CSS = """
 .mmx .mm-cross td{border-radius:8px}.mmx .mm-cross th{font-weight:600}.mmx .mm-cross tr>:first-child{text-align:right;padding-right:10px;position:sticky;left:0}
 .mmx .mm-cross thead th:first-child{font-weight:400;color:var(--soft)}.mmx .mm-cross img{width:44px;height:44px;margin:0 auto 2px}
 @container (min-width:560px){.mmx .mm-form{grid-template-columns:repeat(2,minmax(0,1fr));
-  grid-template-areas:"pictures pictures" "keyword second" "words second_words" "method clusters" "encoder encoder"}
+  grid-template-areas:"pictures pictures" "keyword second" "words second_words" "method clusters" "encoder encoder" "go go"}
   .mmx .mm-field-pictures{grid-area:pictures}.mmx .mm-field-keyword{grid-area:keyword}.mmx .mm-field-words{grid-area:words}
   .mmx .mm-field-second{grid-area:second}.mmx .mm-field-second_words{grid-area:second_words}.mmx .mm-field-method{grid-area:method}
-  .mmx .mm-field-encoder{grid-area:encoder}.mmx .mm-field-clusters{grid-area:clusters}}
+  .mmx .mm-field-encoder{grid-area:encoder}.mmx .mm-field-clusters{grid-area:clusters}.mmx .mm-field-run{grid-area:go}}
 @container (min-width:880px){.mmx .mm-form{grid-template-columns:repeat(3,minmax(0,1fr));
-  grid-template-areas:"pictures keyword second" "pictures words second_words" "method clusters encoder"}
+  grid-template-areas:"pictures keyword second" "pictures words second_words" "method clusters encoder" "go go go"}
   .mmx .mm-one .mm-look{grid-template-columns:minmax(0,3fr) minmax(0,2fr)}.mmx .mm-one .mm-look>:last-child{position:sticky;top:16px}
   .mmx .mm-looks:not(.mm-one){grid-template-columns:repeat(2,minmax(0,1fr))}.mmx .mm-looks:not(.mm-one) .mm-look>:last-child{order:-1}
   .mmx .mm-looks:not(.mm-one) .mm-map{max-width:400px}}

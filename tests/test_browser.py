@@ -416,5 +416,6 @@ def test_jupyterlab_shows_the_explorer(chromium, lab):
         page.get_by_label("Clusters: a number, or auto").fill("3")
         page.locator(".mm-go").click()
         page.locator("h3", has_text="3 clusters").wait_for(timeout=60_000)
+        page.locator(".mm-map path").nth(199).wait_for(timeout=60_000)  # the map comes after the galleries
         assert page.locator(".mm-cluster").count() == 3 and page.locator(".mm-map path").count() == 200
         assert page.evaluate("document.querySelector('.mmx').scrollWidth <= document.querySelector('.mmx').clientWidth"), "cut off in its cell"

@@ -79,6 +79,8 @@ def explorer(chromium, address, request):
 def test_a_keyword_its_words_and_the_labels_as_a_file(explorer, request):
     page = explorer.page
     explorer.is_whole()
+    above, button = page.locator(".mm-field-encoder").bounding_box(), page.locator(".mm-go").bounding_box()
+    assert button["y"] > above["y"] + 40 and button["x"] < page.viewport_size["width"] / 2, "the button comes last, at the left"
     explorer.give("Keyword", "species")
     explorer.words("words", "apple")
     given = "apple, banana, grapes, cherry, pear, strawberry, lemon, pineapple, corn"
