@@ -12,9 +12,11 @@ import tempfile
 import threading
 import time
 import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from mmclust.session import MB, METHODS, UPLOAD, Fault, Look, Session
 
@@ -36,7 +38,7 @@ class Explorer:
         ImportError: without ipywidgets.
     """
 
-    def __init__(self, profile: str = "demo", device: str = "cpu", home: str | Path | None = None, **given):
+    def __init__(self, profile: str = "demo", device: str = "cpu", home: str | Path | None = None, **given: Any) -> None:
         try:
             import ipywidgets as w
         except ImportError as error:
@@ -44,7 +46,8 @@ class Explorer:
         from mmclust.galleries import CSS, PAGE
 
         self.session = Session(profile, device, home, **given)
-        cfg, self.ready, self._idle, self._warming, self._taken = self.session.cfg, threading.Event(), threading.Event(), None, False
+        cfg, self.ready, self._idle, self._taken = self.session.cfg, threading.Event(), threading.Event(), False
+        self._warming: threading.Thread | None = None
         kinds = [(WORLDS.get(name, name), name) for name in cfg.worlds] + [("a folder on this machine", "folder"), ("an upload", "upload")]
         late = {"continuous_update": False}
         self.kind = w.Dropdown(options=kinds, description=FIELDS["pictures"])
@@ -90,7 +93,7 @@ class Explorer:
             getattr(self, name).observe(lambda _, name=name: self.note(name), "value")
         self.go.on_click(lambda _: self.sort())
 
-    def _repr_mimebundle_(self, **_):
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         self.start()
         still = "The explorer needs a running kernel: run this notebook in JupyterLab, or show it as a web page with python run_all.py explore."
         return self.box._repr_mimebundle_() | {"text/plain": still, "text/html": f"<p>{still}</p>"}
@@ -148,7 +151,7 @@ class Explorer:
         for widget, there in (shown | {self.fields["second_words"]: self.second.value.strip()}).items():
             widget.layout.display = None if there else "none"
 
-    def _new_pictures(self, _=None) -> None:
+    def _new_pictures(self, _: Any = None) -> None:
         self._show_fields()
         self.note("pictures")
         self._taken, self.strip.value = False, ""
@@ -197,7 +200,7 @@ class Explorer:
             self._fill("keyword")
         self._mark()
 
-    def _pick(self, field, keyword: str) -> None:
+    def _pick(self, field: Any, keyword: str) -> None:
         field.value = "" if field is self.second and field.value == keyword else keyword
 
     def _mark(self) -> None:
@@ -225,12 +228,12 @@ class Explorer:
             words.value = ""
             self.note(name, str(error), bad=True)
 
-    def _new_keyword(self, _) -> None:
+    def _new_keyword(self, _: Any) -> None:
         self._wait()
         self._mark()
         self._fill("keyword")
 
-    def _new_second(self, _) -> None:
+    def _new_second(self, _: Any) -> None:
         self._wait()
         self._mark()
         self.note("second")
@@ -238,7 +241,7 @@ class Explorer:
         if self.second.value.strip():
             self._fill("second")
 
-    def _new_method(self, _) -> None:
+    def _new_method(self, _: Any) -> None:
         self.note("method")
         self.note("clusters")
         self.clusters.disabled = self.method.value == "CLIP_GPT"
@@ -249,7 +252,7 @@ class Explorer:
         """Answer what stands in the fields; faults are told beside them."""
         self._do(self._sort)
 
-    def _do(self, work) -> None:
+    def _do(self, work: Callable[[], None]) -> None:
         self.go.disabled = True
         try:
             self._wait()

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from mmclust import store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmclust.datasets.base import Images
 
 SIDE, SHOWN, WEIGHTS = 128, 48, 6  # pixels of a thumbnail, of a cluster's pictures at most, words of a picture's list
 SHAPES = [  # within -1..1: a cluster is told by its color and its shape
@@ -107,7 +113,7 @@ body[data-voila] :is(#main,#jp-main-content-panel,#rendered_cells){position:stat
 """
 
 
-def thumbnails(images, before: Callable = lambda: None) -> list[str]:
+def thumbnails(images: Images, before: Callable = lambda: None) -> list[str]:
     """A square JPEG of each picture as a data URI; the pixels are kept in the store, so that a picture is made or read once. `before()` is called before
     each that has to be made."""
 
@@ -132,7 +138,7 @@ def strip(thumbs: list[str], shown: int = 21) -> str:
     return f'<div class="mm-strip" aria-hidden="true">{"".join(f"""<img src="{uri}" alt="">""" for uri in thumbs[:shown])}</div>'
 
 
-def colors(names) -> list[str]:
+def colors(names: Sequence[str]) -> list[str]:
     """A cluster's color: that of its name where all names are colors, else of the colour-blind palette."""
     from matplotlib.colors import to_hex
 
@@ -150,7 +156,9 @@ def _shape(c: int) -> str:
     return SHAPES[c % len(SHAPES)]
 
 
-def gallery(keyword: str, labels, names, thumbs: list[str], said: list[str], weights, about: list[str] | None = None) -> str:
+def gallery(
+    keyword: str, labels: np.ndarray, names: Sequence[str], thumbs: list[str], said: list[str], weights: pd.DataFrame, about: list[str] | None = None
+) -> str:
     """The clusters of one keyword, each with its name and pictures; a picture opens to its weights over the reference words.
 
     Args:
@@ -192,7 +200,7 @@ def positions(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
     return TSNE(perplexity=min(30, max(2, (len(x) - 1) // 3)), init="pca", random_state=seed).fit_transform(x)
 
 
-def scatter(points, labels, names, said: list[str], about: str) -> str:
+def scatter(points: np.ndarray | None, labels: np.ndarray, names: Sequence[str], said: list[str], about: str) -> str:
     """A map of the pictures as SVG: points (n, 2) in the colors and shapes of their clusters, with what each is called."""
     if points is None:
         return '<p class="mm-note">Too few different pictures for a map.</p>'
@@ -206,7 +214,7 @@ def scatter(points, labels, names, said: list[str], about: str) -> str:
     return f'<svg class="mm-map" viewBox="0 0 400 400" role="img" aria-label="{escape(about)}">{dots}</svg>'
 
 
-def crossing(table, rows: str, columns: str, firsts: dict | None = None) -> str:
+def crossing(table: pd.DataFrame, rows: str, columns: str, firsts: dict | None = None) -> str:
     """A frame of counts, clusters by clusters: darker cells hold a larger share of their row. `firsts`: (row, column) -> a thumbnail for that cell."""
     head = "".join(f'<th scope="col">{escape(str(c))}</th>' for c in table.columns)
     body = []

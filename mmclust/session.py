@@ -7,12 +7,22 @@ import tempfile
 import time
 import warnings
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from mmclust.profiles import of_dataset, settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from mmclust.datasets.base import ImageDataset
+    from mmclust.encoders.base import Encoder
+    from mmclust.words import ReferenceWords
 
 METHODS = {"Multi-Sub": "MultiSub", "Multi-MaP": "MultiMaP", "Multi-DProxy": "MultiDProxy", "CLIP_GPT: the nearest word": "CLIP_GPT"}
 MB = 10**6
@@ -24,7 +34,7 @@ LONGEST = 60  # letters of a keyword or a word
 class Fault(ValueError):
     """What is wrong with what somebody gave, in words; `field` says where: "pictures", "keyword", "words", "method", "encoder", "clusters" or "run"."""
 
-    def __init__(self, field: str, message):
+    def __init__(self, field: str, message: object):
         super().__init__(str(message))
         self.field = field
 
@@ -35,13 +45,13 @@ class Look:
 
     keyword: str
     words: list[str]
-    model: object
+    model: Any
     names: list[str]
-    weights: object
+    weights: pd.DataFrame
     seconds: float
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         return self.model.labels_
 
     @property
@@ -50,7 +60,7 @@ class Look:
         return [self.names[c] for c in self.labels]
 
     @property
-    def space(self):
+    def space(self) -> np.ndarray:
         """What was clustered (n, width), which the map shows."""
         return self.model.representation_ if hasattr(self.model, "representation_") else self.model.similarity_
 
@@ -65,11 +75,16 @@ class Session:
         given: settings in place of the profile's.
     """
 
-    def __init__(self, profile: str = "demo", device: str = "cpu", home: str | Path | None = None, **given):
+    def __init__(self, profile: str = "demo", device: str = "cpu", home: str | Path | None = None, **given: Any):
         self.cfg, self.device, self.home = settings("16_explorer", profile, **given), device, Path(home or ".").resolve()
-        self.data, self.thumbs, self.notes, self._encoders, self._looks, self._room = None, [], [], {}, {}, None
+        self.data: Any = None  # an ImageDataset, as soon as there is one
+        self.thumbs: list[str] = []
+        self.notes: list[str] = []
+        self._encoders: dict[str, Encoder] = {}
+        self._looks: dict[tuple, Look] = {}
+        self._room: tempfile.TemporaryDirectory | None = None
 
-    def load(self, kind: str, value=None, domain: str = "photo"):
+    def load(self, kind: str, value: Any = None, domain: str = "photo") -> ImageDataset:
         """Take other pictures: a world by its name, "folder" with its path, or "upload" with (name, bytes) of files or of one zip.
 
         Returns the data set, kept as `data` with `thumbs`; `notes` holds what was left out. After a fault the pictures are those of before.
@@ -96,14 +111,15 @@ class Session:
         return data
 
     def _path(self, text: str | None) -> Path:
-        if not (text or "").strip():
+        text = (text or "").strip()
+        if not text:
             raise Fault("pictures", "no folder is given: type the path of one that holds pictures, such as /home/me/photos")
-        path = self.home / Path(text.strip()).expanduser()
+        path = self.home / Path(text).expanduser()
         if not path.is_dir():
             raise Fault("pictures", f"{path} is a file: give the folder that it lies in" if path.exists() else f"no folder {path}")
         return path
 
-    def _folder(self, path: Path, domain: str, notes: list[str]):
+    def _folder(self, path: Path, domain: str, notes: list[str]) -> ImageDataset:
         from mmclust.datasets.folder import SUFFIXES, load_folder
 
         found = 0
@@ -119,7 +135,7 @@ class Session:
         notes += [self._short(w.message) for w in told if issubclass(w.category, UserWarning) and "left out" in str(w.message)]
         return data
 
-    def _upload(self, files: list[tuple[str, bytes]], domain: str, notes: list[str]):
+    def _upload(self, files: list[tuple[str, bytes]], domain: str, notes: list[str]) -> ImageDataset:
         """Checked, written to a folder of its own, which goes with the session or with the next upload, and loaded from there."""
         from mmclust.datasets.download import unpack
         from mmclust.datasets.folder import SUFFIXES
@@ -162,7 +178,7 @@ class Session:
             old.cleanup()
         return data
 
-    def _short(self, error) -> str:
+    def _short(self, error: object) -> str:
         return str(error).replace(f"{self.home}/", "") if self.home != Path("/") else str(error)
 
     def keywords(self) -> list[str]:
@@ -171,7 +187,7 @@ class Session:
 
         return keywords(self.data.domain)
 
-    def words(self, keyword: str):
+    def words(self, keyword: str) -> ReferenceWords:
         """The reference words of a keyword, with their `source`.
 
         Raises:
@@ -234,7 +250,7 @@ class Session:
             raise Fault("clusters", f"{m} clusters for {n} pictures: at most {n}")
         return m
 
-    def encoder(self, name: str):
+    def encoder(self, name: str) -> Encoder:
         """An encoder by name, loaded once.
 
         Raises:
@@ -250,7 +266,9 @@ class Session:
                 raise Fault("encoder", f"{name or 'no encoder'} can't be loaded: {error}") from error
         return self._encoders[name]
 
-    def look(self, keyword: str, words: str, method: str = "MultiSub", encoder: str | None = None, n_clusters: str = "auto", others=()) -> Look:
+    def look(
+        self, keyword: str, words: str, method: str = "MultiSub", encoder: str | None = None, n_clusters: str = "auto", others: Sequence[str] = ()
+    ) -> Look:
         """Sort the pictures by a keyword.
 
         Args:
@@ -265,21 +283,21 @@ class Session:
         import mmclust as mm
         from mmclust.words import prompt_template
 
-        keyword, words = self._keyword(keyword), self.check_words(words)
+        keyword, listed = self._keyword(keyword), self.check_words(words)
         if method not in METHODS.values():
             raise Fault("method", f"{method!r} is none of {', '.join(METHODS.values())}")
         m = None if method == "CLIP_GPT" else self.check_clusters(n_clusters)
         model, template = self.encoder(self.cfg.encoder if encoder is None else encoder), prompt_template(keyword, of=self.data.domain)
-        own = {} if m is None else {"n_clusters": m, "random_state": self.cfg.seed}
+        own: dict[str, Any] = {} if m is None else {"n_clusters": m, "random_state": self.cfg.seed}
         if method == "MultiMaP":
             own["concepts"] = [keyword, *others]
-        key = (self.data.images.fingerprint, self.data.domain, method, model.name, keyword, tuple(words), str(own))
+        key = (self.data.images.fingerprint, self.data.domain, method, model.name, keyword, tuple(listed), str(own))
         if key not in self._looks:
             start = time.perf_counter()
             params = of_dataset(self.cfg.methods.get(method, {}), self.data.name) | self.cfg.quick.get(method, {})
             try:
-                fitted = getattr(mm, method)(encoder=model, template=template, words=words, **params, **own).fit(self.data.images)
-                self._looks[key] = Look(keyword, words, fitted, fitted.name_clusters(), fitted.explain(), time.perf_counter() - start)
+                fitted = getattr(mm, method)(encoder=model, template=template, words=listed, **params, **own).fit(self.data.images)
+                self._looks[key] = Look(keyword, listed, fitted, fitted.name_clusters(), fitted.explain(), time.perf_counter() - start)
             except (ValueError, OSError, RuntimeError) as error:
                 raise Fault("run", self._short(error)) from error
         return self._looks[key]
@@ -289,7 +307,7 @@ class Session:
         return [row.get("file") or f"picture {i}" for i, row in enumerate(self.data.rows or [{}] * len(self.data))]
 
     @staticmethod
-    def compare(one: Look, other: Look):
+    def compare(one: Look, other: Look) -> tuple[float, float, pd.DataFrame]:
         """Where two clusterings disagree: 1 - AMI, the share of pairs that are together in one and apart in the other (1 - RI), and the counts, a
         frame of clusters by clusters."""
         import pandas as pd

@@ -78,7 +78,7 @@ class Plane:
         hull: whether drawings show the triangle of the three, their mixtures.
     """
 
-    def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False):
+    def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False) -> None:
         self.hull = hull
         self.origin, self.axes, self.names = points[0].detach(), (points[1:] - points[0]).detach(), list(names)
         if torch.linalg.matrix_rank(self.axes) < 2:
@@ -173,7 +173,7 @@ class Walk:
         words: Sequence[str],
         label: str,
         most: int = 7,
-    ):
+    ) -> None:
         self.picture, self.ground, self.plane, self.label = picture, ground, plane, label
         self.paths = {name: plane.coordinates(path) for name, path in paths.items()}
         scores = np.asarray(scores, dtype=float)
