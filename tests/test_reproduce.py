@@ -43,7 +43,7 @@ GOOD = "import pandas as pd\nfrom mmclust.pages import Page\nPage('{0}', out).ta
 def test_a_failing_notebook_does_not_stop_the_others(tmp_path):
     profile = write_notebooks(tmp_path / "nb", a=GOOD.format("a"), b="value = 1 / (n - 1)", c=GOOD.format("c"))
     told = []
-    outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=1, tell=lambda *what: told.append(what))
+    outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=1, workers=2, tell=lambda *what: told.append(what))
     assert [o.status for o in outcomes] == ["done", "failed", "done"]
     assert "ZeroDivisionError" in outcomes[1].error and "1 / (n - 1)" in outcomes[1].where
     assert [event for event, *_ in told if event not in ("tick", "cluster")] == ["start", "end"] * 3 and told[-1][2] <= 0
