@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog="`run_all.py explore` shows the explorer as a web page; see `run_all.py explore --help`.")
     parser.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="run these alone, such as 00_quickstart or 00; teaching: those that teach")
     parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter of the notebooks")
-    parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
+    parser.add_argument("--profile", default="demo", help="demo, paper, or a YAML file of your own")
     parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
     parser.add_argument("--jobs", type=int, help="notebooks at the same time (default: one per worker)")
     parser.add_argument(

@@ -299,6 +299,7 @@ class Explorer:
         for k, look in enumerate(looks):
             about = [f"{look.model.n_clusters_} clusters", *self._agreement(look)]
             self.heads[k].value = f"<h3>by {escape(look.keyword)} <small>{', '.join(about)}</small></h3>"
+            self.heads[k].value += f'<p class="mm-note">{escape(look.model.encoder.what_it_saw(look.words))}</p>'  # names may be of what it never saw
             told = self._told([other for other in looks if other is not look])
             self.galleries[k].value = galleries.gallery(look.keyword, look.labels, look.names, session.thumbs, session.said(), look.weights, told)
             self.maps[k].value = self._map(look, '<svg class="mm-map" viewBox="0 0 400 400"></svg>')  # its place

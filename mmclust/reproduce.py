@@ -181,7 +181,10 @@ def reproduce(
             given = {k: v for k, v in job.parameters.items() if k != "out"}
             state = asdict(outcome) | made | {"stamp": job.stamp if outcome.status == "done" else "", "parameters": given, "time": time.time()}
             state["seeds"] = seeds(job.parameters, load_profile(profile)["notebooks"][outcome.notebook])
+            before = set(_read_state(out, outcome.notebook).get("outputs", []))
             store.write_atomically(out / STATE / f"{outcome.notebook}.json", json.dumps(state, indent=1).encode())
+            for file in before - set(outcome.outputs) if outcome.status == "done" else []:  # of other parameters: not to be taken for this run's
+                (out / file).unlink(missing_ok=True)
             outcomes[outcome.notebook] = outcome
 
         if todo:

@@ -16,7 +16,7 @@ from mmclust.reproduce import stamp
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = {name: text for text, name in re.findall(r"```\w+\n(# (\w+\.\w+)\b.*?)```", README, re.S)}
-USE = re.search(r"```python\n(rows = mm\.run\([^`]*inked:digits.*?)```", README, re.S).group(1)
+USE = re.search(r"```python\n(import mmclust as mm\n\nrows = mm\.run\([^`]*inked:digits.*?)```", README, re.S).group(1)
 
 
 @pytest.fixture

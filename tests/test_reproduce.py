@@ -175,6 +175,28 @@ def test_a_folder_of_pictures(tmp_path):
     assert "mini learned from captions" in (tmp_path / "out" / "index.html").read_text()
 
 
+@pytest.mark.slow
+def test_a_folder_without_labels(tmp_path):
+    """Clusters are counted, nothing is scored."""
+    (tmp_path / "photos").mkdir()
+    for i in range(24):
+        Image.new("RGB", (50, 40), ("red", "blue", "green")[i % 3]).rotate(i).save(tmp_path / "photos" / f"{i}.png")
+    command = ("--only", "00_quickstart", "-p", f"data={tmp_path / 'photos'}", "-p", "criterion=color", "-p", "domain=fruit", "-p", "n=40")
+    run = run_all(*command, "--out", tmp_path / "out")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert 2 <= pd.read_csv(tmp_path / "out" / "00_quickstart_folder.csv")["cluster"].nunique() <= 8
+    assert not list((tmp_path / "out").glob("00_quickstart_folder_scores*"))
+    assert "clusters, counted" in (tmp_path / "out" / "notebooks" / "00_quickstart.ipynb").read_text()
+
+
+def test_what_a_run_with_other_parameters_left_is_taken_away(tmp_path):
+    source = "import pandas as pd\nfrom mmclust.pages import Page\nPage('a', out).table(pd.DataFrame({'n': [n]}), f'of_{n}', 'a caption');"
+    profile = write_notebooks(tmp_path / "nb", a=source)
+    for n in (1, 2):
+        assert reproduce(None, {"n": n}, profile, out=tmp_path / "out", notebooks=tmp_path / "nb")[0].status == "done"
+    assert {p.name for p in (tmp_path / "out").glob("a_of_*")} == {f"a_of_2.{kind}" for kind in ("csv", "md", "tex")}
+
+
 def test_a_bad_folder_says_so_and_exits_nonzero(tmp_path):
     (tmp_path / "empty").mkdir()
     run = run_all("--only", "00", "-p", f"data={tmp_path / 'empty'}", "-p", "n=30", "--out", tmp_path / "out")
