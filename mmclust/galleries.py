@@ -30,6 +30,7 @@ CSS = """
 .mmx{--ink:#1c2230;--soft:#566072;--line:#e2e6ec;--edge:#c9d0da;--ground:#f5f6f8;--accent:#0a6489;--bad:#9b1c1c;color:var(--ink);color-scheme:light;
   background:var(--ground);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;width:100%;container-type:inline-size;overflow-wrap:anywhere}
 .mmx *{box-sizing:border-box}.mmx :is(p,ol){margin:0}
+.mmx h3+.mm-note{margin:6px 0 14px;max-width:96ch}
 .mmx.widget-box,.mmx .widget-box{overflow:visible;max-width:100%;margin:0}
 .mmx .widget-html,.mmx .widget-html-content{height:auto;width:100%;min-width:0;margin:0;font:inherit;line-height:inherit;color:inherit;overflow:visible}
 .mmx .mm-card{background:#fff;border:1px solid var(--line);border-radius:14px;padding:22px 26px}
