@@ -318,6 +318,8 @@ class Slot:
             self.process.start()
             theirs.close()  # so that its end is seen here
         threads = backend.cores() if job.alone else max(1, backend.cores() // jobs)
+        if (most := os.environ.get("OMP_NUM_THREADS", "")).isdigit():  # a user's own limit
+            threads = max(1, min(threads, int(most)))
         self.name = name
         self.pipe.send((job, threads, None if job.alone else address))
 

@@ -145,6 +145,7 @@ def test_every_notebook_runs_and_leaves_its_figures_and_tables(tmp_path):
     assert "0 done" in again.stdout and again.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line(tmp_path):
     sweep = ("-p", "method=MultiMaP", "-p", 'sweep={"alpha": [0, 1], "init": ["word", "text"]}', "-p", "criteria={demo-fruit: [color]}")
     run = run_all("--only", "09_hyperparameters", *sweep, "-p", "n=20", "-p", "seeds=1", "--out", tmp_path)
