@@ -82,7 +82,7 @@ def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool
 
     # no profiler and no page of its own in each worker, and event loops that seldom wake: they take time from the fits
     quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms", "distributed.admin.tick.cycle": "5s"}
-    # Dask lets workers give memory back to the system after every few kilobytes: fits would take 1.4 times as long
+    # Dask lets workers give memory back to the system after every few kilobytes, and fits wait for it
     as_others_do = {"distributed.nanny.pre-spawn-environ": threads}
     about = {"nthreads": 1, "silence_logs": 50, "preload": [__name__], "dashboard": False, "config": quiet}
 

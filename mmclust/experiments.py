@@ -225,8 +225,7 @@ class Workbench:
             return ReferenceWords(classes, "the true class names", prompt_template(e.criterion, of=domain))
         if e.words and not isinstance(e.words, str):
             return ReferenceWords(e.words, "given", prompt_template(e.criterion, of=domain))
-        source = e.words if isinstance(e.words, str) else ""
-        return reference_words(e.criterion, of=domain, seed=e.seed, source=source or "lexicon")
+        return reference_words(e.criterion, of=domain, seed=e.seed, source=str(e.words or "lexicon"))
 
     def key(self, e: Experiment) -> str:
         data = self.dataset(e)

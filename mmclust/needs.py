@@ -52,8 +52,10 @@ def _encoder(name: str) -> str:
 
     if name == "mini" or name in CHECKPOINTS:
         return "embedded"
-    if Path(name).is_dir() or plugins.is_own(name):
-        return "of your own" if plugins.is_own(name) else "a folder"
+    if plugins.is_own(name):
+        return "of your own"
+    if Path(name).is_dir():
+        return "a folder"
     where = f"{REPOSITORIES[name]} on the Hugging Face hub" if name in REPOSITORIES else "the Hugging Face hub, or where open_clip knows it to be"
     return f"weights from the hub's cache; what is not there is fetched from {where} when first used"
 
