@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 import mmclust as mm
 
-KEYWORDS, SHOWN, TILE, GAP, HEAD, LEFT, EDGE, ACROSS = ["color", "species"], 44, 48, 5, 52, 112, 12, 11
-MOVE, HOLD = 14, 1800  # frames of a movement; milliseconds of a rest
+KEYWORDS, SHOWN, TILE, GAP, HEAD, LEFT, EDGE, ACROSS = ["color", "species"], 44, 44, 5, 52, 104, 12, 11
+MOVE, HOLD = 12, 1800  # frames of a movement; milliseconds of a rest
 INK, FAINT, PAPER = (38, 38, 38), (110, 110, 110), (255, 255, 255)
 
 
@@ -62,7 +62,7 @@ def main(path: Path, n: int = 300) -> None:
             eased = t * t * (3 - 2 * t)
             frames.append(draw(tiles, here + eased * (there - here), "", [], size))
             times.append(45)
-    palette = frames[0].quantize(96)
+    palette = frames[0].quantize(64)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
     print(f"{path}: {len(frames)} frames, {size[0]} x {size[1]} pixels, {path.stat().st_size / 1000:.0f} kB")
