@@ -13,6 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import psutil
 import pytest
+from processes import command
 
 hypothesis.settings.register_profile("house", deadline=None)  # the first example of a test imports what it needs
 hypothesis.settings.load_profile("house")
@@ -51,7 +52,7 @@ def of_this_test(token: str) -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             pass
-    return [p for p in found if "resource_tracker" not in " ".join(p.cmdline())]
+    return [p for p in found if "resource_tracker" not in command(p)]
 
 
 @pytest.fixture
@@ -63,4 +64,4 @@ def nothing_is_left(monkeypatch):
     left = psutil.wait_procs(of_this_test(token), timeout=20)[1]
     for process in left:
         process.kill()
-    assert not left, [" ".join(p.cmdline())[:200] for p in left]
+    assert not left, [command(p)[:200] for p in left]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from processes import started
 from test_backend import QUICK, SMALL, users_cluster
 from test_reproduce import GOOD, quick_profile, write_notebooks
 
@@ -60,7 +61,7 @@ def test_workers_are_started_when_they_are_needed(cache, tmp_path):
 
     def tell(event, what, left):
         if event == "tick":
-            most.append(sum("spawn_main" in " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)))
+            most.append(len(started("spawn_main")))
 
     go = lambda: reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", workers=2, jobs=1, force=True, tell=tell)[0]  # noqa: E731
     outcome = go()
@@ -83,9 +84,8 @@ def test_what_measures_times_runs_without_workers_beside_it(cache, tmp_path):
 
     def tell(event, what, left):
         if event == "tick":
-            count = sum("spawn_main" in " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True))
             for name in what:
-                beside[name].append(count)
+                beside[name].append(len(started("spawn_main")))
 
     outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", workers=2, tell=tell)
     assert [o.status for o in outcomes] == ["done", "done"], outcomes
@@ -136,10 +136,10 @@ def test_the_whole_run_is_killed(cache, tmp_path, workers):
     """kill -9 asks nobody: workers and kernels notice that it is gone."""
     run = run_all("--profile", quick_profile(tmp_path), "--only", "11", "--out", tmp_path / "out", "--workers", workers)
     until(lambda: len(list(cache.glob("rows/*.json"))) >= 2)
-    started = [p for p in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+    family = started("spawn_main", run.pid)
     run.kill()
     run.communicate()
-    assert len(started) >= 1 + workers and not psutil.wait_procs(started, timeout=20)[1]
+    assert len(family) >= 1 + workers and not psutil.wait_procs(family, timeout=20)[1]
     assert whole_rows(cache) >= 2
 
 

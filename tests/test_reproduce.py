@@ -11,6 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 from PIL import Image
+from processes import started
 
 from mmclust.profiles import load_profile, settings
 from mmclust.reproduce import parse_parameters, reproduce, select
@@ -232,7 +233,7 @@ def test_a_stopped_run_keeps_what_was_finished(tmp_path):
     kernels = []
     for _ in range(600):
         if (tmp_path / "out" / ".state" / "a.json").exists():
-            kernels = [p for p in psutil.Process(process.pid).children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
+            kernels = started("ipykernel", process.pid)
             if kernels:
                 break
         time.sleep(0.1)
