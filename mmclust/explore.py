@@ -143,7 +143,9 @@ class Explorer:
     def _tell(self, error: Exception) -> None:
         field, said = (error.field, str(error)) if isinstance(error, Fault) else ("run", f"something went wrong: {type(error).__name__}: {error}")
         self.note(field, said, bad=True)
-        self.say(f"nothing was sorted: see {FIELDS.get(field, 'the note at the button')}", "wrong")
+        wrong = [label for name, label in FIELDS.items() if "mm-bad" in self.beside[name].value]
+        sorted_ = f"sorted by {self._looks[0].keyword} alone" if self._looks else "nothing was sorted"
+        self.say(f"{sorted_}: see {' and '.join(wrong) or 'the note at the button'}", "wrong")
 
     def _show_fields(self) -> None:
         kind = self.kind.value
@@ -209,6 +211,7 @@ class Explorer:
                 (chip.add_class if chip.description == getattr(self, name).value.strip() else chip.remove_class)("mm-on")
 
     def _clear(self) -> None:
+        self._looks: list[Look] = []  # what is shown
         for html in (self.csv, self.crossed, *self.heads, *self.galleries, *self.maps):
             html.value = ""
         for part in (self.crossed, *self.panels):
@@ -275,27 +278,28 @@ class Explorer:
         keywords = [" ".join(keyword.split()) for keyword, _ in asked]
         if len(set(keywords)) < len(keywords):
             raise Fault("second", "the same keyword as the first: give another, or none")
-        looks: list[Look] = []
+        looks = self._looks
         for k, (keyword, words) in enumerate(asked):
             self.say(f"sorting {len(session.data)} pictures by {keywords[k]} ...")
             others = [other for other in keywords if other != keywords[k]]
             try:
                 looks.append(session.look(keyword, words, self.method.value, self.encoder.value, self.clusters.value, others))
             except Fault as error:
+                self._draw(looks)
                 raise Fault(SECOND.get(error.field, error.field) if k else error.field, error) from error
             self.note("second" if k else "keyword")
-        self._show(looks)
+            self._show(looks, len(asked))  # the first is there to look at while the second is sorted
         self.say(f"sorted in {time.perf_counter() - start:.1f} s; drawing the map ...")
         self._draw(looks)
         by = " and by ".join(keywords)
         self.say(f"{len(session.data)} pictures sorted by {by} in {time.perf_counter() - start:.1f} s. Click a picture for its word weights.", "done")
 
-    def _show(self, looks: list[Look]) -> None:
-        """Galleries, where two disagree, and the file of labels."""
+    def _show(self, looks: list[Look], asked: int) -> None:
+        """Galleries, where two disagree, and the file of labels; room for as many as were asked for."""
         from mmclust import galleries
 
         session = self.session
-        (self.looks.add_class if len(looks) == 1 else self.looks.remove_class)("mm-one")
+        (self.looks.add_class if asked == 1 else self.looks.remove_class)("mm-one")
         for k, look in enumerate(looks):
             about = [f"{look.model.n_clusters_} clusters", *self._agreement(look)]
             self.heads[k].value = f"<h3>by {escape(look.keyword)} <small>{', '.join(about)}</small></h3>"

@@ -303,7 +303,9 @@ def test_the_widgets(explorer):
     assert "no words for 'hairstyle'" in beside(explorer)["keyword"] and explorer.words.value == ""
     explorer.sort()
     assert "at least two reference words" in beside(explorer)["words"] and not explorer.go.disabled
-    assert "nothing was sorted: see Reference words" in explorer.status.value and explorer.panels[0].layout.display == "none", "nothing old stands there"
+    assert "nothing was sorted: see Keyword and Reference words" in explorer.status.value and explorer.panels[0].layout.display == "none", (
+        "nothing old stands there"
+    )
     explorer.words.value = "long, short"
     explorer.sort()
     assert beside(explorer) == {} and "by hairstyle" in explorer.heads[0].value
@@ -313,6 +315,8 @@ def test_the_widgets(explorer):
     explorer.second.value, explorer.second_words.value = "species", "apple"
     explorer.sort()
     assert "at least two" in beside(explorer)["second_words"] and "words" not in beside(explorer)
+    assert "sorted by hairstyle alone: see Second reference words" in explorer.status.value and "<path" in explorer.maps[0].value
+    assert explorer.panels[0].layout.display is None and explorer.panels[1].layout.display == "none" and "hairstyle" in explorer.csv.value
     explorer.second_words.value, explorer.clusters.value = "apple, banana, grapes", "1"
     explorer.sort()
     assert "at least 2" in beside(explorer)["clusters"]

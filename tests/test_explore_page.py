@@ -132,7 +132,7 @@ def test_what_is_wrong_is_told_beside_the_field(explorer):
     explorer.give("Keyword", "<b>hairstyle</b>")
     explorer.bad("keyword").wait_for()
     assert "no words for '<b>hairstyle</b>' of fruit: type them yourself" in explorer.bad("keyword").inner_text()
-    explorer.sort("nothing was sorted: see Reference words")
+    explorer.sort("nothing was sorted: see Keyword and Reference words")
     assert "at least two reference words" in explorer.bad("words").inner_text() and page.locator(".mm-cluster").count() == 0
     page.locator(".mm-field-keyword button", has_text="color").click()
     explorer.words("words", "red")
