@@ -18,6 +18,10 @@ def clock(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds // 60 % 60:02d}" if seconds >= 36000 else f"{seconds // 60}:{seconds % 60:02d}"
 
 
+def remaining(seconds: float) -> str:
+    return f"about {clock(seconds)} left" if seconds >= 1 else "longer than expected"
+
+
 def explore(given: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run_all.py explore", description="Show the explorer, notebook 16, as a web page until it is stopped (Ctrl-C).")
     parser.add_argument("--port", type=int, default=8866)
@@ -73,13 +77,13 @@ def main() -> int:
         elif event in ("wait", "cluster"):
             console.print(what, soft_wrap=True)
         elif event == "start" and not console.is_terminal:
-            console.print(f"  start {what}  (about {clock(left)} left)")
+            console.print(f"  start {what}  ({remaining(left)})")
         elif event == "tick":
             at = ", ".join(f"{name} {stored + done} of {asked} rows" if asked else name for name, (asked, stored, done) in what.items())
-            status.update(f"{at}  (about {clock(left)} left)")
+            status.update(f"{at}  ({remaining(left)})")
             if not console.is_terminal and time.time() - said > 60:
                 said = time.time()
-                console.print(f"     at {at}  (about {clock(left)} left)")
+                console.print(f"     at {at}  ({remaining(left)})")
 
     try:
         if args.dry_run:
@@ -121,13 +125,14 @@ def dry_run(console: Console, args: argparse.Namespace) -> int:
     from mmclust.needs import needs
     from mmclust.reproduce import parse_parameters, plan
 
-    todo, fresh = plan(args.only, parse_parameters(args.parameters), args.profile, args.device, args.out, args.force)
+    given = parse_parameters(args.parameters)
+    todo, fresh = plan(args.only, given, args.profile, args.device, args.out, args.force)
     table = Table("notebook", "about", "where that is from", title=f"would run, profile {args.profile}, on {args.device}")
     for name, job in todo.items():
         table.add_row(name, clock(job.seconds), "its last run here" if job.measured else "the profile, for the machine it was written on")
     console.print(table)
     console.print(f"{len(fresh)} up to date: {', '.join(fresh) or 'none'}", soft_wrap=True)
-    for what, sentences in needs(list(todo), args.profile).items():
+    for what, sentences in needs(list(todo), args.profile, given).items():
         console.print(f"[bold]{what}[/]")
         for sentence in sentences:
             console.print(f"  {escape(sentence)}", soft_wrap=True)

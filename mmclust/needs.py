@@ -9,9 +9,13 @@ from mmclust import plugins
 from mmclust.profiles import load_profile
 
 
-def needs(names: list[str], profile: str = "demo") -> dict[str, list[str]]:
+def needs(names: list[str], profile: str = "demo", given: dict | None = None) -> dict[str, list[str]]:
     """Sentences under "data", "encoders" and "words" on what these notebooks of a profile take, what of it is here, and where the rest comes from.
-    Nothing is downloaded or asked."""
+    Nothing is downloaded or asked. `given` are parameters in place of the profile's.
+
+    Raises:
+        ValueError: what `own_folder` finds wrong.
+    """
     whole = load_profile(profile)
     settings = [whole["notebooks"][name] for name in names]
     criteria: dict[str, set] = {}
@@ -22,11 +26,43 @@ def needs(names: list[str], profile: str = "demo") -> dict[str, list[str]]:
         for name, wanted in listed.items():
             criteria.setdefault(name, set()).update(wanted)
     encoders = dict.fromkeys([whole["encoder"], *(name for own in settings for name in own.get("encoders") or {})])
+    own_data, own_words = own_folder({**next((own for own in settings if "data" in own), {}), "source": whole.get("source"), **(given or {})})
     return {
-        "data": [f"{name}: {_data(name)}" for name in criteria],
+        "data": [f"{name}: {_data(name)}" for name in criteria] + own_data,
         "encoders": [f"{name}: {_encoder(name)}" for name in encoders],
-        "words": _words(whole.get("source", "lexicon"), criteria),
+        "words": _words(whole.get("source", "lexicon"), criteria) + own_words,
     }
+
+
+def own_folder(given: dict) -> tuple[list[str], list[str]]:
+    """What is in the folder `data` of one's own pictures, and which words its keyword `criterion` has, as sentences: looked at, but no picture is
+    decoded and no model asked.
+
+    Args:
+        given: `data`, a path or None; `criterion`, `domain`, `words` and `source` as in notebook 00.
+
+    Raises:
+        ValueError: no such folder, no pictures in it, labels that can't be read, no keyword, or no words for it.
+    """
+    from mmclust.datasets.folder import load_folder
+    from mmclust.words import reference_words
+
+    if not given.get("data"):
+        return [], []
+    domain = given.get("domain") or "photo"
+    try:
+        photos = load_folder(given["data"], domain=domain)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    if not (keyword := given.get("criterion") or next(iter(photos.criteria), None)):
+        raise ValueError(f"{given['data']} has no labels: say what to look for with -p criterion=...")
+    found = [f"{given['data']}: {len(photos)} pictures, labels: {', '.join(photos.criteria) or 'none'}"]
+    if given.get("words"):
+        return found, [f"{keyword} of {domain}: as given"]
+    if (source := given.get("source") or "lexicon") != "lexicon":
+        return found, [f"{keyword} of {domain}: from {source}"]
+    words = reference_words(keyword, of=domain)
+    return found, [f"{keyword} of {domain}: {len(words)} from {words.source}"]
 
 
 def _data(name: str) -> str:

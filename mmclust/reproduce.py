@@ -27,6 +27,7 @@ import psutil
 import yaml
 
 from mmclust import backend, plugins, runs, store
+from mmclust.needs import own_folder
 from mmclust.pages import STATE
 from mmclust.profiles import load_profile
 from mmclust.words import answers
@@ -164,7 +165,8 @@ def reproduce(
         One outcome per selected notebook, in order.
 
     Raises:
-        ValueError: for an unknown notebook or profile, or a parameter that no selected notebook has. ConnectionError: no scheduler answers.
+        ValueError: for an unknown notebook or profile, a parameter that no selected notebook has, or a folder of one's own that can't be taken.
+        ConnectionError: no scheduler answers.
         OSError: `out` can't be written.
     """
     from mmclust.report import write_index
@@ -218,6 +220,9 @@ def plan(
         raise ValueError(f"no selected notebook has a parameter {sorted(unknown)[0]!r}; {', '.join(f'{n}: {sorted(p)}' for n, p in takes.items())}")
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the notebooks' folder
+    for name in names:
+        if isinstance(given.get("data"), str) and "data" in settings[name]:  # what is wrong with it is told before anything starts
+            own_folder({**settings[name], "source": load_profile(profile).get("source"), **given})
     todo, fresh = {}, {}
     for name in names:
         values = {"profile": profile, "device": device, "out": str(out)} | given

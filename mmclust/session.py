@@ -193,7 +193,7 @@ class Session:
         Raises:
             Fault: of "keyword", with the ways out.
         """
-        from mmclust.words import reference_words
+        from mmclust.words import meant, reference_words
         from mmclust.words.ask import AskError
 
         keyword = self._keyword(keyword)
@@ -203,7 +203,9 @@ class Session:
             raise Fault("keyword", f"{error}; or type the words yourself, below") from error
         except ValueError as error:
             known, domain = ", ".join(self.keywords()[:8]), self.data.domain
-            raise Fault("keyword", f"the lexicon has no words for {keyword!r} of {domain}: type them yourself, below, or pick {known}, ...") from error
+            raise Fault(
+                "keyword", f"the lexicon has no words for {keyword!r} of {domain}{meant(keyword, domain)}: type them yourself, below, or pick {known}, ..."
+            ) from error
 
     def _keyword(self, text: str) -> str:
         keyword = " ".join((text or "").split())

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from processes import started
 
+import mmclust as mm
 from mmclust.profiles import load_profile, settings
 from mmclust.reproduce import parse_parameters, reproduce, select
 
@@ -199,12 +200,37 @@ def test_what_a_run_with_other_parameters_left_is_taken_away(tmp_path):
     assert {p.name for p in (tmp_path / "out").glob("a_of_*")} == {f"a_of_2.{kind}" for kind in ("csv", "md", "tex")}
 
 
-def test_a_bad_folder_says_so_and_exits_nonzero(tmp_path):
+@pytest.mark.parametrize("also", [(), ("--dry-run",)])
+def test_a_bad_folder_is_told_before_anything_starts(tmp_path, also):
     (tmp_path / "empty").mkdir()
-    run = run_all("--only", "00", "-p", f"data={tmp_path / 'empty'}", "-p", "n=30", "--out", tmp_path / "out")
-    assert run.returncode == 1 and "FileNotFoundError" in run.stdout
-    assert "holds no pictures" in json.loads((tmp_path / "out" / ".state" / "00_quickstart.json").read_text())["error"]
-    assert "holds no pictures" in (tmp_path / "out" / "index.html").read_text()
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    for given, message in {
+        ("data=nowhere",): "no folder nowhere",
+        (f"data={tmp_path / 'empty'}",): "holds no pictures",
+        (f"data={tmp_path / 'photos'}",): "has no labels: say what to look for with -p criterion=...",
+        (f"data={tmp_path / 'photos'}", "criterion=colour"): "no words for 'colour' of photo (did you mean 'color'?)",
+    }.items():
+        run = run_all("--only", "00", *[word for p in given for word in ("-p", p)], "--out", tmp_path / "out", *also)
+        assert run.returncode == 2 and message in " ".join(run.stdout.split()) and "Traceback" not in run.stderr, run.stdout
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_a_dry_run_looks_at_ones_own_folder(tmp_path):
+    for name, color in {"a": "red", "b": "blue"}.items():
+        (tmp_path / "photos" / color).mkdir(parents=True)
+        Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / color / f"{name}.png")
+    given = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=color")
+    said = " ".join(run_all("--only", "00", *given, "--dry-run", "--out", tmp_path / "out").stdout.split())
+    assert f"{tmp_path / 'photos'}: 2 pictures, labels: class" in said
+    assert f"color of photo: {len(mm.reference_words('color', of='photo'))} from the lexicon's common list for 'color'" in said
+
+
+def test_the_time_that_is_left():
+    sys.path.insert(0, str(ROOT))
+    import run_all as script
+
+    assert [script.remaining(s) for s in (65, 1, 0)] == ["about 1:05 left", "about 0:01 left", "longer than expected"]
 
 
 @pytest.mark.parametrize(

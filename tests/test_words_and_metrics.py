@@ -38,7 +38,7 @@ def test_identity_draws_random_nouns():
 
 
 def test_unknown_words_are_named():
-    with pytest.raises(ValueError, match=r"no words for 'colour' of fruit: color.*Common keywords: .*weather.*source=.openai."):
+    with pytest.raises(ValueError, match=r"no words for 'colour' of fruit .did you mean 'color'..: color.*Common keywords: .*weather.*source=.openai."):
         mm.reference_words("colour", of="fruit")
     with pytest.raises(ValueError, match=r"no domain 'shoes': fruit.*and 'laces' is not common"):
         mm.reference_words("laces", of="shoes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,10 +83,16 @@ def reference_words(
         ways = f'Common keywords: {", ".join(lexicon["common"])}. Give your own words as a list, or ask a language model with source="openai".'
         if of not in _domains():
             raise ValueError(f"the lexicon has no domain {of!r}: {', '.join(_domains())}; and {keyword!r} is not common. {ways}")
-        raise ValueError(f"the lexicon has no words for {keyword!r} of {of}: {', '.join(_domains()[of])}. {ways}")
+        raise ValueError(f"the lexicon has no words for {keyword!r} of {of}{meant(keyword, of)}: {', '.join(_domains()[of])}. {ways}")
     if n is not None and n > len(words):
         raise ValueError(f"{n} words are asked for, the lexicon has {len(words)} for {keyword!r} of {of}")
     return ReferenceWords(words[:n], where, template)
+
+
+def meant(keyword: str, of: str) -> str:
+    """A question after the keyword that is spelled nearly so ("colour", "Suit"); empty where there is none."""
+    near = get_close_matches(keyword.lower(), keywords(of), n=1, cutoff=0.8)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _nouns(n: int, seed: int) -> list[str]:
