@@ -61,6 +61,12 @@ def best(rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Ite
     return bold.rename_axis(by).reset_index().assign(**{by: False})
 
 
+def winners(rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None) -> dict[str, str]:
+    """The rows that `best` prints in bold: column of `summarise` ("mean" is one) -> name. A column in which none is above all others is left out."""
+    bold, names = best(rows, metric, by, among), rows[by].unique()
+    return {column: names[bold[column].to_numpy().argmax()] for column in bold.columns.drop(by) if bold[column].any()}
+
+
 def published(metric: str | None = None) -> pd.DataFrame:
     """The papers' values that we have seen: dataset, criterion, method, metric, value, source."""
     seen = pd.read_csv(Path(__file__).with_name("published.csv"))

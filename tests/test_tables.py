@@ -14,7 +14,7 @@ from scipy.stats import ttest_rel
 
 from mmclust import tables
 from mmclust.pages import Page
-from mmclust.tables import beside, beside_wide, best, published, summarise
+from mmclust.tables import beside, beside_wide, best, published, summarise, winners
 
 A, B, C = [0.90, 0.95, 0.91, 0.97, 0.92], [0.88, 0.90, 0.92, 0.93, 0.90], [0.3, 0.2, 0.4, 0.1, 0.3]
 
@@ -61,6 +61,7 @@ def test_the_mean_is_compared_by_means_per_seed():
     rows = tidy({"A": {"color": A, "species": C}, "B": {"color": B, "species": [c + 0.2 for c in C]}})
     p = ttest_rel([(a + c) / 2 for a, c in zip(A, C)], [(b + c + 0.2) / 2 for b, c in zip(B, C)]).pvalue
     assert bold(rows, level=1 - p * 1.001)["mean"] == ["B"] and "mean" not in bold(rows, level=1 - p * 0.999)
+    assert winners(rows) == {name: names[0] for name, names in bold(rows).items()} and winners(rows)["species"] == "B"
     assert bold(rows)["species"] == ["B"]  # a constant difference, which has no t
     lacking = rows[(rows["method"] == "A") | (rows["criterion"] == "species")]
     assert bold(lacking) == {"species": ["B"]}  # alone in color, and without a mean over the same criteria
