@@ -13,7 +13,7 @@ from PIL import Image
 from test_project import FLOORS
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/README.md", "docs/scaling.md", "mmclust/encoders/mini/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/README.md", "docs/scaling.md", "docs/measured.md", "mmclust/encoders/mini/README.md"]
 
 
 def anchors(page: Path) -> set[str]:
