@@ -53,7 +53,7 @@ class Explorer:
         self.kind = w.Dropdown(options=kinds, description=FIELDS["pictures"])
         self.path = w.Text(description="Path of the folder", placeholder="/home/me/photos", **late)
         self.upload = w.FileUpload(accept=".zip,image/*", multiple=True, description="Choose pictures or a zip", icon="")
-        self.domain = w.Text(value="photo", description="What they show", **late)
+        self.domain = w.Text(value="photo", description="What they show, in one word", **late)
         self.keyword = w.Combobox(value=cfg.keyword, description=FIELDS["keyword"], placeholder="type or pick one", **late)
         self.words = w.Textarea(description=FIELDS["words"], **late)
         self.second = w.Combobox(description=FIELDS["second"], placeholder="none", **late)
