@@ -143,9 +143,9 @@ class Explorer:
     def _tell(self, error: Exception) -> None:
         field, said = (error.field, str(error)) if isinstance(error, Fault) else ("run", f"something went wrong: {type(error).__name__}: {error}")
         self.note(field, said, bad=True)
-        wrong = [label for name, label in FIELDS.items() if "mm-bad" in self.beside[name].value]
+        wrong = [FIELDS.get(name, "the note at the button") for name, html in self.beside.items() if "mm-bad" in html.value]
         sorted_ = f"sorted by {self._looks[0].keyword} alone" if self._looks else "nothing was sorted"
-        self.say(f"{sorted_}: see {' and '.join(wrong) or 'the note at the button'}", "wrong")
+        self.say(f"{sorted_}: see {' and '.join(wrong)}", "wrong")
 
     def _show_fields(self) -> None:
         kind = self.kind.value

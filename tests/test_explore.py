@@ -306,6 +306,8 @@ def test_the_widgets(explorer):
     assert "nothing was sorted: see Keyword and Reference words" in explorer.status.value and explorer.panels[0].layout.display == "none", (
         "nothing old stands there"
     )
+    explorer._tell(ValueError("singular"))
+    assert "see Keyword and Reference words and the note at the button" in explorer.status.value and "ValueError: singular" in beside(explorer)["run"]
     explorer.words.value = "long, short"
     explorer.sort()
     assert beside(explorer) == {} and "by hairstyle" in explorer.heads[0].value
