@@ -192,8 +192,8 @@ def gallery(
 
 
 def positions(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
-    """t-SNE of x (n, d): (n, 2), or None where fewer than 5 different rows leave nothing to lay out. 500 steps instead of 1,000: on the rendered worlds
-    neighbours are kept as well (trustworthiness within 0.001), in 0.6 of the time."""
+    """t-SNE of x (n, d): (n, 2), or None where fewer than 5 different rows leave nothing to lay out. 500 steps instead of scikit-learn's 1,000, so that the
+    map comes sooner; neighbours are kept as well, which a test compares."""
     from sklearn.manifold import TSNE
 
     x = np.asarray(x, np.float32)

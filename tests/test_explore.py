@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.manifold import TSNE, trustworthiness
 
 import mmclust as mm
 from mmclust import galleries
@@ -259,6 +260,13 @@ def test_a_large_cluster_shows_some_and_says_so():
     n = 200
     html = galleries.gallery("k", np.zeros(n, int), ["a"], ["data:,"] * n, [f"p{i}" for i in range(n)], pd.DataFrame({"a": np.ones(n)}))
     assert html.count("<details") == galleries.SHOWN and f"200 pictures, {galleries.SHOWN} of them shown" in html and "p199" in html
+
+
+def test_a_map_of_half_the_steps_keeps_neighbours_as_well(looks):
+    for look in looks:
+        x = np.asarray(look.space, np.float32)
+        whole = TSNE(perplexity=min(30, (len(x) - 1) // 3), init="pca", random_state=0).fit_transform(x)
+        assert trustworthiness(x, galleries.positions(x)) > trustworthiness(x, whole) - 0.005
 
 
 def test_positions():
