@@ -30,7 +30,7 @@ def explore(given: list[str]) -> int:
     parser.add_argument("--device", default="cpu", help="torch device of the encoders, such as cuda")
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open nothing")
     args = parser.parse_args(given)
-    from mmclust.explore import serve
+    from mmclust.explorer.widgets import serve
 
     try:
         serve(Path(__file__).parent / "notebooks" / "16_explorer.ipynb", args.host, args.port, args.profile, args.device, not args.no_browser)
@@ -62,14 +62,16 @@ def main() -> int:
     args = parser.parse_args()
     if args.data_dir:
         os.environ["MMCLUST_DATA"] = str(Path(args.data_dir).expanduser().resolve())
-    from mmclust import plugins, runs
-    from mmclust.reproduce import parse_parameters, reproduce
+    from mmclust.experiments import run_log
 
-    plugins.look_in(str(Path.cwd()))  # for "module:thing" of your own
+    from mmclust import plugins
+    from mmclust.pipeline.notebooks import parse_parameters, reproduce
+
+    plugins.add_search_path(str(Path.cwd()))  # for "module:thing" of your own
     console, start, said = Console(highlight=False, width=None if sys.stdout.isatty() else 200), time.time(), time.time()  # a log is not 80 columns wide
     status = console.status("")
 
-    def tell(event, what, left):
+    def on_event(event, what, left):
         nonlocal said
         if event == "end":
             color, rows = "green" if what.status == "done" else "red", f"  {what.rows} rows, {what.stored} of them stored before" if what.rows else ""
@@ -90,7 +92,7 @@ def main() -> int:
             return dry_run(console, args)
         with status:
             outcomes = reproduce(
-                args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, args.scheduler, args.workers, tell
+                args.only, parse_parameters(args.parameters), args.profile, args.device, args.jobs, args.out, args.force, args.scheduler, args.workers, on_event
             )
     except (ValueError, ConnectionError) as error:
         console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
@@ -107,7 +109,7 @@ def main() -> int:
         for outcome in failed:
             table.add_row(outcome.notebook, escape(outcome.where), escape(outcome.error))
         console.print(table)
-    slowest = runs.slowest(start)
+    slowest = run_log.slowest(start)
     if len(slowest) and time.time() - start > 60:
         table = Table("seconds", "method", "data set", "criterion", "seed", "pictures", "rows", title="the slowest fits")
         for fit in slowest.itertuples():
@@ -122,8 +124,8 @@ def main() -> int:
 
 
 def dry_run(console: Console, args: argparse.Namespace) -> int:
-    from mmclust.needs import needs
-    from mmclust.reproduce import parse_parameters, plan
+    from mmclust.pipeline.notebooks import parse_parameters, plan
+    from mmclust.pipeline.preflight import needs
 
     given = parse_parameters(args.parameters)
     todo, fresh = plan(args.only, given, args.profile, args.device, args.out, args.force)

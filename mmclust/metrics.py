@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 
 def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
-    """Agreement of two labellings, each (n,).
+    """ClusteringAgreement of two labellings, each (n,).
 
     NMI and AMI are normalised by the arithmetic mean of the two entropies (scikit-learn's default, which the papers' released code uses);
     RI is the plain Rand index, as the papers print it; ARI the adjusted one. One contingency table serves all four, which is several times

@@ -16,12 +16,12 @@ NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _source: dict[str, str] = {}  # of each module as it was imported
 
 
-def is_own(name: object) -> bool:
+def is_plugin_name(name: object) -> bool:
     """Whether a name has the form "module:thing"."""
     return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
-def own(name: str) -> Any:
+def resolve(name: str) -> Any:
     """What "module:thing" names. A module whose file has changed since is imported again.
 
     Raises:
@@ -36,7 +36,7 @@ def source(name: str) -> str:
     return _source[name.partition(":")[0]]
 
 
-def accepted(function: Callable, **offered: Any) -> dict[str, Any]:
+def filter_kwargs(function: Callable, **offered: Any) -> dict[str, Any]:
     """Those of the keyword arguments that a function takes."""
     known = inspect.signature(function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in known):
@@ -68,10 +68,10 @@ def names_in(value: Any) -> list[str]:
         value = [*value.keys(), *value.values()]
     if isinstance(value, list):
         return sorted({name for part in value for name in names_in(part)})
-    return [value] if is_own(value) and not value.startswith("openai:") else []
+    return [value] if is_plugin_name(value) and not value.startswith("openai:") else []
 
 
-def look_in(folder: str) -> None:
+def add_search_path(folder: str) -> None:
     """Let this process and those that it starts import from a folder, after everything else."""
     if folder not in sys.path:
         sys.path.append(folder)

@@ -13,7 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import psutil
 import pytest
-from processes import command
+from helpers.processes import command
 
 hypothesis.settings.register_profile("house", deadline=None)  # the first example of a test imports what it needs
 hypothesis.settings.load_profile("house")

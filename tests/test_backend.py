@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import mmclust as mm
-from mmclust import backend
+from mmclust.experiments import dask_backend
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 QUICK = {"MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1}, "MultiMaP": {"epochs": 5}, "MultiDProxy": {"epochs": 6, "update_every": 2}}
@@ -27,7 +27,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cluster(cache, nothing_is_left):
-    with backend.local_cluster(n_workers=2) as cluster:
+    with dask_backend.local_cluster(n_workers=2) as cluster:
         yield cluster
 
 
@@ -70,7 +70,7 @@ def test_the_same_rows_as_in_this_process(cluster, tmp_path, monkeypatch):
 
 
 def backend_cache():
-    from mmclust.store import cache_dir
+    from mmclust.storage import cache_dir
 
     return cache_dir()
 
@@ -84,7 +84,7 @@ def test_who_asks_for_the_same_at_the_same_time_waits_for_it(cluster, cache, tmp
         f"rows = mm.run(mm.grid(method=['MultiMaP', 'MultiSub'], params={QUICK!r}, seed=range(int(sys.argv[1])), **{SMALL!r}))\n"
         "print(len(rows), rows['NMI'].mean())"
     )
-    environment = os.environ | {backend.ADDRESS: cluster.scheduler_address}
+    environment = os.environ | {dask_backend.ADDRESS: cluster.scheduler_address}
     asked = [subprocess.Popen([sys.executable, script, n], env=environment, stdout=subprocess.PIPE, text=True) for n in ("3", "3", "2")]
     said = [process.communicate(timeout=240)[0].split() for process in asked]
     assert [int(s[0]) for s in said] == [12, 12, 8] and said[0] == said[1]
@@ -94,13 +94,13 @@ def test_who_asks_for_the_same_at_the_same_time_waits_for_it(cluster, cache, tmp
 
 @pytest.mark.slow
 def test_three_notebooks_at_once_on_two_workers(cluster, cache, tmp_path):
-    from test_reproduce import write_notebooks
+    from test_pipeline import write_notebooks
 
-    from mmclust.reproduce import reproduce
+    from mmclust.pipeline.notebooks import reproduce
 
     def ask(methods, name):
         asked = f"import mmclust as mm\nrows = mm.run(mm.grid(method={methods}, params={QUICK!r}, seed=range(4), **{SMALL!r}))\n"
-        return asked + f"mm.Page('{name}', out).table(rows, 'rows', 'what was asked for');"
+        return asked + f"mm.NotebookOutput('{name}', out).table(rows, 'rows', 'what was asked for');"
 
     wanted = {"a": ["MultiMaP", "MultiSub"], "b": ["MultiSub", "MultiMaP"], "c": ["MultiMaP", "KMeans"]}
     profile = write_notebooks(tmp_path / "nb", **{name: ask(methods, name) for name, methods in wanted.items()})
@@ -174,7 +174,7 @@ def test_nobody_at_the_address(cache, monkeypatch):
         mm.connect("tcp://127.0.0.1:9", timeout=1)
     with pytest.raises(ValueError, match="no scheduler: give its address"):
         mm.connect()
-    assert backend.current() is None
+    assert dask_backend.current() is None
 
 
 @pytest.mark.slow

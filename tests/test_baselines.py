@@ -65,7 +65,7 @@ def test_several_clusterings_of_real_features(real, name):
     np.testing.assert_array_equal(model.labels_, model.all_labels_[:, 0])
     np.testing.assert_array_equal(model.all_labels_, twin.all_labels_)
     for j in range(2):
-        np.testing.assert_array_equal(model.choose(j).predict(x), model.all_labels_[:, j])
+        np.testing.assert_array_equal(model.select_clustering(j).predict(x), model.all_labels_[:, j])
         np.testing.assert_array_equal(model.predict(x[:7]), model.all_labels_[:7, j])
     assert model.evaluate(labels)["NMI"] > chance + 0.1 > model.evaluate(np.random.default_rng(1).permutation(labels))["NMI"]
 
@@ -90,7 +90,7 @@ def test_mcv_takes_an_encoder_per_view(mini, pictures):
     np.testing.assert_allclose(a @ a.T, b @ b.T / 2, atol=1e-5)
     np.testing.assert_array_equal(model.predict(pictures.images), model.labels_)
     assert model.evaluate(pictures.labels["color"])["NMI"] > best_by_chance(pictures.labels["color"]) + 0.1
-    twice, plain = mm.MCV([mini, mini], n_clusters=6, random_state=0).fit(pictures.images), mm.KMeans(mini, 6, random_state=0).fit(pictures.images)
+    twice, plain = mm.MCV([mini, mini], n_clusters=6, random_state=0).fit(pictures.images), mm.KMeans(mini, n_clusters=6, random_state=0).fit(pictures.images)
     np.testing.assert_array_equal(twice.labels_, plain.labels_)
 
 
@@ -105,7 +105,7 @@ def test_msc_finds_planted_structure(planted):
     model = mm.MSC(n_clusters=(3, 3), random_state=0).fit(x)
     found = np.array([[mm.score(y, column)["NMI"] for column in model.all_labels_.T] for y in labels.T])
     assert found.max(1).min() > 0.8 and len(set(found.argmax(1))) == 2, "each of the two by one of the two"
-    assert min(mm.KMeans(None, 3, n_init=10, random_state=0).fit(x).evaluate(y)["NMI"] for y in labels.T) < 0.5, "k-means sees one at most"
+    assert min(mm.KMeans(None, n_clusters=3, n_init=10, random_state=0).fit(x).evaluate(y)["NMI"] for y in labels.T) < 0.5, "k-means sees one at most"
     weights = model.feature_weights_
     np.testing.assert_allclose(weights.sum(1), 1)
     assert (weights >= 0).all()
@@ -140,11 +140,11 @@ def test_choose_and_evaluate(planted):
     scores = [mm.score(labels[:, 0], column) for column in model.all_labels_.T]
     best = max(scores, key=lambda s: s["NMI"]) | {"NMI_std": 0.0}
     assert scores[0] != scores[1] and model.evaluate(labels[:, 0]) == best
-    assert model.choose(1) is model and model.n_clusters_ == 2 and model.evaluate(labels[:, 0], seeds=range(3)) == best
+    assert model.select_clustering(1) is model and model.n_clusters_ == 2 and model.evaluate(labels[:, 0], seeds=range(3)) == best
     np.testing.assert_array_equal(model.labels_, model.all_labels_[:, 1])
     for j in (2, -1):
         with pytest.raises(IndexError, match=f"clustering {j} of 2"):
-            model.choose(j)
+            model.select_clustering(j)
     np.testing.assert_array_equal(model.fit(x).labels_, model.all_labels_[:, 0])
 
 

@@ -4,19 +4,20 @@ import json
 
 import pandas as pd
 import pytest
+from benchmarks import early_stopping, n_clusters
+from mmclust.experiments import epoch_cost
 
 import mmclust as mm
-from mmclust.benchmarks import clusters, methods, stopping
-from mmclust.sweeps import interval, paired
-from mmclust.variants import FLIPS, effects, flips, table, variants
+from mmclust.experiments.ablations import interval, paired
+from mmclust.experiments.paper_vs_code import FLIPS, effects, flips, table, variants
 
 
 def test_ours_and_the_references_end_at_the_same_loss(tmp_path, monkeypatch, capsys):
     """`compare` raises where they do not; here on 6 pictures and a smaller tower."""
-    real = methods.compare
-    monkeypatch.setattr(methods, "compare", lambda names: real(names, n=6, architecture="ViT-S-32-alt"))
+    real = epoch_cost.compare
+    monkeypatch.setattr(epoch_cost, "compare", lambda names: real(names, n=6, architecture="ViT-S-32-alt"))
     monkeypatch.setattr("sys.argv", ["methods", "--json", str(tmp_path / "rows.json")])
-    methods.main()
+    epoch_cost.main()
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {"method", "reference", "reference_seconds", "seconds", "ratio", "n"} <= rows[0].keys()
     assert [(r["method"], r["reference"]) for r in rows] == [
@@ -29,16 +30,16 @@ def test_ours_and_the_references_end_at_the_same_loss(tmp_path, monkeypatch, cap
 
 
 def test_a_reference_that_computes_something_else_is_noticed(monkeypatch):
-    monkeypatch.setattr(methods.TrunkInEveryBatch, "_image_side", lambda self, h, part, projection: h[part] @ projection * 0)
-    monkeypatch.setattr(methods, "SETTINGS", {"MultiSub": methods.SETTINGS["MultiSub"]})
+    monkeypatch.setattr(epoch_cost.TrunkInEveryBatch, "_image_side", lambda self, h, part, projection: h[part] @ projection * 0)
+    monkeypatch.setattr(epoch_cost, "SETTINGS", {"MultiSub": epoch_cost.SETTINGS["MultiSub"]})
     with pytest.raises(RuntimeError, match="MultiSub beside"):
-        methods.compare(["MultiSub"], n=6, architecture="ViT-S-32-alt")
+        epoch_cost.compare(["MultiSub"], n=6, architecture="ViT-S-32-alt")
 
 
 def test_what_is_kept_for_the_backward_pass_is_counted():
     import torch
 
-    from mmclust.benchmarks.memory import Kept
+    from mmclust.experiments.memory_cost import Kept
 
     x, layer = torch.ones(10, 4, requires_grad=True), torch.nn.Linear(4, 3)
     with Kept(layer) as kept:
@@ -57,14 +58,14 @@ def test_the_authors_way_keeps_more_and_takes_the_same_steps():
 
 
 def test_epoch_times_are_two_rows_a_method(monkeypatch):
-    real = methods.compare
-    monkeypatch.setattr(methods, "compare", lambda **more: real(**more, methods=("MultiMaP",)))
-    rows = methods.epoch_times(n=6)
+    real = epoch_cost.compare
+    monkeypatch.setattr(epoch_cost, "compare", lambda **more: real(**more, methods=("MultiMaP",)))
+    rows = epoch_cost.epoch_times(n=6)
     assert rows["way"].tolist() == ["authors' way", "ours"] and set(rows["method"]) == {"MultiMaP"} and rows["seconds"].gt(0).all()
 
 
 def test_the_scaling_table_has_a_slope_per_method():
-    rows = methods.scaling(sizes=(100, 200))
+    rows = epoch_cost.scaling(sizes=(100, 200))
     assert set(rows["method"]) == {"MultiMaP", "MultiSub", "MultiSub, Phase II", "MultiDProxy"} and set(rows["n"]) == {100, 200}
     assert rows.groupby("method")["slope"].nunique().eq(1).all()
 
@@ -72,7 +73,7 @@ def test_the_scaling_table_has_a_slope_per_method():
 def test_how_found_numbers_are_judged():
     rows = pd.DataFrame({"criterion": ["a"] * 3 + ["b"] * 3, "seed": [0, 1, 2] * 2, "M": [4] * 3 + [20] * 3})
     rows = rows.assign(auto=[4, 4, 9, 22, 22, 30], features=[20] * 6)
-    judged = clusters.judge(rows).set_index("way")
+    judged = n_clusters.judge(rows).set_index("way")
     assert judged.loc["auto", "criteria exact"] == 1 and judged.loc["auto", "criteria within"] == 2
     assert judged.loc["auto", "exact"] == pytest.approx(2 / 6) and judged.loc["auto", "within"] == pytest.approx(4 / 6)
     assert judged.loc["silhouette on image features", "criteria exact"] == 1 and judged.loc["always 5", "criteria within"] == 1
@@ -80,14 +81,14 @@ def test_how_found_numbers_are_judged():
 
 
 def test_numbers_are_counted_on_real_worlds(mini, monkeypatch):
-    monkeypatch.setattr(clusters, "CRITERIA", {"fruit": ["color"]})
-    rows = clusters.count("MultiSub", "tuning", [110], 60, mini)
+    monkeypatch.setattr(n_clusters, "CRITERIA", {"fruit": ["color"]})
+    rows = n_clusters.count("MultiSub", "tuning", [110], 60, mini)
     assert rows.iloc[0].to_dict().keys() == {"criterion", "seed", "M", "auto", "features"} and abs(rows["auto"][0] - 6) <= 2
 
 
 def test_stopping_is_compared_on_the_same_data(mini, monkeypatch):
-    monkeypatch.setattr(stopping, "CRITERIA", {"tuning-fruit": ["color"]})
-    row = stopping.compare("MultiMaP", 110, 40, mini, full={"epochs": 150}).iloc[0]
+    monkeypatch.setattr(early_stopping, "CRITERIA", {"tuning-fruit": ["color"]})
+    row = early_stopping.compare("MultiMaP", 110, 40, mini, full={"epochs": 150}).iloc[0]
     assert row["full epochs"] == 150 > row["stopped epochs"]
     assert row["loss, relative difference"] == pytest.approx(abs(row["stopped loss"] - row["full loss"]) / abs(row["full loss"]))
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import web
+from helpers import local_servers as web
 from PIL import Image
 
-from mmclust.report import write_index
-from mmclust.reproduce import commit, reproduce, seeds, versions
+from mmclust.pipeline.gallery import write_index
+from mmclust.pipeline.notebooks import commit, reproduce, seeds, versions
 
 ROOT = Path(__file__).parents[1]
 FIGURES = os.environ.get("MMCLUST_FIGURES")
@@ -37,8 +37,8 @@ NOTEBOOKS = {
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from IPython.display import display
 import mmclust as mm
-page = mm.Page("01_wide", out)
-mm.plots.use_theme()
+page = mm.NotebookOutput("01_wide", out)
+mm.figures.use_theme()
 x = np.linspace(0, 1, 200)
 fig, axes = plt.subplots(2, 4, figsize=(16, 6))
 for k, ax in enumerate(axes.flat):
@@ -54,7 +54,7 @@ plt.show()
 %matplotlib inline
 import matplotlib.pyplot as plt, pandas as pd
 import mmclust as mm
-page = mm.Page("02_word", out)
+page = mm.NotebookOutput("02_word", out)
 fig, ax = plt.subplots(figsize=(3, 9))
 ax.plot([0, 1])
 page.figure(fig, "tall", None, "A word: " + LONG_WORD)
@@ -316,7 +316,7 @@ def test_how_a_notebook_was_made_is_kept(gallery, tmp_path, monkeypatch):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").touch()
-    monkeypatch.setattr("mmclust.reproduce.PACKAGE", package)
+    monkeypatch.setattr("mmclust.pipeline.notebooks.PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     git = lambda *args: subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *args], cwd=tmp_path, check=True, capture_output=True)  # noqa: E731
     assert commit() == ""  # no repository

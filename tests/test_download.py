@@ -14,9 +14,9 @@ import time
 import zipfile
 
 import pytest
-from web import serve
+from helpers.local_servers import serve
 
-from mmclust.datasets import download
+from mmclust.data import download
 
 BODY = random.Random(0).randbytes(300_000)
 MD5 = f"md5:{hashlib.md5(BODY).hexdigest()}"
@@ -154,7 +154,7 @@ def test_a_mirror_serves_every_file_under_its_name(web, tmp_path, monkeypatch):
 
 def test_a_killed_download_goes_on(web, tmp_path):
     web.slow = 0.2
-    script = f"from pathlib import Path; from mmclust.datasets.download import fetch; fetch({web.url + '/some.zip'!r}, Path({str(tmp_path)!r}))"
+    script = f"from pathlib import Path; from mmclust.data.download import fetch; fetch({web.url + '/some.zip'!r}, Path({str(tmp_path)!r}))"
     process, part = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL), tmp_path / ".incoming" / "some.zip.part"
     while process.poll() is None and not (part.exists() and part.stat().st_size):
         time.sleep(0.005)
@@ -313,7 +313,7 @@ def test_an_encrypted_archive_is_named(tmp_path):
 
 def test_a_killed_unpacking_leaves_nothing_that_is_taken_for_the_data(tmp_path):
     archive = zipped(tmp_path / "a.zip", {f"{i}.jpg": BODY for i in range(300)}, zipfile.ZIP_STORED)
-    script = f"from pathlib import Path; from mmclust.datasets.download import unpack; unpack(Path({str(archive)!r}), Path({str(tmp_path / 'out')!r}))"
+    script = f"from pathlib import Path; from mmclust.data.download import unpack; unpack(Path({str(archive)!r}), Path({str(tmp_path / 'out')!r}))"
     for _ in range(20):  # until one is killed in the middle
         process = subprocess.Popen([sys.executable, "-c", script])
         while process.poll() is None and not (tmp_path / ".out.part" / "20.jpg").exists():
@@ -331,7 +331,7 @@ def test_a_killed_unpacking_leaves_nothing_that_is_taken_for_the_data(tmp_path):
 FULL = """
 import errno, os, subprocess, sys
 from pathlib import Path
-from mmclust.datasets import download
+from mmclust.data import download
 disk, url = Path(sys.argv[1]), sys.argv[2]
 mount = lambda size, more="": subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k{more}", "none", disk], check=True)
 def says(act):

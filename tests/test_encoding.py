@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import mmclust as mm
-from mmclust import store
+from mmclust import storage
 from mmclust.encoders import base as encoder_module
 from mmclust.encoders.open_clip import OpenCLIPEncoder
 
@@ -27,7 +27,7 @@ import os, sys, time
 import numpy as np
 import mmclust as mm
 from mmclust.encoders import base as encoder_module
-encoder_module.ABOVE = 20
+encoder_module.STREAM_ABOVE = 20
 data = mm.load_folder(sys.argv[1])
 """
 # processes that note each picture that they make: as many as there are logs
@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
 def rooms(tmp_path, monkeypatch):
     """A store of its own for each test, two threads, and every set of more than 20 images is a large one."""
     monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(encoder_module, "ABOVE", 20)
+    monkeypatch.setattr(encoder_module, "STREAM_ABOVE", 20)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -73,11 +73,11 @@ def rooms(tmp_path, monkeypatch):
 
 
 def files():
-    return sorted((store.cache_dir() / "features").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return sorted((storage.cache_dir() / "features").iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 
 def batch(encoder, images, b: int) -> Path:
-    return store.cache_dir() / "features" / f"{store.key_of('batch', encoder._features_key(images), SIZE, b)}.npy"
+    return storage.cache_dir() / "features" / f"{storage.key_of('batch', encoder._features_key(images), SIZE, b)}.npy"
 
 
 def missing(encoder, images) -> list[int]:
@@ -143,7 +143,7 @@ def test_the_same_bits_in_every_way(mini, folder, kind, monkeypatch):
 
     images, encoder = mm.load_folder(folder).images[:36], fresh(mini)
     if kind == "small":
-        monkeypatch.setattr(encoder_module, "ABOVE", 4096)
+        monkeypatch.setattr(encoder_module, "STREAM_ABOVE", 4096)
     if kind == "another preprocessing":  # nothing is known of a function: it runs for each picture
         encoder = OpenCLIPEncoder(mini.model, lambda image: mini.preprocess(image.rotate(90)), mini.tokenizer, "turned")
     if kind == "float64":
@@ -202,7 +202,7 @@ def test_two_batches_are_in_the_model_at_a_time(mini, folder):
 def test_a_killed_run_goes_on(mini, folder, truth, tmp_path):
     log, out = tmp_path / "log", tmp_path / "log.npy"
     run = subprocess.Popen([sys.executable, "-c", SLOW, folder, "0.03", log], env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    parts = store.cache_dir() / "features"
+    parts = storage.cache_dir() / "features"
     while run.poll() is None and (not parts.exists() or len(list(parts.glob("*.npy"))) < 3):
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
@@ -279,7 +279,7 @@ FULL = (
     HEAD
     + """
 import subprocess, warnings
-from mmclust import store
+from mmclust import storage
 encoder, made = mm.load_encoder("mini"), []
 images = mm.Images(len(data.images), lambda i: [data.images[i], made.append(i)][0], "counted")
 for size in (44, 92, 400):  # kilobytes: some batches fit, all of them but not their copy, everything
@@ -333,7 +333,7 @@ def test_two_processes_at_once(folder, truth, tmp_path):
         np.testing.assert_array_equal(np.load(f"{log}.npy"), truth)
         assert len(log.read_text().split()) > 2 * SIZE  # both worked
     (left,) = files()
-    assert store.check_array(left)
+    assert storage.check_array(left)
 
 
 def test_what_another_process_has_finished_is_taken(mini, folder, truth):
@@ -352,7 +352,7 @@ def test_what_another_process_has_finished_is_taken(mini, folder, truth):
 @pytest.mark.filterwarnings("error")
 def test_methods_learn_from_mapped_features_without_a_warning(mini, folder):
     images, mapped, whole, again = mm.load_folder(folder).images[:24], fresh(mini), fresh(mini), fresh(mini)
-    whole.keep_features(images, np.array(mapped.features(images, SIZE)))
+    whole.set_features(images, np.array(mapped.features(images, SIZE)))
     assert isinstance(again.features(images), np.memmap) and not isinstance(whole.features(images), np.memmap)
     settings = {"template": "photo of *", "words": ["red", "green", "blue"], "n_clusters": 3, "random_state": 0}
     torch.set_warn_always(True)  # else only the first of a process
@@ -367,7 +367,7 @@ def test_methods_learn_from_mapped_features_without_a_warning(mini, folder):
 
 
 def test_the_benchmark_prints_its_goals(tmp_path, monkeypatch, capsys):
-    from mmclust.benchmarks import encoding
+    from benchmarks import encoding
 
     torch.set_num_threads(1)
     monkeypatch.setattr(encoding, "BATCH", 8)

@@ -24,7 +24,7 @@ def multisub(mini, **changes):
 
 def test_a_keyword_beats_kmeans(mini, fruit):
     words = mm.reference_words("species", of="fruit")
-    plain = mm.KMeans(mini, 8, random_state=0).fit(fruit.images)
+    plain = mm.KMeans(mini, n_clusters=8, random_state=0).fit(fruit.images)
     model = multisub(mini, template=words.template, words=words, n_clusters=8).fit(fruit.images)
     y = fruit.labels["species"]
     assert model.evaluate(y, range(5))["NMI"] > plain.evaluate(y, range(5))["NMI"] + 0.2
@@ -89,7 +89,7 @@ def test_sklearn_manners(mini, fruit):
     twin = clone(model)
     assert twin.encoder is mini and twin.get_params() == model.get_params() and twin is not model
     assert twin.set_params(lr=0.3).lr == 0.3 and model.lr == 0.2
-    for estimator in (mm.KMeans(mini, 3), mm.CLIP_GPT(mini, WORDS), multisub(mini)):
+    for estimator in (mm.KMeans(mini, n_clusters=3), mm.CLIP_GPT(mini, WORDS), multisub(mini)):
         assert clone(estimator).fit(fruit.images[:20]) is not estimator
         assert not [a for a in vars(estimator) if a.endswith("_")]
     np.testing.assert_array_equal(multisub(mini).fit_predict(fruit.images), multisub(mini).fit(fruit.images).labels_)
@@ -97,22 +97,22 @@ def test_sklearn_manners(mini, fruit):
 
 def test_lists_of_pictures(mini):
     pictures = [Image.new("RGB", (40, 30), c) for c in ("red", "blue", "red", "blue")]
-    labels = mm.KMeans(mini, 2, random_state=0).fit_predict(pictures)
+    labels = mm.KMeans(mini, n_clusters=2, random_state=0).fit_predict(pictures)
     assert labels[0] == labels[2] != labels[1] == labels[3]
 
 
 def test_one_cluster(mini, fruit):
-    for model in (mm.KMeans(mini, 1), multisub(mini, n_clusters=1)):
+    for model in (mm.KMeans(mini, n_clusters=1), multisub(mini, n_clusters=1)):
         assert set(model.fit_predict(fruit.images[:10])) == {0} and len(model.evaluate(np.zeros(10, int))) == 5
     assert multisub(mini, n_clusters=1).fit(fruit.images[:10]).name_clusters()[0] in WORDS
 
 
 def test_clip_gpt(mini, fruit):
-    model = mm.CLIP_GPT(mini, WORDS, TEMPLATE).fit(fruit.images)
+    model = mm.CLIP_GPT(mini, WORDS, template=TEMPLATE).fit(fruit.images)
     texts = mini.encode_texts([TEMPLATE.replace("*", w) for w in WORDS])
     nearest = [WORDS[k] for k in (mini.encode_images(fruit.images) @ texts.T).argmax(1)]
     assert [model.name_clusters()[c] for c in model.labels_] == nearest
-    oracle = mm.CLIP_label(mini, fruit.classes["color"], TEMPLATE).fit(fruit.images)
+    oracle = mm.CLIP_label(mini, fruit.classes["color"], template=TEMPLATE).fit(fruit.images)
     assert oracle.evaluate(fruit.labels["color"])["NMI"] > 0.8
 
 
@@ -140,7 +140,7 @@ def test_bad_parameters_are_named_before_any_work(mini, fruit, monkeypatch, chan
 
 def test_no_images(mini):
     with pytest.raises(ValueError, match="no images"):
-        mm.KMeans(mini, 1).fit([])
+        mm.KMeans(mini, n_clusters=1).fit([])
 
 
 def test_histories_in_long_form(mini):

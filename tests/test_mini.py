@@ -10,7 +10,7 @@ import torch
 
 import mmclust as mm
 from mmclust.encoders import mini as package
-from mmclust.encoders.mini.evaluate import original_layout_difference, zero_shot
+from tools.evaluate_mini import original_layout_difference, zero_shot
 
 HERE = Path(package.__file__).parent
 
@@ -54,12 +54,12 @@ def test_it_sees_what_it_was_taught(mini, name, criterion, least):
 
 def test_the_card_says_what_it_must():
     card = (HERE / "README.md").read_text()
-    for word in ("CIFAR-10", "seed", "python -m mmclust.encoders.mini.train", "never seen", "float16", "minutes"):
+    for word in ("CIFAR-10", "seed", "python -m tools.train_mini", "never seen", "float16", "minutes"):
         assert word in card, word
 
 
 def test_what_it_saw(mini):
-    sentence = mini.what_it_saw(["land", "water", "forest"])
+    sentence = mini.training_vocabulary_note(["land", "water", "forest"])
     assert "with the words land, water" in sentence and "never saw forest" in sentence
 
 
@@ -131,10 +131,10 @@ def test_patch_tokens_begin_with_the_image_embedding(mini):
 def test_features_computed_elsewhere_are_taken(mini):
     images = mm.Images(5, lambda i: pytest.fail("drawn"), fingerprint="elsewhere")
     given = np.random.default_rng(0).normal(size=(5, 192)).astype(np.float32)
-    mini.keep_features(images, given)
+    mini.set_features(images, given)
     np.testing.assert_array_equal(mini.features(images), given)
     with pytest.raises(ValueError, match="4 rows of features for 5 images"):
-        mini.keep_features(images, given[:4])
+        mini.set_features(images, given[:4])
 
 
 def test_other_precision_other_features(mini):

@@ -37,7 +37,7 @@ def test_multimap_starts_at_the_reference_word_and_beta_holds_it(mini, fruit):
     drift = []
     for beta in (0.0, 1.0, 100.0):
         model = multimap(mini, beta=beta, alpha=0.0).fit(fruit.images)
-        np.testing.assert_array_equal(model.reference_, mm.CLIP_GPT(mini, WORDS, TEMPLATE).fit(fruit.images).similarity_.argmax(1))
+        np.testing.assert_array_equal(model.reference_, mm.CLIP_GPT(mini, WORDS, template=TEMPLATE).fit(fruit.images).similarity_.argmax(1))
         assert model.history_[0]["reference"] == 0
         drift.append(np.linalg.norm(model.proxies_ - phi[model.reference_], axis=1).mean())
     assert drift[0] > drift[1] > drift[2]

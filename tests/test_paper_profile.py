@@ -14,9 +14,9 @@ import yaml
 from safetensors.torch import save_file
 
 import mmclust as mm
-from mmclust.needs import needs
-from mmclust.profiles import load_profile, of_dataset, settings, varied
-from mmclust.reproduce import select, stamp
+from mmclust.pipeline.notebooks import select, stamp
+from mmclust.pipeline.preflight import needs
+from mmclust.profiles import load_profile, override_params, params_for_dataset, settings
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-test-3f9a1c77b2e84d06"
@@ -40,21 +40,21 @@ def test_a_profile_on_top_of_another(tmp_path):
 
 def test_parameters_of_a_data_set():
     of = load_profile("paper")["methods"]["MultiMaP"]
-    assert of_dataset(of, "fruit")["alpha"] == 0.3 and of_dataset(of, "fruit360")["alpha"] == 0.1 and "datasets" not in of_dataset(of, "fruit")
+    assert params_for_dataset(of, "fruit")["alpha"] == 0.3 and params_for_dataset(of, "fruit360")["alpha"] == 0.1 and "datasets" not in params_for_dataset(of, "fruit")
     grid = mm.grid(dataset=["fruit", "fruit360"], criterion="color", method="MultiMaP", params={"MultiMaP": of})
     assert [e.params["lr"] for e in grid] == [0.005, 0.01]
-    without = mm.grid(dataset=["fruit", "fruit360"], criterion="color", method="MultiMaP", params=varied(of, alpha=0.0))
+    without = mm.grid(dataset=["fruit", "fruit360"], criterion="color", method="MultiMaP", params=override_params(of, alpha=0.0))
     assert [(e.params["alpha"], e.params["lr"]) for e in without] == [(0.0, 0.005), (0.0, 0.01)]
-    assert settings("10_efficiency", "paper").methods["MultiMaP"] == of_dataset(of, "fruit")
+    assert settings("10_efficiency", "paper").methods["MultiMaP"] == params_for_dataset(of, "fruit")
 
 
 def test_words_of_a_model_are_part_of_what_is_computed(tmp_path, monkeypatch):
     """An answer that a person edits is another experiment."""
-    from mmclust.experiments import Workbench
-    from mmclust.words import answers
+    from mmclust.experiments.workbench import Workbench
+    from mmclust.words import reviewed_answers
 
     monkeypatch.setenv("MMCLUST_WORDS", str(tmp_path))
-    path = answers.path_of("some-model", "fruit", "color", 20)
+    path = reviewed_answers.path_of("some-model", "fruit", "color", 20)
     record = {"reviewed": True, "words": ["red", "green", "yellow"], "dropped": {}, "model": "some-model", "domain": "fruit", "keyword": "color", "count": 20}
     path.write_text(yaml.safe_dump(record | {"template": "fruit with a color of *"}))
     (e,) = mm.grid(dataset="demo-fruit", criterion="color", method="CLIP_GPT", n=20, words="openai:some-model")
@@ -175,7 +175,7 @@ def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
 @pytest.mark.slow
 def test_all_notebooks_in_the_paper_profile(tmp_path):
     transformers = pytest.importorskip("transformers")
-    from test_hf import image_processor, random_model, tokenizer_files
+    from test_transformers_models import image_processor, random_model, tokenizer_files
 
     assert transformers
     place_data(tmp_path / "data")

@@ -10,8 +10,8 @@ import pytest
 
 import mmclust as mm
 from mmclust import plugins
-from mmclust.experiments import Workbench
-from mmclust.reproduce import stamp
+from mmclust.experiments.workbench import Workbench
+from mmclust.pipeline.notebooks import stamp
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,14 +47,14 @@ def test_the_readmes_examples_run_together(room):
 
 
 def test_the_readmes_method_has_what_the_others_have(room, mini):
-    data, kind = mm.load_dataset("inked:digits", n=60, seed=1), plugins.own("linkage:Linkage")
+    data, kind = mm.load_dataset("inked:digits", n=60, seed=1), plugins.resolve("linkage:Linkage")
     assert len(data) == 60 and data.classes["color"] == ["red", "green", "blue"]
     words = mm.reference_words("color", of=data.domain)
     model = kind(mini, words.template, words, n_clusters=3).fit(data.images)
     assert mm.score(data.labels["color"], model.predict(data.images))["NMI"] > 0.8
     assert len(model.name_clusters()) == 3 and model.explain(0).sum() == pytest.approx(1)
     assert len(mm.grid(dataset="inked:digits", criterion="color", method="linkage:Linkage", params={"linkage:Linkage": {"linkage": "single"}})) == 1
-    swept = mm.sweep("linkage:Linkage", {"linkage": ["ward", "single"]}, {}, dataset="inked:digits", criterion="color", n=60, tell=None)
+    swept = mm.sweep("linkage:Linkage", {"linkage": ["ward", "single"]}, {}, dataset="inked:digits", criterion="color", n=60, on_cost=None)
     assert set(swept["value"]) == {"ward", "single"}
 
 
@@ -74,7 +74,7 @@ def test_a_file_that_changes_is_imported_again_and_its_rows_are_others(room):
     before = stamp(notebook, {"profile": str(room / "mine.yaml")})
     (room / "linkage.py").write_text(FILES["linkage.py"] + "\nMARK = 1\n", encoding="utf-8")
     assert Workbench().key(experiment) != key
-    assert plugins.own("linkage:MARK") == 1
+    assert plugins.resolve("linkage:MARK") == 1
     assert stamp(notebook, {"profile": str(room / "mine.yaml")}) != before
 
 
@@ -95,12 +95,12 @@ def test_what_is_said_of_a_wrong_name(room, call, said):
 def test_what_a_module_lacks_itself_is_said_as_it_is(room):
     (room / "lacking.py").write_text("import something_that_is_not_there\n")
     with pytest.raises(ModuleNotFoundError, match="something_that_is_not_there"):
-        plugins.own("lacking:thing")
+        plugins.resolve("lacking:thing")
 
 
 @pytest.mark.parametrize("name", ["hf-hub:owner/name", "C:\\photos", "tcp://127.0.0.1:8786", "mini", "", None, 3, "a:b:c", "ViT-B-32/openai"])
 def test_other_names_are_not_taken_for_ones_own(name):
-    assert not plugins.is_own(name)
+    assert not plugins.is_plugin_name(name)
 
 
 def test_names_in_settings():
@@ -111,6 +111,6 @@ def test_names_in_settings():
 def test_children_look_where_the_run_was_started(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    plugins.look_in(str(tmp_path))
-    plugins.look_in(str(tmp_path))
+    plugins.add_search_path(str(tmp_path))
+    plugins.add_search_path(str(tmp_path))
     assert os.environ["PYTHONPATH"] == os.pathsep.join(["/somewhere", str(tmp_path)]) and sys.path.count(str(tmp_path)) == 1

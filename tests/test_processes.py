@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import psutil
-from processes import command, started
+from helpers.processes import command, started
 
 
 def test_a_process_that_has_just_ended_is_not_a_failure():

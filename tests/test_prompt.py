@@ -160,7 +160,7 @@ def autocast_agrees(device):
     assert features[0].dtype == features[1].dtype and (features[0] * features[1]).sum(1).min() > 0.99
     settings = {"words": ["red", "blue", "green", "yellow"], "n_clusters": 3, "random_state": 0}
     for kind, more in ((mm.MultiMaP, {"epochs": 5}), (mm.MultiSub, {"alternations": 1, "phase1_epochs": 5}), (mm.MultiDProxy, {"epochs": 4})):
-        losses = [kind(encoder, TEMPLATES[1], **settings, **more).fit(fruit.images).history_[-1]["loss"] for encoder in (half, whole)]
+        losses = [kind(encoder, template=TEMPLATES[1], **settings, **more).fit(fruit.images).history_[-1]["loss"] for encoder in (half, whole)]
         assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 

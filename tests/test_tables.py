@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from mmclust import tables
-from mmclust.pages import Page
-from mmclust.tables import beside, beside_wide, best, published, summarise, winners
+from mmclust.results import tables
+from mmclust.results.output import NotebookOutput
+from mmclust.results.tables import best, compare_with_published, published, published_table, summarise, winners
 
 A, B, C = [0.90, 0.95, 0.91, 0.97, 0.92], [0.88, 0.90, 0.92, 0.93, 0.90], [0.3, 0.2, 0.4, 0.1, 0.3]
 
@@ -128,8 +128,8 @@ RUNS = {"KMeans": {"color": [0.5, 0.6], "pose": [0.4, 0.4]}, "MultiSub": {"color
 )
 @pytest.mark.parametrize("metric", ["NMI", "RI"])
 def test_published_beside_measured(dataset, encoder, published_header, metric):
-    long = beside(tidy(RUNS, dataset, encoder, metric), metric)
-    shown, other = beside_wide(long)
+    long = compare_with_published(tidy(RUNS, dataset, encoder, metric), metric)
+    shown, other = published_table(long)
     same, known = published_header == "color published" and dataset == "fruit", dataset != "my pictures"
     source = published(metric).query("dataset == 'fruit' and criterion == 'color'").set_index("method")["value"] if known else pd.Series(dtype=float)
     assert list(shown["method"]) == ["KMeans", "Multi-Sub", *source.index.difference(["Multi-Sub"], sort=False)]
@@ -149,18 +149,18 @@ def test_published_beside_measured(dataset, encoder, published_header, metric):
 
 def test_the_long_frame_beside():
     rows = pd.concat([tidy(RUNS, "fruit", "ViT-B-32/openai"), tidy({"MultiMaP": {"order": [0.5]}, "MCV": {"order": [0.4]}}, "demo-card")])
-    long = beside(rows)
+    long = compare_with_published(rows)
     asked = {"dataset", "criterion", "method", "metric", "measured", "measured_std", "seeds", "published", "published_dataset", "comparable"}
     assert asked | {"difference", "source"} <= set(long) and not long.duplicated(["dataset", "criterion", "method"]).any()
     card = long.query("dataset == 'demo-card'").set_index("method")
     assert card["published_dataset"].eq("card").all() and list(card.index) == ["Multi-MaP", "MCV", "Agent-Centric PMC"]
     assert (card.loc["Agent-Centric PMC", "published"], card.loc["Agent-Centric PMC", "seeds"], card.loc["Multi-MaP", "seeds"]) == (0.9667, 0, 1)
     assert card["difference"].isna().all() and np.isnan(card.loc["Multi-MaP", "published"])
-    assert list(beside_wide(long)[0]["method"][:4]) == ["KMeans", "Multi-Sub", "Multi-MaP", "MCV"]
+    assert list(published_table(long)[0]["method"][:4]) == ["KMeans", "Multi-Sub", "Multi-MaP", "MCV"]
     named = rows.assign(row=rows["method"] + ": prompt")
-    assert beside(named, by="row").set_index(["criterion", "method"]).loc[("color", "MultiSub: prompt"), "published"] == 0.9693
+    assert compare_with_published(named, by="row").set_index(["criterion", "method"]).loc[("color", "MultiSub: prompt"), "published"] == 0.9693
     with pytest.raises(ValueError, match="several encoders"):
-        beside(pd.concat([tidy(RUNS), tidy(RUNS, encoder="other")]))
+        compare_with_published(pd.concat([tidy(RUNS), tidy(RUNS, encoder="other")]))
 
 
 class Cells(HTMLParser):
@@ -193,7 +193,7 @@ MARKS = pd.DataFrame([[False, True, False, True], [False, False, True, True]])
 
 
 def test_the_files_of_a_table(tmp_path):
-    styler = Page("n", tmp_path).table(NASTY, "t_1", "50 % of <script>", bold=MARKS, other=~MARKS)
+    styler = NotebookOutput("n", tmp_path).table(NASTY, "t_1", "50 % of <script>", bold=MARKS, other=~MARKS)
     csv, md, tex, html = files_of(tmp_path)
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(csv)), NASTY)
 
@@ -205,7 +205,7 @@ def test_the_files_of_a_table(tmp_path):
     assert found.texts == [NASTY.method[0], "0.960", "3", "0.123", NASTY.method[1], "0.5 ± 0.1", "10", ""]
     assert "script" not in found.tags and "i" not in found.tags and found.tags.count("b") == 3
     assert ["other" in c for c in found.classes] == [True, False, True, False, True, True, False, False]
-    assert html == styler.to_html() == Page("n", tmp_path).table(NASTY, "t_1", bold=MARKS, other=~MARKS).to_html()
+    assert html == styler.to_html() == NotebookOutput("n", tmp_path).table(NASTY, "t_1", bold=MARKS, other=~MARKS).to_html()
     assert "<th" in html and "row_heading" not in html
 
     assert r"\caption{50 \% of $<$script$>$}" in tex and r"\label{tab:n_t_1}" in tex and r"\toprule" in tex and r"\bottomrule" in tex
@@ -216,7 +216,7 @@ def test_the_files_of_a_table(tmp_path):
     assert not re.search(r"[%#_~^±]", bare) and bare.count("$") % 2 == 0 and bare.count("{") == bare.count("}")
     assert [line.count("&") for line in bare.splitlines() if line.endswith(r"\\")] == [3, 3, 3]
     with pytest.raises(ValueError, match=r"\(1, 4\)"):
-        Page("n", tmp_path).table(NASTY, bold=MARKS[:1])
+        NotebookOutput("n", tmp_path).table(NASTY, bold=MARKS[:1])
 
 
 @settings(max_examples=25)
@@ -224,7 +224,7 @@ def test_the_files_of_a_table(tmp_path):
 def test_any_text_keeps_its_place(tmp_path_factory, cells):
     frame = pd.DataFrame(cells, columns=["a", "b"], dtype=object).map(str.strip)
     folder = tmp_path_factory.mktemp("page")
-    Page("n", folder).table(frame)
+    NotebookOutput("n", folder).table(frame)
     _, _, tex, html = files_of(folder)
     assert Cells(html).texts == frame.to_numpy().ravel().tolist()
     assert len(re.findall(r"(?<!\\)&", tex)) == len(frame) + 1
@@ -235,17 +235,17 @@ def test_any_text_keeps_its_place(tmp_path_factory, cells):
 def test_markdown_reads_back_as_it_was_written(tmp_path_factory, cells):
     assume(any(cells))
     folder, frame = tmp_path_factory.mktemp("page"), pd.DataFrame({"name": "row", "cell": cells})
-    Page("n", folder).table(frame)
+    NotebookOutput("n", folder).table(frame)
     read = pd.read_csv(io.StringIO(files_of(folder)[1]), sep=r"\s*\|\s*", engine="python", dtype=str, keep_default_na=False, skiprows=[1])
     assert read["cell"].tolist() == cells
 
 
 def test_shown_stands_for_the_frame(tmp_path):
     rows = tidy({"A": {"color": A}, "C": {"color": C}})
-    Page("n", tmp_path).table(rows, shown=summarise(rows), bold=best(rows))
+    NotebookOutput("n", tmp_path).table(rows, shown=summarise(rows), bold=best(rows))
     csv, md, *_ = files_of(tmp_path)
     assert len(pd.read_csv(io.StringIO(csv))) == 10 and "| A        | **0.930 ± 0.029** | **0.930** |" in md and "| 0.260 ± 0.114" in md
-    Page("n", tmp_path).table(rows[:0], caption="no rows")  # not an error
+    NotebookOutput("n", tmp_path).table(rows[:0], caption="no rows")  # not an error
     assert "no rows" in files_of(tmp_path)[2]
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmclust as mm
+from mmclust.data.rendered import DEMO
 from mmclust.encoders.mini.captions import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
-from mmclust.store import key_of
+from mmclust.storage import key_of
 from mmclust.words import _lexicon
-from mmclust.words.answers import clean
-from mmclust.worlds import DEMO
+from mmclust.words.reviewed_answers import clean
 
 JUDGED = [("fruit", c) for c in ("color", "species")] + [("card", c) for c in ("order", "suits")] + [("face", c) for c in ("emotion", "glasses", "pose")]
 
@@ -58,7 +58,7 @@ def test_a_common_keyword_has_words_in_any_domain():
 
 
 # Clusters of the papers' data sets, where REPRODUCTION's sources give them (a deck has 13 numbers and 4 suits); 0 where they do not
-PAPERS = {
+PAPER_DATASETS = {
     ("fruit", "color"): 0, ("fruit", "species"): 0, ("fruit360", "color"): 0, ("fruit360", "species"): 0, ("card", "order"): 13, ("card", "number"): 13,
     ("card", "suits"): 4, ("face", "identity"): 20, ("face", "emotion"): 4, ("face", "glasses"): 2, ("face", "pose"): 4, ("car", "color"): 0,
     ("car", "type"): 0, ("flower", "color"): 0, ("flower", "species"): 0, ("photo", "type"): 2, ("photo", "environment"): 3, ("object", "color"): 2,
@@ -66,10 +66,10 @@ PAPERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("domain, criterion", PAPERS)
+@pytest.mark.parametrize("domain, criterion", PAPER_DATASETS)
 def test_more_words_than_classes_for_the_papers_data(domain, criterion):
     words = mm.reference_words(criterion, of=domain)
-    assert len(words) >= max(2 * PAPERS[domain, criterion], 10 if not PAPERS[domain, criterion] else 0) and words.template.count("*") == 1
+    assert len(words) >= max(2 * PAPER_DATASETS[domain, criterion], 10 if not PAPER_DATASETS[domain, criterion] else 0) and words.template.count("*") == 1
     assert "common" not in words.source
 
 

@@ -39,9 +39,9 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
 
     if name == "mini" or name in CHECKPOINTS:
         return load_open_clip(name, device, autocast)
-    if plugins.is_own(name):
-        load = plugins.own(name)
-        return load(**plugins.accepted(load, device=device, autocast=autocast))
+    if plugins.is_plugin_name(name):
+        load = plugins.resolve(name)
+        return load(**plugins.filter_kwargs(load, device=device, autocast=autocast))
     folder, repository = Path(name), REPOSITORIES.get(name, name)
     if name in REPOSITORIES or (name.startswith(("hf-hub:", *OWNERS)) and not folder.exists()):
         folder = fetched(repository.removeprefix("hf-hub:"), name)
@@ -52,7 +52,7 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
     if (folder / "open_clip_config.json").exists():
         return load_open_clip(name, device, autocast, folder)
     if (folder / "config.json").exists():
-        from mmclust.encoders.hf import load_transformers
+        from mmclust.encoders.transformers_models import load_transformers
 
         return load_transformers(folder, name, device, autocast)
     raise ValueError(f"{folder} holds no open_clip_config.json (nor transformers' config.json): a checkpoint must bring its architecture and its preprocessing")

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from mmclust import store
-from mmclust.datasets.base import Images, Pictures
+from mmclust import storage
+from mmclust.data.images import Images, Pictures
+from mmclust.encoders.feature_stream import STREAM_ABOVE, as_tensor, batches, is_stored, store_batches, stored
 from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template, token_table, word_ids
-from mmclust.encoders.stream import ABOVE, as_tensor, batches, is_stored, store_batches, stored
 
 
 class Encoder:
@@ -63,7 +63,7 @@ class Encoder:
     def __repr__(self) -> str:
         return f"load_encoder({self.name!r})"
 
-    def what_it_saw(self, words: Sequence[str]) -> str:
+    def training_vocabulary_note(self, words: Sequence[str]) -> str:
         """A sentence on what the encoder was trained with, as far as it is known here."""
         return f"{self.name}: see its authors' model card for what it was trained with."
 
@@ -115,10 +115,10 @@ class Encoder:
             raise ValueError("no images to encode")
         key = self._features_key(images)
         if key not in self._kept:
-            if len(images) > ABOVE:
+            if len(images) > STREAM_ABOVE:
                 self._kept[key] = stored(key, len(images), batch_size, lambda keep: self._batches(self._trunk, images, batch_size, keep))
             else:
-                self._kept[key] = store.array(key, lambda: self._run(self._trunk, images, batch_size))
+                self._kept[key] = storage.load_or_compute(key, lambda: self._run(self._trunk, images, batch_size))
         return self._kept[key]
 
     def shares(self, images: Pictures, batch_size: int = 256, batches: int = 16) -> list[range]:
@@ -128,20 +128,20 @@ class Encoder:
         if is_stored(self._features_key(images)):
             return []
         n = -(-len(images) // batch_size)
-        if len(images) <= ABOVE:
+        if len(images) <= STREAM_ABOVE:
             return [range(n)]
         return [range(b, min(b + batches, n)) for b in range(0, n, batches)]
 
     def store_share(self, images: Pictures, share: range, batch_size: int = 256) -> None:
         """Compute and store the features of a span of batches, those that are not stored yet."""
         images = Images.of(images)
-        if len(images) <= ABOVE:
+        if len(images) <= STREAM_ABOVE:
             self.features(images, batch_size)
             return
         some = images[share.start * batch_size : share.stop * batch_size]
         store_batches(self._features_key(images), batch_size, share.start, lambda keep: self._batches(self._trunk, some, batch_size, keep))
 
-    def keep_features(self, images: Pictures, features: np.ndarray) -> None:
+    def set_features(self, images: Pictures, features: np.ndarray) -> None:
         """Take features (n, h), computed elsewhere, as those of these images: the trunk does not run for them.
 
         Raises:
@@ -153,13 +153,13 @@ class Encoder:
         self._kept[self._features_key(images)] = features
 
     def _features_key(self, images: Images) -> str:
-        return store.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
+        return storage.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
 
     def encode_images(self, images: Pictures) -> np.ndarray:
         """Image embeddings v, float32 (n, d), L2-normalised."""
-        features, projection = as_tensor(self.features(images)), wide(self.image_projection).cpu()
+        features, projection = as_tensor(self.features(images)), at_least_float32(self.image_projection).cpu()
         out = torch.empty(len(features), projection.shape[1], dtype=features.dtype)
-        for part, rows in zip(features.split(ABOVE), out.split(ABOVE)):
+        for part, rows in zip(features.split(STREAM_ABOVE), out.split(STREAM_ABOVE)):
             rows.copy_(F.normalize(part @ projection, dim=-1))
         return out.numpy()
 
@@ -174,7 +174,7 @@ class Encoder:
         if self._patches is None:
             raise ValueError(f"the image tower of {self.name} gives no patch tokens: it is not a vision transformer")
         images = Images.of(images)
-        key = store.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
+        key = storage.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
         if key not in self._kept:
             self._kept[key] = self._run(self._patches, images, batch_size)
         return self._kept[key]
@@ -184,7 +184,7 @@ class Encoder:
         """Text embeddings, float32 (len(texts), d), L2-normalised unless told otherwise."""
         texts = list(texts)
         parts = [self.towers.encode_text(self.tokenizer(texts[i : i + 256]).to(self.device), normalize=False) for i in range(0, len(texts), 256)]
-        out = wide(torch.cat(parts))
+        out = at_least_float32(torch.cat(parts))
         return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
 
     def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
@@ -204,7 +204,7 @@ class Encoder:
         ids = [word_ids(self.tokenizer, word) for word in words]
         if empty := [word for word, i in zip(words, ids) if not i]:
             raise ValueError(f"a reference word is empty: {empty[0]!r} among {list(words)}")
-        return torch.stack([wide(self.token_table(torch.tensor(i, device=self.device))).mean(0) for i in ids])
+        return torch.stack([at_least_float32(self.token_table(torch.tensor(i, device=self.device))).mean(0) for i in ids])
 
     def prompt(self, template: str, **options: Any) -> PromptEncoder:
         """The encoder of this template with learned proxies in its placeholder; built once per template. Options as for `PromptEncoder`."""
@@ -222,7 +222,7 @@ class Encoder:
 
         def forward(pixels: torch.Tensor) -> np.ndarray:
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                return wide(tower(pixels.to(self.device, dtype))).cpu().numpy()
+                return at_least_float32(tower(pixels.to(self.device, dtype))).cpu().numpy()
 
         found = batches(images, batch_size, self.preprocess, forward, self.device, keep)
         total = -(-len(images) // batch_size)
@@ -230,6 +230,6 @@ class Encoder:
         return tqdm(found, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
 
 
-def wide(x: torch.Tensor) -> torch.Tensor:
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """At least float32: half precision is for towers, not for what is kept."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from mmclust.encoders import checkpoint
 from mmclust.encoders.base import Encoder
-from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state, what_it_saw
+from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state, training_vocabulary_note
 
 MINI = Path(__file__).parent / "mini"
 
@@ -22,9 +22,9 @@ MINI = Path(__file__).parent / "mini"
 class OpenCLIPEncoder(Encoder):
     """A frozen open_clip model; arguments and methods as for `Encoder`."""
 
-    def what_it_saw(self, words: Sequence[str]) -> str:
+    def training_vocabulary_note(self, words: Sequence[str]) -> str:
         """A sentence on what the encoder was trained with, as far as it is known here."""
-        return what_it_saw(words) if self.name == "mini" else super().what_it_saw(words)
+        return training_vocabulary_note(words) if self.name == "mini" else super().training_vocabulary_note(words)
 
     @property
     def image_projection(self) -> torch.Tensor:

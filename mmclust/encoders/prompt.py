@@ -31,7 +31,7 @@ def split_template(template: str) -> tuple[str, str]:
     return before.strip(), after.strip()
 
 
-PROBES = ("red", "blue", "one", "two", "cat", "dog")  # words of one token each, in about every vocabulary
+PROBE_WORDS = ("red", "blue", "one", "two", "cat", "dog")  # words of one token each, in about every vocabulary
 
 
 def word_ids(tokenizer: Any, word: str) -> list[int]:
@@ -41,7 +41,7 @@ def word_ids(tokenizer: Any, word: str) -> list[int]:
     return tokenizer.tokenizer(tokenizer.clean_fn(word), add_special_tokens=False)["input_ids"]
 
 
-def frame(tokenizer: Any, template: str) -> tuple[list[int], int, list[int], int]:
+def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, list[int], int]:
     """Tokens before the placeholder, a word in it, tokens after it (start and end among them), and padding.
 
     Two words of one token each stand in the placeholder by turns: where the tokens differ, it is.
@@ -50,14 +50,14 @@ def frame(tokenizer: Any, template: str) -> tuple[list[int], int, list[int], int
         ValueError: for a template without exactly one placeholder; if no two such words are found.
     """
     before, after = split_template(template)
-    texts = [" ".join(part for part in (before, word, after) if part) for word in PROBES]
+    texts = [" ".join(part for part in (before, word, after) if part) for word in PROBE_WORDS]
     rows = tokenizer(texts, context_length=4 * len(template) + 64)  # longer than any text of that many characters
     pad = int(rows[0, -1])
     for first, second in zip(rows[::2], rows[1::2]):
         if len(differ := (first != second).nonzero()) == 1:
             at, end = int(differ), 1 + int((first != pad).nonzero().max())
             return first[:at].tolist(), int(first[at]), first[at + 1 : end].tolist(), pad
-    raise ValueError(f"this tokenizer has no single tokens for {', '.join(PROBES)}: the placeholder of {template!r} can't be found in its tokens")
+    raise ValueError(f"this tokenizer has no single tokens for {', '.join(PROBE_WORDS)}: the placeholder of {template!r} can't be found in its tokens")
 
 
 def token_table(model: Any) -> nn.Embedding:
@@ -111,7 +111,7 @@ class PromptEncoder:
         self.tower, self.table = getattr(model, "text", model), token_table(model)
         if not (positions and final_norm) and (not hasattr(self.tower, "ln_final") or getattr(self.tower, "cls_emb", None) is not None):
             raise ValueError(f"positions=False and final_norm=False switch off parts of CLIP's text tower, which {type(self.tower).__name__} is not")
-        before, word, after, pad = frame(tokenizer, template)
+        before, word, after, pad = tokenize_template(tokenizer, template)
         self.start = len(before)
         self.end = self.start + word_tokens + len(after) - 1  # where end-of-text stands
         length = min(getattr(self.tower, "context_length", 0) or tokenizer.context_length, tokenizer.context_length)  # mT5 knows no longest text

@@ -1,1 +1,31 @@
-"""The methods, as scikit-learn style estimators over images."""
+"""The methods, as scikit-learn style estimators over images; and their names in experiments."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from mmclust import plugins
+
+METHODS = {  # name -> where its class is; imported when it is needed
+    "KMeans": "mmclust.methods.baselines",
+    "CLIP_GPT": "mmclust.methods.zero_shot",
+    "CLIP_label": "mmclust.methods.zero_shot",
+    "MultiMaP": "mmclust.methods.multimap",
+    "MultiSub": "mmclust.methods.multisub",
+    "MultiDProxy": "mmclust.methods.multidproxy",
+}
+
+
+def method_class(name: str) -> type[Any]:
+    """The estimator of a method's name.
+
+    Raises:
+        ValueError: if the name is neither in `METHODS` nor "module:Class" of your own.
+    """
+    if plugins.is_plugin_name(name):
+        return plugins.resolve(name)
+    if name not in METHODS:
+        known = ", ".join(METHODS)
+        raise ValueError(f'unknown method {name!r}: use one of {known}, or "module:Class" of your own')
+    return getattr(import_module(METHODS[name]), name)

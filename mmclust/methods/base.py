@@ -13,9 +13,9 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mmclust.datasets.base import Images, Pictures
+from mmclust.data.images import Images, Pictures
 from mmclust.encoders.prompt import split_template
-from mmclust.methods.number import choose_n_clusters
+from mmclust.methods.n_clusters import choose_n_clusters
 from mmclust.metrics import score, score_kmeans
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
     n_clusters_curve_: pd.DataFrame
 
     def fit(self, images: Pictures, y: ArrayLike | None = None) -> Self:
-        """Cluster the images; `y` is ignored, except by the oracle rows."""
+        """Cluster the images. `y` is not used; it is there because scikit-learn passes it."""
         images = self._inputs(images, reset=True)
         self._check(images)
         for name in ("n_clusters_", "n_clusters_curve_", "cluster_centers_"):  # of an earlier fit
@@ -98,7 +98,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         word that would come next with its score. See `mm.name_clusters`.
         """
         check_is_fitted(self, "labels_")
-        texts = self.encoder.encode_words(self.words, getattr(self, "template", None))
+        texts = self.encoder.encode_words(self.words, self._template())
         table = cluster_words(self.labels_, self.image_embeddings_, texts, self.words)
         return table if scores else table["name"].tolist()
 
@@ -127,7 +127,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         if hasattr(self, "weights_"):
             return getattr(self, "candidates_", self.words), self.weights_[i]
         embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)[i]
-        return self.words, softmax(self.encoder.logit_scale * (embeddings @ self.encoder.encode_words(self.words, self.template).T), axis=-1)
+        return self.words, softmax(self.encoder.logit_scale * (embeddings @ self.encoder.encode_words(self.words, self._template()).T), axis=-1)
 
     def _inputs(self, images: Any, reset: bool) -> Any:
         if self.encoder is not None:
@@ -156,8 +156,13 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
             raise ValueError(f"n_clusters='auto' needs at least 3 images, not {len(images)}")
         if isinstance(m, str) and hasattr(self, "words") and len(self.words) < 2:
             raise ValueError("n_clusters='auto' needs at least 2 reference words: it finds at most one cluster for each")
-        if getattr(self, "template", None) is not None:
-            split_template(self.template)
+        if (template := self._template()) is not None:
+            split_template(template)
+
+    def _template(self) -> str | None:
+        """The prompt template: the parameter, or else the one that the reference words bring (`mm.reference_words`)."""
+        template = getattr(self, "template", None)
+        return getattr(getattr(self, "words", None), "template", None) if template is None else template
 
     def _choices(self, values: object, **allowed: Sequence[str]) -> None:
         for name, options in allowed.items():
@@ -202,7 +207,7 @@ class ProxyClusterer(ImageClusterer):
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
-        if self.template is None:
+        if self._template() is None:
             raise ValueError("a template is needed, such as 'fruit with a color of *'")
         s = self.settings()
         for name in ("epochs", "alternations", "phase1_epochs", "chunk_size", "check_every", "n_checks", "n_init"):
@@ -239,7 +244,7 @@ class ProxyClusterer(ImageClusterer):
         """What began with each epoch."""
         return [None] * len(self.history_)
 
-    def choose(self, name: str) -> Self:
+    def use_representation(self, name: str) -> Self:
         """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
         self.chosen_ = name
         self._kmeans(self.represent(name))

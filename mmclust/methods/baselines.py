@@ -1,4 +1,4 @@
-"""Clusterings that know no keyword: k-means, MCV, MSC; those that ClustPy computes are in `mmclust.methods.nonredundant`."""
+"""Clusterings that know no keyword: k-means, MCV, MSC; those that ClustPy computes are in `mmclust.methods.clustpy_baselines`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from mmclust.datasets.base import Images
+from mmclust.data.images import Images
 from mmclust.methods.base import ImageClusterer, kmeans, nearest
 from mmclust.metrics import score
 
@@ -39,7 +39,7 @@ class KMeans(ImageClusterer):
     auto_clusters = True
 
     def __init__(
-        self, encoder: Encoder | None = None, n_clusters: int | str = 8, n_init: int = 1, random_state: int | np.random.RandomState | None = None
+        self, encoder: Encoder | None = None, *, n_clusters: int | str = 8, n_init: int = 1, random_state: int | np.random.RandomState | None = None
     ) -> None:
         self.encoder, self.n_clusters, self.n_init, self.random_state = encoder, n_clusters, n_init, random_state
 
@@ -118,7 +118,7 @@ class MCV(ImageClusterer):
 class SeveralClusterings(ImageClusterer):
     """What finds S clusterings at once, without a keyword. `n_clusters` holds one M per clustering.
 
-    After `fit`: `all_labels_` int64 (n, S), a clustering per column; `labels_` (n,) is the chosen one, the first until `choose` is called, and
+    After `fit`: `all_labels_` int64 (n, S), a clustering per column; `labels_` (n,) is the chosen one, the first until `select_clustering` is called, and
     `n_clusters_` the number of its clusters. `predict` gives the chosen clustering.
     """
 
@@ -129,7 +129,7 @@ class SeveralClusterings(ImageClusterer):
     all_labels_: np.ndarray
     chosen_: int
 
-    def choose(self, j: int) -> Self:
+    def select_clustering(self, j: int) -> Self:
         """Make clustering j (0..S-1) the `labels_`; returns self.
 
         Raises:
@@ -144,7 +144,7 @@ class SeveralClusterings(ImageClusterer):
 
     def evaluate(self, labels_true: ArrayLike, seeds: Iterable[int] = ()) -> dict[str, float]:
         """NMI, RI, ARI, AMI of the clustering among the S that agrees most (largest NMI) with labels (n,), as evaluations of multiple
-        clusterings do. So the choice among the S sees the truth: whoever asks for one criterion has to choose without it. `choose` changes
+        clusterings do. So the choice among the S sees the truth: whoever asks for one criterion has to select_clustering without it. `select_clustering` changes
         nothing here. `NMI_std` is 0.0: the labels are scored as they are, and `seeds` is not used."""
         check_is_fitted(self, "all_labels_")
         return max((score(labels_true, column) for column in self.all_labels_.T), key=lambda s: s["NMI"]) | {"NMI_std": 0.0}
@@ -227,7 +227,7 @@ class MSC(SeveralClusterings):
             fits.append(kmeans(self._weighted(x, j), m, rng, self.n_init))
         self.all_labels_ = np.stack([labels for labels, _ in fits], 1)
         self.all_cluster_centers_ = [centers for _, centers in fits]
-        self.choose(0)
+        self.select_clustering(0)
 
     def _learn(self, points: np.ndarray, m: int, logits: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, float]:
         import torch

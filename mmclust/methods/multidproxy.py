@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
 from mmclust.methods.multisub import mix
-from mmclust.methods.training import Agreement, History, Rows, make_optimizer
+from mmclust.methods.training import ClusteringAgreement, History, PerImageParameters, make_optimizer
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -75,7 +75,7 @@ class MultiDProxy(ProxyClusterer):
     """
 
     def __init__(
-        self, encoder: Encoder | None = None, template: str | None = None, words: Sequence[str] | None = None, n_clusters: int | str = 8,
+        self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *, template: str | None = None, n_clusters: int | str = 8,
         representation: str = "fused", epochs: int = 1000, lr: float = 5e-3, fusion_lr: float | None = None, weight_decay: float = 0.0, update_every: int = 100,
         dynamic: bool = True, score: str = "mean", fusion: str = "gated", modality: str = "both", tokens: str = "pooled", layers: int = 2,
         heads: int = 4, tau: float = 0.07, tau_alpha: float = 1.0, sigma: float = 0.5, negatives: int = 256, hard: int = 32, repel: str = "other",
@@ -109,13 +109,13 @@ class MultiDProxy(ProxyClusterer):
             torch.manual_seed(generator.initial_seed())
             gated = self.fusion == "gated" and self.modality == "both"
             fuse = GatedFusion(self.encoder.embedding_dim, self.layers, self.heads).to(self.encoder.device) if gated else None
-        prompt, phi, v = self.encoder.prompt(self.template), self.encoder.word_embeddings(self.words).to(self.encoder.device), self._images(images)
+        prompt, phi, v = self.encoder.prompt(self._template()), self.encoder.word_embeddings(self.words).to(self.encoder.device), self._images(images)
         fuse = fuse.to(v.dtype) if fuse else None
-        rows, history = Rows(self._start(v), "full", self.chunk_size), History()
+        rows, history = PerImageParameters(self._start(v), "full", self.chunk_size), History()
         groups = [{"params": rows.parameters}] + ([{"params": list(fuse.parameters()), "lr": self.fusion_lr or self.lr}] if fuse else [])
         optimizer = make_optimizer("adam", groups, self.lr, self.weight_decay)
         kept, self.updates_ = torch.arange(len(phi), device=phi.device), [{"epoch": 0, "candidates": list(self.words)}]
-        stop = Agreement(self.check_every, self.n_checks, self.agreement) if self.early_stopping else None
+        stop = ClusteringAgreement(self.check_every, self.n_checks, self.agreement) if self.early_stopping else None
         for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
             if self.dynamic and epoch and epoch % self.update_every == 0:
                 self._count_clusters(self._keep(rows, phi[kept], prompt, fuse, v)["prompt_embeddings_"], len(kept))
@@ -131,10 +131,10 @@ class MultiDProxy(ProxyClusterer):
         self.__dict__.update(self._keep(rows, phi[kept], prompt, fuse, v))
         self.candidates_ = [self.words[k] for k in kept.tolist()]
         self._count_clusters(self.prompt_embeddings_, len(kept))
-        self.choose(self.representation)
+        self.use_representation(self.representation)
 
     def _step(
-        self, rows: Rows, optimizer: torch.optim.Optimizer, epoch: int, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None,
+        self, rows: PerImageParameters, optimizer: torch.optim.Optimizer, epoch: int, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None,
         v: torch.Tensor, generator: torch.Generator | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """One full-batch step; the loss and its terms L_a, L_u, L_c, L_align. Without a generator, or a weight for it, L_c is 0."""
@@ -181,8 +181,8 @@ class MultiDProxy(ProxyClusterer):
         While they are learned the layers are left out, as they were at the start of training (their end would pull F to V whatever the
         proxy says), and so is L_c, which compares images with each other.
         """
-        prompt, v = self.encoder.prompt(self.template), self._images(images)
-        rows = Rows(self._start(v), "full", self.chunk_size)
+        prompt, v = self.encoder.prompt(self._template()), self._images(images)
+        rows = PerImageParameters(self._start(v), "full", self.chunk_size)
         optimizer = make_optimizer("adam", [{"params": rows.parameters}], self.lr, self.weight_decay)
         updates = {update["epoch"]: update["candidates"] for update in self.updates_}
         candidates: Any = None  # until epoch 0, which has an update
@@ -243,18 +243,18 @@ class MultiDProxy(ProxyClusterer):
         return not self.dynamic or epoch >= later or left <= getattr(self, "n_clusters_", 0)
 
     def _clustering(
-        self, rows: Rows, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None, v: torch.Tensor, centres: np.ndarray | None = None
+        self, rows: PerImageParameters, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None, v: torch.Tensor, centres: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         learned = self._keep(rows, candidates, prompt, fuse, v)
         self._count_clusters(learned["prompt_embeddings_"], len(candidates))
         return kmeans(self._named(learned, self.representation), self.n_clusters_, self.random_state, start=centres)
 
-    def _better_half(self, rows: Rows, candidates: torch.Tensor) -> torch.Tensor:
+    def _better_half(self, rows: PerImageParameters, candidates: torch.Tensor) -> torch.Tensor:
         proxies = rows.map(lambda part, p: mix(p / self.tau_alpha, candidates)[1])
         centres = torch.from_numpy(kmeans(proxies.cpu().numpy(), self.n_clusters_, self.random_state)[1]).to(candidates)
         return better_half(candidates, centres, self.n_clusters_, self.score)
 
-    def _keep(self, rows: Rows, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None, v: torch.Tensor) -> dict[str, np.ndarray]:
+    def _keep(self, rows: PerImageParameters, candidates: torch.Tensor, prompt: PromptEncoder, fuse: GatedFusion | None, v: torch.Tensor) -> dict[str, np.ndarray]:
         """What is learned, by attribute name."""
 
         def whole(part: slice, p: torch.Tensor) -> tuple[torch.Tensor, ...]:

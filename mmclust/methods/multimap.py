@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from mmclust.methods.base import ProxyClusterer, nearest
-from mmclust.methods.training import History, Plateau, Rows, make_optimizer
+from mmclust.methods.training import History, LossPlateau, PerImageParameters, make_optimizer
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -74,7 +74,7 @@ class MultiMaP(ProxyClusterer):
     }  # fmt: skip
 
     def __init__(
-        self, encoder: Encoder | None = None, template: str | None = None, words: Sequence[str] | None = None, concepts: Sequence[str] | None = None,
+        self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *, template: str | None = None, concepts: Sequence[str] | None = None,
         n_clusters: int | str = 8, representation: str = "prompt",
         variant: str = "paper", alpha: float = 0.3, beta: float = 0.4, choose_by: str | None = None, positions: bool | None = None,
         final_norm: bool | None = None, init: str | None = None, targets: str | None = None, concept_loss: str | None = None,
@@ -111,7 +111,7 @@ class MultiMaP(ProxyClusterer):
         self.history_, self.seconds_ = history.table(), history.seconds
         self.prompt_embeddings_ = self._prompts(self.proxies_)
         self._count_clusters(self.prompt_embeddings_, len(self.words))
-        self.choose(self.representation)
+        self.use_representation(self.representation)
 
     def _predict(self, images: Any) -> np.ndarray:
         v = self.encoder.encode_images(images)
@@ -124,7 +124,7 @@ class MultiMaP(ProxyClusterer):
 
     def _prompt(self) -> PromptEncoder:
         s = self.settings()
-        return self.encoder.prompt(self.template, positions=s.positions, final_norm=s.final_norm)
+        return self.encoder.prompt(self._template(), positions=s.positions, final_norm=s.final_norm)
 
     def _prompts(self, proxies: np.ndarray) -> np.ndarray:
         prompt = self._prompt()
@@ -141,14 +141,14 @@ class MultiMaP(ProxyClusterer):
         """Proxies (n, e) and reference words (n,) for image embeddings (n, d)."""
         s, encoder, prompt = self.settings(), self.encoder, self._prompt()
         v = torch.from_numpy(embeddings).to(encoder.device)
-        chosen = (embeddings @ encoder.encode_words(self.words, self.template if s.choose_by == "template" else None).T).argmax(1)
+        chosen = (embeddings @ encoder.encode_words(self.words, self._template() if s.choose_by == "template" else None).T).argmax(1)
         index = torch.from_numpy(chosen).to(encoder.device)
         goals = self._embeddings(self.words, s.targets)
         concepts = self._embeddings(self.concepts, s.targets) if self.concepts else None
         scale = {"sum": 1.0, "mean": 1 / goals.shape[1], "relative": 1 / float(goals.square().sum(1).mean())}[s.reduction]
-        rows = Rows(self._embeddings(self.words, s.init)[index], s.batch_size, s.chunk_size)
+        rows = PerImageParameters(self._embeddings(self.words, s.init)[index], s.batch_size, s.chunk_size)
         optimizer = make_optimizer(s.optimizer, [{"params": rows.parameters}], s.lr, s.weight_decay)
-        stop = Plateau(s.check_every, s.n_checks, s.tol) if s.early_stopping and epochs is None else None
+        stop = LossPlateau(s.check_every, s.n_checks, s.tol) if s.early_stopping and epochs is None else None
 
         def loss_of(part: slice, w: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
             align = -(prompt(w) * v[part]).sum() / size

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from mmclust.encoders.stream import as_tensor
-from mmclust.methods import losses
+from mmclust.encoders.feature_stream import as_tensor
+from mmclust.methods import pair_losses
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
-from mmclust.methods.training import Agreement, History, Rows, make_optimizer
+from mmclust.methods.training import ClusteringAgreement, History, PerImageParameters, make_optimizer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -89,7 +89,7 @@ class MultiSub(ProxyClusterer):
     }  # fmt: skip
 
     def __init__(
-        self, encoder: Encoder | None = None, template: str | None = None, words: Sequence[str] | None = None, n_clusters: int | str = 8,
+        self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *, template: str | None = None, n_clusters: int | str = 8,
         representation: str = "prompt",
         variant: str = "paper", subspace: str = "token", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
         final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
@@ -125,14 +125,14 @@ class MultiSub(ProxyClusterer):
         phi, prompt = self._basis(), self._prompt()
         h = self._trunk(images)
         projection = encoder.image_projection.to(h.dtype).clone().requires_grad_(True)
-        rows, history, generator = Rows(self._start(len(h), phi), s.batch_size, s.chunk_size), History(), torch_generator(self.random_state, device)
+        rows, history, generator = PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size), History(), torch_generator(self.random_state, device)
         phase1 = make_optimizer(
             s.optimizer, [{"params": rows.parameters}, {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0}], s.lr, s.weight_decay
         )
         phase2 = make_optimizer(s.optimizer, [{"params": [projection]}], s.contrast_lr, 0.0)
         before = None
         for alternation in tqdm(range(s.alternations), desc="Multi-Sub", disable=not self.verbose):
-            stop = Agreement(s.check_every, s.n_checks, s.agreement) if s.early_stopping else None
+            stop = ClusteringAgreement(s.check_every, s.n_checks, s.agreement) if s.early_stopping else None
             for epoch in range(s.phase1_epochs):
                 terms = rows.epoch(phase1, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), self._image_side(h, part, projection), size))
                 history.add(("loss",), terms, alternation=alternation, phase=1)
@@ -151,22 +151,22 @@ class MultiSub(ProxyClusterer):
                     loss.backward()
                     phase2.step()
                     history.add(("loss",), loss.detach()[None], alternation=alternation, phase=2)
-            if s.early_stopping and before is not None and labels is not None and Agreement.same(before, labels, s.agreement):
+            if s.early_stopping and before is not None and labels is not None and ClusteringAgreement.same(before, labels, s.agreement):
                 break
             before = labels
         self.history_, self.seconds_ = history.table(), history.seconds
         self.weights_, self.proxies_, self.prompt_embeddings_ = (t.cpu().numpy() for t in (weights, proxies, prompts))
         self.projection_ = projection.detach().cpu().numpy()
         self.image_embeddings_, self._image_norms = self._embeddings(h)
-        self.choose(self.representation)
+        self.use_representation(self.representation)
 
-    def choose(self, name: str) -> Self:
+    def use_representation(self, name: str) -> Self:
         """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
         if name == "assignment" and len(self.words) == self.n_clusters_:
             self.chosen_, self.representation_ = name, None  # the heaviest words are the clusters: no k-means
             self.labels_ = self.weights_.argmax(1).astype(np.int64)
             return self
-        return super().choose("word+image" if name == "assignment" else name)
+        return super().use_representation("word+image" if name == "assignment" else name)
 
     def _events(self) -> list[str | None]:
         phases = [row["phase"] for row in self.history_]
@@ -194,7 +194,7 @@ class MultiSub(ProxyClusterer):
         phi, prompt = self._basis(), self._prompt()
         v, norms = self._embeddings(self._trunk(images))
         side = torch.from_numpy(v).to(device)
-        rows = Rows(self._start(len(v), phi), s.batch_size, s.chunk_size)
+        rows = PerImageParameters(self._start(len(v), phi), s.batch_size, s.chunk_size)
         optimizer = make_optimizer(s.optimizer, [{"params": rows.parameters}], s.lr, s.weight_decay)
         for _ in range(sum(row["phase"] == 1 for row in self.history_)):
             rows.epoch(optimizer, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), side[part], size))
@@ -211,7 +211,7 @@ class MultiSub(ProxyClusterer):
         """What the proxies are mixtures of, (K, e)."""
         if self.subspace == "token":
             return self.encoder.word_embeddings(self.words).to(self.encoder.device)
-        texts = self.encoder.encode_words(self.words, self.template if self.subspace == "prompt" else None)
+        texts = self.encoder.encode_words(self.words, self._template() if self.subspace == "prompt" else None)
         return torch.from_numpy(texts).to(self.encoder.device)
 
     def _prompt(self, template: str | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -219,7 +219,7 @@ class MultiSub(ProxyClusterer):
         if self.subspace != "token":
             return partial(F.normalize, dim=-1)
         s = self.settings()
-        return self.encoder.prompt(template or self.template, positions=s.positions, final_norm=s.final_norm)
+        return self.encoder.prompt(template or self._template(), positions=s.positions, final_norm=s.final_norm)
 
     def _start(self, n: int, phi: torch.Tensor) -> torch.Tensor:
         if self.settings().init == "zero":
@@ -238,7 +238,7 @@ class MultiSub(ProxyClusterer):
         return F.normalize(out, dim=-1).numpy(), out.norm(dim=-1, keepdim=True).numpy()
 
     @staticmethod
-    def _forward(rows: Rows, phi: torch.Tensor, prompt: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _forward(rows: PerImageParameters, phi: torch.Tensor, prompt: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """a, w and t(w) of all images."""
 
         def whole(part: slice, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -274,5 +274,5 @@ def alignment(prompts: torch.Tensor, images: torch.Tensor, n: int) -> tuple[torc
 
 def contrast(x: torch.Tensor, labels: torch.Tensor, lam: float, margin: float, intra: str, generator: torch.Generator | None = None) -> torch.Tensor:
     """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub, Phase II)."""
-    within = losses.intra_squared(x, labels) if intra == "squared" else losses.intra_plain(x, labels, generator)
-    return lam * within + (1 - lam) * losses.inter_hinge(x, labels, margin, generator)
+    within = pair_losses.intra_squared(x, labels) if intra == "squared" else pair_losses.intra_plain(x, labels, generator)
+    return lam * within + (1 - lam) * pair_losses.inter_hinge(x, labels, margin, generator)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 
-class Rows:
+class PerImageParameters:
     """n rows of parameters, one per image, kept as one tensor per chunk: the cost of a step is that of its rows, however many there are.
 
     Args:
@@ -89,7 +89,7 @@ class History:
         return [more | dict(zip(names, values.double().tolist())) for names, values, more in self.rows]
 
 
-class Plateau:
+class LossPlateau:
     """Stop when the loss has moved by less than `tol` of its size between two checks, `n_checks` times running."""
 
     def __init__(self, every: int, n_checks: int, tol: float) -> None:
@@ -104,7 +104,7 @@ class Plateau:
         return self.quiet >= self.n_checks
 
 
-class Agreement:
+class ClusteringAgreement:
     """Stop when the clustering has agreed with the one before (ARI of at least `least`), `n_checks` times running."""
 
     def __init__(self, every: int, n_checks: int, least: float) -> None:

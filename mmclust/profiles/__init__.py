@@ -33,12 +33,12 @@ def load_profile(name: str = "demo") -> dict:
     return base | own | {"notebooks": {name: entry | own.get("notebooks", {}).get(name, {}) for name, entry in base["notebooks"].items()}}
 
 
-def of_dataset(params: dict, dataset: str) -> dict:
+def params_for_dataset(params: dict, dataset: str) -> dict:
     """A method's parameters for a data set: what its key `datasets` holds for that one stands before the rest."""
     return {k: v for k, v in params.items() if k != "datasets"} | params.get("datasets", {}).get(dataset, {})
 
 
-def varied(params: dict, **changes: Any) -> dict:
+def override_params(params: dict, **changes: Any) -> dict:
     """A method's parameters with some of them changed, whatever the data set: `own | changes`, and nothing of that under `datasets`."""
     inner = {name: {k: v for k, v in own.items() if k not in changes} for name, own in params.get("datasets", {}).items()}
     return params | ({"datasets": inner} if inner else {}) | changes
@@ -58,5 +58,5 @@ def settings(notebook: str, profile: str = "demo", **given: Any) -> SimpleNamesp
     used = [own["world"]] if "world" in own else list(own.get("criteria", {}))
     for name in ("methods", "released"):
         every = whole.get(name, {})
-        shared[name] = {method: of_dataset(params, used[0]) for method, params in every.items()} if len(used) == 1 else every
+        shared[name] = {method: params_for_dataset(params, used[0]) for method, params in every.items()} if len(used) == 1 else every
     return SimpleNamespace(**shared | own | {k: v for k, v in given.items() if v is not None})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmclust.words.ask import Limits
+    from mmclust.words.language_model import Limits
 
 SOURCES = ("lexicon", "openai")
 ASKED_FOR = 20  # words that a language model is asked for, unless `n` says otherwise
@@ -56,13 +56,13 @@ def reference_words(
         n: how many; None takes the lexicon's whole list, or asks for 20.
         seed: of words that are drawn.
         source: "lexicon", whose list of the domain comes before its common one of the keyword; or "openai" ("openai:MODEL" names the model, too): the
-            stored answer of `model` (see `mmclust.words.answers`), and where there is none, it is asked (see `mmclust.words.ask`) and its answer stored.
+            stored answer of `model` (see `mmclust.words.reviewed_answers`), and where there is none, it is asked (see `mmclust.words.language_model`) and its answer stored.
         model: of the server in OPENAI_BASE_URL; None takes the name in MMCLUST_WORDS_MODEL.
-        limits: `mmclust.words.ask.Limits` on time, requests and tokens; None takes those in MMCLUST_WORDS_LIMITS, or the defaults.
+        limits: `mmclust.words.language_model.Limits` on time, requests and tokens; None takes those in MMCLUST_WORDS_LIMITS, or the defaults.
 
     Raises:
         ValueError: for a domain or a keyword that the lexicon does not know, with those it knows; more words than it has; an unknown source; no
-            model; or a stored answer that is damaged. mmclust.words.ask.AskError: there is no answer to be had. ImportError: without `openai`.
+            model; or a stored answer that is damaged. mmclust.words.language_model.AskError: there is no answer to be had. ImportError: without `openai`.
     """
     source, _, named = source.partition(":")
     model = model or named or None
@@ -75,7 +75,7 @@ def reference_words(
     if words == "random":
         return ReferenceWords(_nouns(n or 40, seed), f"random nouns of the lexicon, seed {seed}", template)
     if source == "openai":
-        from mmclust.words.ask import answered
+        from mmclust.words.language_model import answered
 
         found, where = answered(keyword, of, n or ASKED_FOR, template, model, limits)
         return ReferenceWords(found["words"], where, found["template"])

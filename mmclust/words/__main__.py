@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmclust.words import SOURCES, answers, reference_words
-from mmclust.words.ask import AskError
+from mmclust.words import SOURCES, reference_words, reviewed_answers
+from mmclust.words.language_model import AskError
 
 
 def review() -> int:
     """List the stored answers that nobody has reviewed, and those that can't be used."""
-    found = answers.stored()
+    found = reviewed_answers.stored()
     faults = [record for record in found.values() if isinstance(record, str)]
     left = {path: record for path, record in found.items() if isinstance(record, dict) and record.get("reviewed") is not True}
-    print(f"{answers.folder()}: {len(found)} answers, {len(left)} not yet reviewed")
+    print(f"{reviewed_answers.folder()}: {len(found)} answers, {len(left)} not yet reviewed")
     for path, record in left.items():
         dropped = (f"  dropped {word}: {reason}" for word, reason in (record.get("dropped") or {}).items())
         print(f"{path.name}: {', '.join(record['words'])}", *dropped, sep="\n")

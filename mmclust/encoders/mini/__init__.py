@@ -30,7 +30,7 @@ def write_checkpoint(folder: Path, part: str) -> None:
     save_file(state | {"token_ids": ids, "token_rows": table[ids].contiguous()}, here / f"checkpoint-{part}.safetensors")
 
 
-def what_it_saw(words: Iterable[str]) -> str:
+def training_vocabulary_note(words: Iterable[str]) -> str:
     """A sentence on which of these words stood in the captions that `mini` was trained with."""
     from mmclust.encoders.mini.captions import VOCABULARY
 

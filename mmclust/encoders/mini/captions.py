@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmclust.datasets.photos import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
-from mmclust.worlds import COLORS, EMOTIONS, FRUITS, GLASSES, POSES, RANKS, SUITS
+from mmclust.data.cifar10_labels import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
+from mmclust.data.rendered import COLORS, EMOTIONS, FRUITS, GLASSES, POSES, RANKS, SUITS
 
 
 def _each(values: Iterable[str], synonyms: dict | None = None) -> list[tuple[list[str], set]]:

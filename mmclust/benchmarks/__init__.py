@@ -1,1 +1,0 @@
-"""Measured ratios: each benchmark runs ours and a naive reference in one process and checks that they agree."""

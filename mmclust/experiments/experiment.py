@@ -1,0 +1,101 @@
+"""An experiment, and grids of them. Nothing is computed here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmclust import plugins
+from mmclust.methods import METHODS, method_class
+from mmclust.profiles import params_for_dataset
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One fit of one method, and the representation that is scored: one row.
+
+    Attributes:
+        dataset, n, seed: which images. The seed also seeds the method.
+        criterion: the keyword, and the labels that the clustering is scored against.
+        method: a name in `mmclust.methods.METHODS`, or "module:Class" of your own.
+        representation: one that the method offers; None takes the method's default.
+        params: the method's parameters, except encoder, template, words, n_clusters,
+            representation and random_state.
+        encoder: its name.
+        words: reference words. None takes the lexicon's; "openai:MODEL" takes the stored answers
+            of that language model.
+        kmeans_seeds: number of k-means seeds whose scores are averaged (10 in the papers).
+    """
+
+    dataset: str
+    criterion: str
+    method: str
+    representation: str | None = None
+    seed: int = 0
+    n: int | None = None
+    encoder: str = "mini"
+    params: dict = field(default_factory=dict, hash=False)
+    words: tuple[str, ...] | str | None = None
+    kmeans_seeds: int = 10
+
+
+def grid(**axes: Any) -> list[Experiment]:
+    """All combinations of the axes; each axis is a value or a list of values.
+
+    `grid(dataset=["demo-fruit"], criterion=["color"], method=["KMeans", "MultiSub"], seed=range(5))`
+
+    Args:
+        axes: the attributes of `Experiment`. `params` is one dictionary for all methods, or
+            method -> dictionary; its key `datasets` (data set -> dictionary) overrides parameters
+            for one data set. `criterion` may be data set -> criteria, and `representation`
+            method -> one representation or a list.
+
+    Raises:
+        ValueError: for an unknown method or axis.
+    """
+    known = Experiment.__dataclass_fields__
+    if unknown := axes.keys() - known.keys():
+        raise ValueError(f"unknown axis {sorted(unknown)[0]!r}: an experiment has {', '.join(known)}")
+    params = axes.pop("params", {})
+    criteria = axes.pop("criterion")
+    representations = axes.pop("representation", None)
+    words = _words(axes.pop("words", None))
+    by_method = all(name in METHODS or plugins.is_plugin_name(name) for name in params)
+    experiments = []
+    for values in itertools.product(*map(_as_list, axes.values())):
+        setting = dict(zip(axes, values))
+        method, dataset = setting["method"], setting["dataset"]
+        method_class(method)  # raises for an unknown name
+        method_params = params_for_dataset(params.get(method, {}) if by_method else params, dataset)
+        for criterion, representation in itertools.product(
+            _as_list(_entry(criteria, dataset)), _as_list(_entry(representations, method))
+        ):
+            experiments.append(
+                Experiment(
+                    criterion=criterion,
+                    representation=representation,
+                    params=method_params,
+                    words=words,
+                    **setting,
+                )
+            )
+    return experiments
+
+
+def _words(words: Any) -> tuple[str, ...] | str | None:
+    if not words or words == "lexicon":
+        return None
+    return words if isinstance(words, str) else tuple(words)
+
+
+def _entry(axis: Any, key: str) -> Any:
+    """The entry of an axis that may be a dictionary; None where `representation` has none."""
+    return axis.get(key) if isinstance(axis, dict) else axis
+
+
+def _as_list(value: Any) -> list:
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return list(value)
+    return [value]

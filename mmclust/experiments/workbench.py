@@ -1,0 +1,198 @@
+"""What computes a row: encoders and data sets, loaded once, and the store of finished rows."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import warnings
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mmclust import plugins, storage
+from mmclust.code_fingerprint import code_fingerprint
+from mmclust.data import load_dataset
+from mmclust.data.paper_datasets import PAPER_DATASETS, SeparateCriteria, draw
+from mmclust.data.rendered import RENDERED_WORLDS
+from mmclust.encoders import load_encoder
+from mmclust.experiments import run_log
+from mmclust.experiments.experiment import Experiment
+from mmclust.methods import method_class
+from mmclust.words import ReferenceWords, prompt_template, reference_words
+
+if TYPE_CHECKING:
+    from mmclust.data.images import ImageDataset
+    from mmclust.encoders.base import Encoder
+
+# Recorded for methods that offer no choice of representation.
+KMEANS_REPRESENTATION = "image"
+ZERO_SHOT_REPRESENTATION = "assignment"
+
+
+def read_row(key: str) -> dict | None:
+    """The stored row of this key, or None. A damaged file is reported and counts as missing."""
+    path = storage.cache_dir() / "rows" / f"{key}.json"
+    try:
+        row = storage.open_row(path.read_bytes(), key)
+    except (OSError, ValueError) as error:
+        storage.warn_damaged(path, error)
+        return None
+    if row:
+        storage.touch_atime(path)
+    return row
+
+
+def write_row(key: str, row: dict) -> None:
+    """Store a row. If the store cannot be written, that is reported; the caller keeps the row."""
+    storage.save(storage.cache_dir() / "rows" / f"{key}.json", storage.seal_row(row))
+
+
+class Workbench:
+    """Encoders and data sets, loaded once and kept between experiments."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self._encoders: dict[str, Encoder] = {}
+        self._datasets: dict[tuple, Any] = {}
+        self._drawn: dict[tuple, ImageDataset] = {}
+
+    def encoder(self, name: str) -> Encoder:
+        if name not in self._encoders:
+            self._encoders[name] = load_encoder(name, self.device)
+        return self._encoders[name]
+
+    def dataset(self, e: Experiment) -> ImageDataset:
+        if e.dataset in PAPER_DATASETS:
+            return self._drawn_from_paper_dataset(e)
+        key = (e.dataset, e.n, e.seed)
+        if key not in self._datasets:
+            options: dict[str, Any] = {}
+            if e.dataset in RENDERED_WORLDS or plugins.is_plugin_name(e.dataset):
+                options["seed"] = e.seed
+                if e.n:
+                    options["n"] = e.n
+            self._datasets[key] = load_dataset(e.dataset, **options)
+        return self._datasets[key]
+
+    def _drawn_from_paper_dataset(self, e: Experiment) -> ImageDataset:
+        whole = self._paper_dataset(e)
+        key = (e.dataset, tuple(whole.criteria), e.n, e.seed)
+        if key not in self._drawn:
+            self._drawn[key] = draw(whole, e.n, e.seed)
+        return self._drawn[key]
+
+    def _paper_dataset(self, e: Experiment) -> ImageDataset:
+        """A data set of the papers, once for all seeds.
+
+        Where its trees hold different pictures: the part with the experiment's criterion.
+        """
+        whole, part = (e.dataset,), (e.dataset, e.criterion)
+        if not self._datasets.keys() & {whole, part}:
+            try:
+                self._datasets[whole] = load_dataset(e.dataset)
+            except SeparateCriteria:
+                self._datasets[part] = load_dataset(e.dataset, criterion=e.criterion)
+        return self._datasets.get(whole) or self._datasets[part]
+
+    def words(self, e: Experiment) -> ReferenceWords:
+        data = self.dataset(e)
+        template = prompt_template(e.criterion, of=data.domain)
+        if e.method == "CLIP_label":
+            return ReferenceWords(data.classes[e.criterion], "the true class names", template)
+        if e.words and not isinstance(e.words, str):
+            return ReferenceWords(e.words, "the experiment's own list", template)
+        source = str(e.words or "lexicon")
+        return reference_words(e.criterion, of=data.domain, seed=e.seed, source=source)
+
+    def code(self, e: Experiment) -> str:
+        """The hash of the code that computes this experiment's row."""
+        names = [name for name in (e.encoder, e.dataset) if plugins.is_plugin_name(name)]
+        own = [plugins.resolve(name) for name in names]
+        roots = [method_class(e.method), type(self.encoder(e.encoder)), *own]
+        return code_fingerprint(roots, alone=[Workbench])
+
+    def key(self, e: Experiment) -> str:
+        """What a row depends on: data, weights, words, parameters, seed, meaning of the code."""
+        data = self.dataset(e)
+        words = self.words(e)
+        return storage.key_of(
+            "row",
+            asdict(e),
+            data.images.fingerprint,
+            data.labels[e.criterion].tolist(),
+            data.independent_criteria,
+            self.encoder(e.encoder).fingerprint,
+            list(words),
+            words.template,
+            self.code(e),
+        )
+
+    def estimator(self, e: Experiment) -> Any:
+        """The experiment's method, ready to fit."""
+        kind = method_class(e.method)
+        data = self.dataset(e)
+        words = self.words(e)
+        others = [c for c in data.independent_criteria if c != e.criterion]
+        accepted = inspect.signature(kind).parameters
+        offered = {
+            "words": list(words),
+            "template": words.template,
+            "n_clusters": data.n_clusters(e.criterion),
+            "concepts": [e.criterion, *others],
+            "random_state": e.seed,
+        }
+        if e.representation:
+            offered["representation"] = e.representation
+        taken = {name: value for name, value in offered.items() if name in accepted}
+        return kind(self.encoder(e.encoder), **taken | e.params)
+
+    def fit(self, e: Experiment) -> tuple[Any, float]:
+        """The fitted estimator of an experiment, and the seconds of its fit.
+
+        If a GPU's memory is too small, the fit is repeated with half as many images at a time;
+        that changes results by rounding only.
+        """
+        import torch
+
+        model = self.estimator(e)
+        images = self.dataset(e).images
+        start = time.perf_counter()
+        while True:
+            try:
+                model.fit(images)
+                return model, time.perf_counter() - start
+            except torch.cuda.OutOfMemoryError:
+                chunk = min(getattr(model, "chunk_size", 1), len(images)) // 2
+                if not chunk:
+                    raise
+                warnings.warn(
+                    f"{e.method} on {e.dataset} needs more GPU memory than there is: "
+                    f"trying again with {chunk} images at a time",
+                    stacklevel=2,
+                )
+                model.set_params(chunk_size=chunk)
+
+    def row(self, model: Any, e: Experiment, key: str, seconds: float) -> dict:
+        """Score the experiment's representation of a fitted estimator; store and log the row."""
+        data = self.dataset(e)
+        start = time.perf_counter()
+        default = KMEANS_REPRESENTATION if e.method == "KMeans" else ZERO_SHOT_REPRESENTATION
+        representation = e.representation or getattr(model, "representation", default)
+        if hasattr(model, "use_representation"):
+            model.use_representation(representation)
+        scores = model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds))
+        row = {
+            "dataset": e.dataset,
+            "criterion": e.criterion,
+            "encoder": e.encoder,
+            "method": e.method,
+            "representation": representation,
+            "seed": e.seed,
+            **scores,
+            "clusters": len(set(model.labels_.tolist())),
+            "words": len(getattr(model, "words", [])),
+            "n": len(data),
+            "key": key,
+        }
+        write_row(key, row)
+        run_log.note_run(row, self.device, seconds, time.perf_counter() - start, self.code(e))
+        return row

@@ -1,0 +1,1 @@
+"""The explorer: type a keyword, see the clusters."""

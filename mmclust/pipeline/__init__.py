@@ -1,0 +1,1 @@
+"""Run the notebooks and collect their outputs in a gallery."""

@@ -1,0 +1,73 @@
+"""Row keys depend on what code means: not on comments, docstrings and formatting."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "mmclust"
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import mmclust as mm
+from mmclust.experiments.workbench import Workbench
+
+package = Path(mm.__file__).parent
+QUOTE = chr(34)
+bench = Workbench()
+
+
+def keys():
+    small = dict(dataset="demo-fruit", criterion="color", n=6, seed=0)
+    methods = ("MultiMaP", "MultiSub", "MultiDProxy", "KMeans")
+    return {m: bench.key(mm.grid(method=m, **small)[0]) for m in methods}
+
+
+def edit(file, before, after):
+    path = package / file
+    text = path.read_text(encoding="utf-8")
+    assert before in text, (file, before)
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+
+
+first = keys()
+for file in ("methods/multimap.py", "data/download.py"):
+    edit(file, 3 * QUOTE, 3 * QUOTE + "Another headline. ")
+    edit(file, "from __future__", "# a comment\\nfrom __future__")
+assert keys() == first
+edit("methods/multimap.py", "s.alpha * concept", "2 * s.alpha * concept")
+second = keys()
+assert [m for m in first if first[m] != second[m]] == ["MultiMaP"], second
+edit("methods/base.py", "n_init: int = 1", "n_init: int = 2")
+assert all(key != second[m] for m, key in keys().items())
+"""
+
+
+def test_only_the_meaning_of_the_code_counts(tmp_path):
+    """Edits a copy of the package and asks it for keys, as a later process would."""
+    shutil.copytree(
+        PACKAGE, tmp_path / "mmclust", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    around = os.environ | {"PYTHONPATH": str(tmp_path), "MMCLUST_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", SCRIPT]
+    run = subprocess.run(command, cwd=tmp_path, env=around, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_plug_in_counts_with_its_base_class(tmp_path, monkeypatch):
+    from mmclust.code_fingerprint import code_fingerprint
+
+    def fingerprint(number):
+        source = "import mmclust as mm\n\nclass Mine(mm.KMeans):\n    n = {}  # any\n"
+        (tmp_path / "own_method.py").write_text(source.format(number))
+        sys.modules.pop("own_method", None)
+        import own_method
+
+        return code_fingerprint([own_method.Mine])
+
+    monkeypatch.syspath_prepend(tmp_path)
+    first = fingerprint(1)
+    assert fingerprint(10) != first
+    assert fingerprint(1) == first

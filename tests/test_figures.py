@@ -1,0 +1,397 @@
+"""Figures, drawn from frames as the notebooks give them: legible, nothing overlapping or cut, and what is drawn equals the numbers."""
+
+import io
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from mmclust.experiments.ablations import interval
+from mmclust.results import figures
+
+METHODS = ["KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"]
+CRITERIA = ["color", "species", "order", "suits", "emotion", "glasses", "pose", "identity"]
+FRUITS = [
+    "apple",
+    "banana",
+    "grapes",
+    "cherry",
+    "pear",
+    "strawberry",
+    "lemon",
+    "pineapple",
+    "watermelon",
+    "carrot",
+    "mushroom",
+    "pumpkin",
+    "corn",
+    "chili",
+    "kiwi",
+    "avocado",
+    "melon",
+    "fig",
+    "plum",
+    "lime",
+]
+RANKS = ["ace", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "jack", "queen", "king"]
+COLORS = ["red", "orange", "yellow", "green", "blue", "purple"]
+
+
+def frame(seeds=5, **columns):
+    """Every combination of the columns' values and seeds, with an NMI."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(list(itertools.product(*columns.values(), range(seeds))), columns=[*columns, "seed"])
+    levels = {key: rng.uniform(0.45, 0.97) for key in dict.fromkeys(map(tuple, rows[list(columns)].astype(str).to_numpy()))}
+    means = np.array([levels[tuple(row)] for row in rows[list(columns)].astype(str).to_numpy()])
+    return rows.assign(NMI=np.clip(means + rng.normal(0, 0.02, len(rows)), 0, 1))
+
+
+def sweep(seeds=3, criteria=CRITERIA[:7], parameters=("epochs", "lr", "alpha", "score", "early_stopping", "n_clusters")):
+    values = {
+        "epochs": [10, 20, 40, 60, 100, 200, 500, 1000], "lr": [0.0001, 0.001, 0.005, 0.01, 0.05, 0.1], "alpha": [0.0, 0.1, 1.0, 10.0],
+        "score": ["mean", "max"], "early_stopping": [False, True], "n_clusters": [None, 4, 6, 8],
+    }  # fmt: skip
+    return pd.concat(frame(seeds, parameter=[p], value=values[p], criterion=criteria) for p in parameters)
+
+
+def history(methods=("MultiMaP", "MultiSub", "MultiDProxy")):
+    t, rows = np.arange(80), []
+    terms = {
+        "MultiMaP": {"loss": 3, "align": 0.4, "concept": 2, "reference": 900}, "MultiSub": {"loss": 3},
+        "MultiDProxy": {"loss": 5, "L_a": 0.5, "L_u": 0.02, "L_c": 130, "L_align": -0.9},
+    }  # fmt: skip
+    events = {"MultiSub": {0: "Phase I", 20: "Phase II", 40: "Phase I", 60: "Phase II"}, "MultiDProxy": {40: "14 to 7 candidates", 60: "7 to 6 candidates"}}
+    for method in methods:
+        for term, size in terms[method].items():
+            values = size * (0.3 + 0.7 * np.exp(-t * 2 / (10 + 7 * (ord(term[-1]) % 5))))
+            for epoch in t:
+                rows.append({"method": method, "epoch": epoch, "term": term, "value": values[epoch], "event": events.get(method, {}).get(epoch)})
+    return pd.DataFrame(rows)
+
+
+def timed(methods=METHODS[3:], epochs=(10, 20, 40, 60, 80), plain=("KMeans", "CLIP_GPT", "CLIP_label"), seeds=3):
+    learned = frame(seeds, method=list(methods), epochs=list(epochs), criterion=CRITERIA[:4])
+    rows = pd.concat([learned, frame(seeds, method=list(plain), criterion=CRITERIA[:4])], ignore_index=True)
+    grown = rows["epochs"].fillna(60)
+    rate = rows["method"].map({"MultiMaP": 0.05, "MultiSub": 0.08, "MultiDProxy": 0.2}).fillna(0.001)
+    return rows.assign(seconds=0.5 + rate * grown, NMI=rows["NMI"] * (1 - 0.3 * np.exp(-grown / 20)))
+
+
+def costs(value="seconds", methods=METHODS[3:]):
+    rows = itertools.product(methods, (("authors' way", 1.0), ("ours", 0.03)))
+    size = 12.5 if value == "seconds" else 5200
+    return pd.DataFrame([{"method": m, "way": way, value: size * share * (1 + i % 2)} for i, (m, (way, share)) in enumerate(rows)])
+
+
+def clustered(classes, clusters, n=300, noise=0.25):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, len(classes), n)
+    turned = rng.permutation(max(clusters, len(classes)))[truth] % clusters
+    return np.where(rng.random(n) < noise, rng.integers(0, clusters, n), turned), truth
+
+
+def pruned(words, halvings=2, every=20):
+    updates = [{"epoch": 0, "candidates": list(words)}]
+    for k in range(1, halvings + 1):
+        updates.append({"epoch": k * every, "candidates": updates[-1]["candidates"][:: 2 if k % 2 else -2]})
+    return updates
+
+
+def pictures(n=60):
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(np.full((32, 32, 3), rng.integers(0, 255, 3), np.uint8)) for _ in range(n)]
+
+
+def labelled(criteria, n=60):
+    return type("Labelled", (list,), {"images": property(lambda self: self), "criteria": criteria})(pictures(n))
+
+
+def spaces(n=60, panels=7, classes=8):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % classes
+    names = ["ground truth, on v", "CLIP_GPT", "Multi-MaP", "Multi-Sub", "Multi-DProxy: text", "Multi-DProxy: visual", "Multi-DProxy: fused"]
+    return {name: rng.normal(size=(n, 6)) + 4 * np.eye(classes, 6)[labels] for name in names[:panels]}, labels
+
+
+def tsne(classes, panels=7):
+    representations, labels = spaces(panels=panels, classes=len(classes))
+    return figures.tsne_panels(representations, labels, classes)[0]
+
+
+WORDS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "gray", "gold", "silver", "turquoise"]
+LONG = ["a very long name of a cluster of pictures", "red", "strawberries and raspberries", "blue", "green", "violet"]
+GRID = frame(2, alpha=[0.0, 0.1, 0.3, 0.5, 1.0], beta=[0.1, 0.3, 1.0, 3.0], criterion=CRITERIA[:7])
+SPACES = frame(2, subspace=["prompt", "word", "word-eot", "image"], representation=["full", "projected", "normalised"], criterion=["color"])
+ENCODERS = frame(criterion=CRITERIA[:3], method=METHODS[3:], value=["mini after a quarter of its training", "mini after half of it", "mini"])
+ENCODERS["parameter"] = "encoder"
+EFFECTS = pd.DataFrame(list(itertools.product(METHODS[3:5], [("choose_by", "image"), ("batch_size", 20), ("final_norm", True)])), columns=["method", "of"])
+EFFECTS = EFFECTS.assign(parameter=EFFECTS["of"].str[0], flipped=EFFECTS["of"].str[1], effect=[-0.1, 0.01, 0.02, 0, 0.05, -0.02]).assign(**{"±": 0.015})
+SETTINGS = ["as in the paper", "without L_a", "without L_u", "without the dynamic candidates", "choose_by as released", "no fusion"]
+DRAW = {
+    "scores": lambda: figures.method_scores(frame(method=METHODS, criterion=CRITERIA), "NMI", METHODS),
+    "scores of one": lambda: figures.method_scores(frame(1, method=METHODS[:1], criterion=CRITERIA[:1])),
+    "ablation": lambda: figures.ablation(frame(row=SETTINGS, criterion=CRITERIA), baseline=SETTINGS[0]),
+    "ablation of one": lambda: figures.ablation(frame(1, setting=SETTINGS[:2], criterion=CRITERIA[:1]), by="setting"),
+    "heat": lambda: figures.heat_maps(GRID, "alpha", "beta", mark=(0.1, 1.0)),
+    "heat of one": lambda: figures.heat_maps(SPACES, "subspace", "representation"),
+    "heat of three": lambda: figures.heat_maps(GRID[GRID["criterion"].isin(CRITERIA[:3])], "alpha", "beta", mark=(0.3, 0.3)),
+    "curves": lambda: figures.curves(sweep(), mark={"epochs": 60, "lr": 0.1, "alpha": 0.0, "score": "max", "n_clusters": None}, log=("epochs", "lr", "alpha")),
+    "curves of one": lambda: figures.curves(sweep(1, ["color"], ["epochs"]), mark={"epochs": 60}),
+    "curves of four": lambda: figures.curves(sweep(parameters=["epochs", "lr", "alpha", "early_stopping"]), log=("epochs", "lr"), mark={"early_stopping": True}),
+    "curves of encoders": lambda: figures.curves(ENCODERS, hue="method"),
+    "effects": lambda: figures.effects(EFFECTS),
+    "convergence": lambda: figures.convergence(history()),
+    "convergence of one": lambda: figures.convergence(history(["MultiDProxy"]).drop(columns="event")),
+    "quality": lambda: figures.quality_time(timed()),
+    "quality of one": lambda: figures.quality_time(timed(["MultiSub"], plain=["CLIP_GPT"], seeds=1)),
+    "quality of equals": lambda: figures.quality_time(timed().assign(NMI=lambda rows: 0.8 + rows["NMI"] / 100)),
+    "seconds": lambda: figures.cost_bars(costs(), title="one epoch, ViT-B/32, 105 pictures"),
+    "megabytes": lambda: figures.cost_bars(costs("megabytes", METHODS[3:5]), "megabytes", "MB"),
+    "candidates": lambda: figures.candidates(pruned(WORDS), 80, COLORS),
+    "many candidates": lambda: figures.candidates(pruned([f"{w} {k}" for w in WORDS for k in range(3)], 5, 2), 100),
+    "confusion 13": lambda: figures.confusion(*clustered(RANKS, 13), RANKS[::-1], RANKS, "Multi-Sub by order"),
+    "confusion of more": lambda: figures.confusion(*clustered(COLORS[:4], 7), ["fire", "sun", "leaf", "sea", "sky", "stone", LONG[0]], COLORS[:4]),
+    "confusion of one": lambda: figures.confusion([0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4], "one cluster"),
+    "confusions": lambda: figures.confusions({k: (*clustered(COLORS, 6), COLORS, COLORS) for k in ("by color", "by color again")}),
+    "confusions 13": lambda: figures.confusions({"color": (*clustered(COLORS, 6), COLORS, COLORS), "order": (*clustered(RANKS, 13), RANKS, RANKS)}),
+    "tsne color": lambda: tsne(COLORS, panels=3),
+    "tsne species": lambda: tsne(FRUITS[:8]),
+    "tsne 20": lambda: tsne(FRUITS, panels=2),
+    "gallery": lambda: figures.gallery(pictures(), np.arange(60) % 6, COLORS, "the same pictures, keyword: color"),
+    "gallery of long names": lambda: figures.gallery(pictures(), np.arange(60) % 6, LONG, "a folder of pictures by what they show on a Sunday", per_cluster=10),
+    "teaser": lambda: figures.teaser(pictures(), {"color": (np.arange(60) % 6, COLORS), "species": (np.arange(60) % 8, FRUITS[:8])}),
+    "teaser of long names": lambda: figures.teaser(pictures(), {"color": (np.arange(60) % 3, LONG)}),
+    "samples": lambda: figures.sample_grid({"demo-face": labelled(CRITERIA[4:]), "demo-card": labelled(CRITERIA[2:4]), "photos": labelled([], 4)}),
+    "bars": lambda: figures.score_bars(frame(1, criterion=CRITERIA[:2], method=["k-means on v", "CLIP_GPT", "Multi-Sub"])),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def theme():
+    with plt.rc_context():
+        figures.use_theme()
+        yield
+
+
+def drawn_texts(fig):
+    """Every text that is drawn, with its box in inches and its size in points."""
+    found, draw = {}, Text.draw
+
+    def recorded(self, renderer, *args, **kwargs):
+        if self.get_visible() and self.get_text().strip():
+            found[id(self)] = (self.get_text(), self.get_window_extent(renderer).transformed(fig.dpi_scale_trans.inverted()), self.get_fontsize())
+        return draw(self, renderer, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", recorded)
+        fig.draw_without_rendering()
+    return list(found.values())
+
+
+def overlapping(texts):
+    return [(a[0], b[0]) for a, b in itertools.combinations(texts, 2) if a[1].padded(-0.01).overlaps(b[1].padded(-0.01))]
+
+
+def cut(texts, fig):
+    """Texts that leave the picture as it is saved, without the help of a bounding box that grows with them."""
+    width, height = fig.get_size_inches()
+    return [text for text, box, _ in texts if min(box.x0, box.y0) < -0.03 or box.x1 > width + 0.03 or box.y1 > height + 0.03]
+
+
+def svg(fig):
+    file = io.BytesIO()
+    fig.savefig(file, format="svg", metadata={"Date": None})
+    plt.close(fig)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_is_legible(name):
+    fig = DRAW[name]()
+    texts = drawn_texts(fig)
+    assert texts and not overlapping(texts) and not cut(texts, fig)
+    assert min(size for *_, size in texts) >= 9 and fig.get_figwidth() <= 7.5, "9 pt are 8 pixels where 7.5 inches are shown in 480"
+    plt.close(fig)
+
+
+def test_what_is_illegible_is_found():
+    fig, ax = plt.subplots(layout="none")
+    ax.set_xticks([0.5, 0.51], ["one label", "another label"])
+    ax.text(0.9, 0.5, "a text that leaves the picture at its right border", fontsize=7)
+    texts = drawn_texts(fig)
+    assert overlapping(texts) == [("one label", "another label")] and len(cut(texts, fig)) == 1 and min(size for *_, size in texts) == 7
+    plt.close(fig)
+
+
+REPEATED = [
+    "scores of one", "ablation", "heat of one", "curves of four", "convergence of one", "quality of one", "seconds", "candidates", "confusion of one",
+    "tsne 20", "gallery", "bars",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_is_the_same_each_time(name):
+    assert svg(DRAW[name]()) == svg(DRAW[name]())
+
+
+def dots(ax):
+    """The points of lines with markers that are no legend's."""
+    return [line for line in ax.lines if line.get_marker() not in ("", "None", "_") and len(line.get_xdata())]
+
+
+def test_scores_are_means_with_intervals_over_seeds():
+    rows = frame(method=METHODS, criterion=CRITERIA)
+    ax = figures.method_scores(rows, order=METHODS).axes[0]
+    cells = rows.groupby(["method", "criterion"])["NMI"]
+    means, half = cells.mean().unstack(), cells.agg(interval).unstack()
+    assert len(dots(ax)) == 6 and len({line.get_marker() for line in dots(ax)}) == 6
+    for method, line in zip(METHODS, dots(ax)):
+        assert line.get_xdata() == pytest.approx(means.loc[method, CRITERIA].to_numpy())
+    spans = sorted(np.ptp(line.get_xdata()) / 2 for line in ax.lines if len(line.get_xdata()) == 2 and line not in dots(ax))
+    assert spans == pytest.approx(np.sort(half.to_numpy().ravel()))
+
+
+def test_ablation_draws_means_differences_and_every_criterion():
+    rows = frame(row=SETTINGS, criterion=CRITERIA)
+    ax = figures.ablation(rows, baseline=SETTINGS[1]).axes[0]
+    means = rows.groupby("row")["NMI"].mean()[SETTINGS]
+    assert [bar.get_width() for bar in ax.containers[0]] == pytest.approx(list(means))
+    expected = [f"{m:.3f}" if s == SETTINGS[1] else f"{m - means[SETTINGS[1]]:+.3f}" for s, m in means.items()]
+    assert [text.get_text() for text in ax.texts] == expected
+    assert any(line.get_linestyle() == "--" and list(line.get_xdata()) == [means[SETTINGS[1]]] * 2 for line in ax.lines)
+    for criterion, line in zip(CRITERIA, dots(ax)):
+        assert line.get_xdata() == pytest.approx(rows[rows["criterion"] == criterion].groupby("row")["NMI"].mean()[SETTINGS].to_numpy())
+
+
+def test_heat_maps_print_the_means_and_frame_the_chosen_cell():
+    fig = figures.heat_maps(GRID[GRID["criterion"].isin(CRITERIA[:2])], "alpha", "beta", mark=(0.1, 1.0))
+    for ax, (criterion, part) in zip(fig.axes[:2], GRID.groupby("criterion", sort=False)):
+        table = part.pivot_table(index="beta", columns="alpha", values="NMI")
+        assert ax.get_title() == criterion and [t.get_text() for t in ax.texts] == [f"{v:.3f}" for v in table.to_numpy().ravel()]
+        (frame_of,) = ax.patches
+        assert frame_of.get_xy() == (list(table.columns).index(0.1), list(table.index).index(1.0)) and ax.get_ylim() == (0, 4), "beta grows upwards"
+    assert len({ax.collections[0].get_clim() for ax in fig.axes[:2]}) == 1, "one scale"
+    holes = GRID[(GRID["criterion"] == "color") & ((GRID["alpha"] != 0.3) | (GRID["beta"] != 3.0))]
+    assert len(figures.heat_maps(holes, "alpha", "beta").axes[0].texts) == 19
+
+
+def test_curves_go_through_the_means():
+    rows = sweep(criteria=CRITERIA[:2])
+    fig = figures.curves(rows, mark={"lr": 0.01, "score": "max"}, log=("lr", "alpha"))
+    places = {"score": {"mean": 0, "max": 1}, "early_stopping": {False: 0, True: 1}, "n_clusters": {None: 0, 4: 1, 6: 2, 8: 3}}
+    for ax, (name, part) in zip(fig.axes, rows.groupby("parameter", sort=False)):
+        for line, criterion in zip(dots(ax), CRITERIA):
+            own = part[part["criterion"] == criterion]
+            where = places.get(name, {v: v for v in own["value"]})
+            at = [float(where[None if pd.isna(v) else v]) for v in own["value"]]
+            means = own["NMI"].groupby(at).mean()
+            assert line.get_xdata() == pytest.approx(means.index.to_numpy()) and line.get_ydata() == pytest.approx(means.to_numpy())
+    assert {10, 500, 1000} <= set(fig.axes[0].get_xticks()) < {10, 20, 40, 60, 100, 200, 500, 1000}, "as many as there is room for"
+    lr, score = fig.axes[1], fig.axes[3]
+    assert lr.get_xscale() == "log" and fig.axes[2].get_xscale() == "symlog" and fig.axes[0].get_xscale() == "linear"
+    marks = {ax: [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] for ax in fig.axes}
+    assert marks[lr] == [0.01] and marks[score] == [1] and not marks[fig.axes[0]] and lr.texts[0].get_text() == "default 0.01"
+
+
+def test_bands_are_over_seeds_and_not_over_criteria():
+    ax = figures.curves(ENCODERS, hue="method").axes[0]
+    for band, (_, part) in zip(ax.collections, ENCODERS.groupby("method", sort=False)):
+        per_seed = part.groupby(["value", "seed"], sort=False)["NMI"].mean().groupby("value", sort=False)
+        low, high = per_seed.mean() - per_seed.agg(interval), per_seed.mean() + per_seed.agg(interval)
+        assert {round(y, 9) for _, y in band.get_paths()[0].vertices} == {round(y, 9) for y in [*low, *high]}
+
+
+def test_convergence_shows_every_term_at_its_own_size():
+    rows = history()
+    left, right = figures.convergence(rows[rows["method"] == "MultiDProxy"]).axes
+    terms = rows[rows["method"] == "MultiDProxy"].pivot_table(index="epoch", columns="term", values="value")
+    assert left.lines[0].get_ydata() == pytest.approx(terms["loss"].to_numpy())
+    for line, term in zip(right.lines, ["L_a", "L_u", "L_c", "L_align"]):
+        assert line.get_ydata() * terms[term].abs().max() == pytest.approx(terms[term].to_numpy())
+    assert [t.get_text() for t in right.get_legend().get_texts()] == ["L_a (max. 0.5)", "L_u (max. 0.02)", "L_c (max. 130)", "L_align (max. 0.9)"]
+    assert [t.get_text() for t in left.texts] == ["14 to 7 candidates", "7 to 6 candidates"]
+    assert [line.get_xdata()[0] for line in left.lines[1:]] == [40, 60]
+
+
+def test_quality_against_seconds():
+    rows = timed()
+    fig = DRAW["quality"]()
+    (ax,) = fig.axes
+    fig.draw_without_rendering()
+    for line, text in itertools.product(dots(ax), ax.texts):
+        corners = ax.transData.transform(line.get_xydata())
+        assert not any(text.get_window_extent().contains(*p) for ends in itertools.pairwise(corners) for p in np.linspace(*ends, 50))
+    for method, line in zip(METHODS[3:], [container.lines[0] for container in ax.containers]):
+        own = rows[rows["method"] == method].groupby("epochs")
+        assert line.get_xdata() == pytest.approx(own["seconds"].mean().to_numpy()) and line.get_ydata() == pytest.approx(own["NMI"].mean().to_numpy())
+    flat = sorted(line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--")
+    assert flat == pytest.approx(sorted(rows[rows["epochs"].isna()].groupby("method")["NMI"].mean()))
+    texts = [text.get_text() for text in ax.texts]
+    assert set(texts[:3]) == set(METHODS[:3]) and len(texts) >= 3 + 12 and set(texts[3:]) == {"10", "20", "40", "60", "80"}
+
+
+def test_costs_and_their_ratios():
+    rows = costs()
+    rows.loc[rows["method"] == "MultiSub", "seconds"] *= [2, 1]
+    ax = figures.cost_bars(rows).axes[0]
+    table = rows.pivot_table(index="method", columns="way", values="seconds").loc[METHODS[3:]]
+    assert [[bar.get_width() for bar in bars] for bars in ax.containers] == [list(table["authors' way"]), list(table["ours"])]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["12.5 s", "25 s", "12.5 s", "0.75 s", "0.75 s", "0.75 s", "17 times", "33 times", "17 times"] and ax.get_xscale() == "log"
+
+
+def test_candidates_live_until_they_are_dropped():
+    updates = [{"epoch": 0, "candidates": ["red", "car", "Blue", "tree"]}, {"epoch": 20, "candidates": ["Blue", "tree"]}, {"epoch": 50, "candidates": ["Blue"]}]
+    ax = figures.candidates(updates, 80, ["red", "blue"]).axes[0]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["Blue ✓", "tree", "red ✓", "car"]
+    assert [bar.get_width() for bar in ax.containers[0]] == [80, 50, 20, 20] and list(ax.get_xticks()) == [0, 20, 50, 80]
+    assert ax.containers[0][0].get_facecolor() == ax.containers[0][2].get_facecolor() != ax.containers[0][1].get_facecolor()
+
+
+@pytest.mark.parametrize("clusters", [2, 4, 6])
+def test_confusion_matches_clusters_to_classes(clusters):
+    labels, truth = clustered(COLORS[:4], clusters, noise=0.6)
+    labels = np.where(labels == 1, 9, labels)  # 1 and others have no members
+    names = [f"cluster {c}" for c in range(10)]
+    table = figures.confusion_table(labels, truth, names, COLORS[:4])
+    assert table.to_numpy().sum() == 300 and len(table) == len(set(labels))
+    for row in table.index:
+        c = int(row.split()[1])
+        assert row == f"cluster {c} ({(labels == c).sum()})"
+        assert all(table.loc[row, name] == ((labels == c) & (truth == COLORS.index(name))).sum() for name in table)
+    values = table.to_numpy() if len(table) <= 4 else table.to_numpy().T
+    best = max(sum(values[i, j] for i, j in enumerate(p)) for p in itertools.permutations(range(values.shape[1]), len(values)))
+    assert np.trace(table.to_numpy()) == best
+    ax = figures.confusion(labels, truth, names, COLORS[:4]).axes[0]
+    assert [t.get_text() for t in ax.texts] == [str(v) if v else "" for v in table.to_numpy().ravel()]
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(table.index) and [t.get_text() for t in ax.get_xticklabels()] == list(table.columns)
+
+
+def test_tsne_returns_what_it_draws():
+    representations, labels = spaces(panels=2, classes=20)
+    fig, points = figures.tsne_panels(representations, labels, FRUITS)
+    for ax, (title, part) in zip(fig.axes, points.groupby("panel", sort=False)):
+        assert ax.get_title() == title and len(part) == 60
+        for dots_of, name in zip(ax.collections, FRUITS):
+            assert np.allclose(dots_of.get_offsets(), part.loc[part["class"] == name, ["x", "y"]])
+    looks = {(tuple(d.get_facecolor()[0]), d.get_paths()[0].vertices.tobytes()) for d in fig.axes[0].collections}
+    assert len(looks) == 20, "color and marker together tell twenty classes apart"
+
+
+def test_pictures_stand_with_their_cluster():
+    images, labels = pictures(), np.arange(60) % 3
+    fig = figures.gallery(images, np.where(labels == 1, 2, labels), ["a", "nobody", "b"], per_cluster=4)
+    shown = [np.asarray(ax.images[0].get_array())[0, 0] for ax in fig.axes]
+    assert [(shown[k] == np.asarray(images[i])[0, 0]).all() for k, i in enumerate([0, 18, 36, 57, 1, 20, 40, 59])] == [True] * 8
+    assert [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()] == ["a\n20 images", "b\n40 images"]
+
+
+def test_bars_are_the_scores():
+    rows = frame(1, criterion=CRITERIA[:2], method=METHODS[:3])
+    ax = figures.score_bars(rows).axes[0]
+    expected = rows.pivot(index="method", columns="criterion", values="NMI").loc[METHODS[:3]].to_numpy()
+    assert [[bar.get_height() for bar in bars] for bars in ax.containers] == [pytest.approx(list(row)) for row in expected]

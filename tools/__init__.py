@@ -1,0 +1,1 @@
+"""Scripts that run once per release: `python -m tools.train_mini`."""

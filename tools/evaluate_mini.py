@@ -1,0 +1,96 @@
+"""What the embedded encoder can do: `python -m tools.evaluate_mini [--photos ARCHIVE_OR_FOLDER]`.
+
+Zero-shot accuracy (argmax of the cosine over the exact class names, in the data set's prompt) per criterion of the demo worlds, on color x
+species and order x suits pairs that training showed and pairs that it held back; on the kept-out photographs where `--photos` gives CIFAR-10's
+training pictures; and whether the weights give the same features in the original CLIP layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from open_clip.model import build_model_from_openai_state_dict
+
+from mmclust.data import load_dataset
+from mmclust.data.images import Images
+from mmclust.encoders import load_encoder
+from mmclust.encoders.base import Encoder
+from mmclust.encoders.mini.captions import held_out
+from mmclust.words import prompt_template
+
+
+def zero_shot(encoder: Encoder, images: Images, classes: list[str], labels: Sequence[int] | np.ndarray, template: str) -> np.ndarray:
+    """Which images (n,) take their true class name."""
+    similarity = encoder.encode_images(images) @ encoder.encode_words(classes, template).T
+    return similarity.argmax(1) == np.asarray(labels)
+
+
+def world_rows(encoder: Encoder, name: str, n: int, seed: int) -> list[dict]:
+    """Accuracies of a world's criteria, all and on seen and unseen pairs."""
+    data = load_dataset(name, n=n, seed=seed)
+    unseen = np.array([held_out(row) for row in data.rows])
+    rows = []
+    for criterion in data.criteria:
+        if criterion in ("identity", "shape"):  # never in a caption
+            continue
+        right = zero_shot(encoder, data.images, data.classes[criterion], data.labels[criterion], prompt_template(criterion, data.domain))
+        pairs = {"seen pairs": right[~unseen].mean(), "unseen pairs": right[unseen].mean() if unseen.any() else None}
+        rows.append({"data": name, "criterion": criterion, "classes": len(data.classes[criterion]), **pairs, "images": n})
+    return rows
+
+
+def photo_rows(encoder: Encoder, photos: Path) -> list[dict]:
+    """Accuracies on the photographs of CIFAR-10's training set that training kept out."""
+    from PIL import Image
+
+    from tools.train_mini import photo_row, photographs, split_photographs
+
+    pixels, classes = photographs(photos)
+    _, kept_out = split_photographs(classes)
+    images = Images.of([Image.fromarray(pixels[i]) for i in kept_out])
+    rows = []
+    for criterion in ("class", "type", "environment"):
+        values = [photo_row(classes[i])[criterion] for i in kept_out]
+        names = sorted(set(values))
+        right = zero_shot(encoder, images, names, [names.index(v) for v in values], prompt_template(criterion, "photo"))
+        rows.append({"data": "photographs (kept out)", "criterion": criterion, "classes": len(names), "seen pairs": right.mean(), "images": len(kept_out)})
+    return rows
+
+
+def original_layout_difference(encoder: Encoder, images: Images) -> tuple[float, float]:
+    """Largest difference of image and text embeddings between this model and the original CLIP class built from the same weights."""
+    original = build_model_from_openai_state_dict(dict(encoder.model.state_dict())).float()
+    pixels = torch.stack([encoder.preprocess(image) for image in images])
+    tokens = encoder.tokenizer(["a red apple", "the ten of spades", "fruit with a color of *"])
+    with torch.inference_mode():
+        image = (original.encode_image(pixels) - encoder.model.encode_image(pixels)).abs().max()
+        text = (original.encode_text(tokens) - encoder.model.encode_text(tokens)).abs().max()
+    return float(image), float(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="mini", help="mini, or the folder of another checkpoint of it")
+    parser.add_argument("--photos", type=Path, help="CIFAR-10 training pictures, as for the training command")
+    parser.add_argument("-n", type=int, default=1000, help="pictures per world")
+    parser.add_argument("--seed", type=int, default=1000, help="of the worlds; the experiments use small seeds")
+    args = parser.parse_args()
+    encoder = load_encoder(args.encoder)
+    rows = [row for name in ("demo-fruit", "demo-card", "demo-face") for row in world_rows(encoder, name, args.n, args.seed)]
+    if args.photos:
+        rows += photo_rows(encoder, args.photos)
+    table = pd.DataFrame(rows).astype(object)
+    print(table.where(table.notna(), None).to_markdown(index=False, floatfmt=".3f", missingval="-"))
+    image, text = original_layout_difference(encoder, load_dataset("demo-fruit", n=16).images)
+    print(f"\noriginal CLIP layout (build_model_from_openai_state_dict): largest difference {image:.1e} in image, {text:.1e} in text embeddings")
+    if not args.photos:
+        print("photographs not measured: give --photos")
+
+
+if __name__ == "__main__":
+    main()
