@@ -47,7 +47,9 @@ def write_pictures(folder: Path, n: int) -> None:
     bases = [np.asarray(picture) for picture in load_dataset("demo-fruit", n=min(n, SHIFTS)).images]
     for i in range(n):
         shift = i // SHIFTS
-        Image.fromarray(np.roll(bases[i % SHIFTS], (shift % 128, shift // 128), (0, 1))).save(folder / f"{i:06}.jpg", quality=90)
+        Image.fromarray(np.roll(bases[i % SHIFTS], (shift % 128, shift // 128), (0, 1))).save(
+            folder / f"{i:06}.jpg", quality=90
+        )
 
 
 class Parts:
@@ -57,7 +59,9 @@ class Parts:
         self.encoder, self.images = load_encoder("mini"), load_folder(folder).images[:n]
         self.rows: list[dict[str, Any]] = []
         some = self.images[: 4 * BATCH]
-        self.pixels = torch.stack([self.encoder.preprocess(picture) for picture in some]).split(BATCH)
+        self.pixels = torch.stack([self.encoder.preprocess(picture) for picture in some]).split(
+            BATCH
+        )
 
     def measure(self) -> None:
         encoder, threads, batches = self.encoder, torch.get_num_threads(), [*self.pixels] * 2
@@ -67,7 +71,9 @@ class Parts:
                 return [encoder._trunk(part) for part in pixels.split(piece)]
 
         def halves() -> None:
-            with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(max(1, threads // 2),)) as pool:
+            with ThreadPoolExecutor(
+                2, initializer=torch.set_num_threads, initargs=(max(1, threads // 2),)
+            ) as pool:
                 list(pool.map(partial(model, piece=MIN_FORWARD), batches))
             torch.set_num_threads(threads)
 
@@ -75,7 +81,9 @@ class Parts:
         todo = {
             "model": lambda: [model(p) for p in batches],
             "model, two at a time in pieces": halves,
-            "decoding": lambda: encoder._run(lambda pixels: pixels[:, 0, 0, :1], self.images, BATCH),
+            "decoding": lambda: encoder._run(
+                lambda pixels: pixels[:, 0, 0, :1], self.images, BATCH
+            ),
         }
         for part, run in todo.items():
             start = time.perf_counter()
@@ -91,17 +99,28 @@ class Parts:
 
 def encode(folder: Path, cache: Path) -> dict:
     """What the process that encodes the folder says of itself, and `gigabytes` (10^9 bytes), the most that was resident in it and its children."""
-    child, peak = subprocess.Popen([sys.executable, "-c", ENCODE, str(folder)], env={**os.environ, "MMCLUST_CACHE": str(cache)}, stdout=subprocess.PIPE), 0
+    child, peak = (
+        subprocess.Popen(
+            [sys.executable, "-c", ENCODE, str(folder)],
+            env={**os.environ, "MMCLUST_CACHE": str(cache)},
+            stdout=subprocess.PIPE,
+        ),
+        0,
+    )
     while child.poll() is None:
         try:
             process = psutil.Process(child.pid)
-            peak = max(peak, sum(p.memory_info().rss for p in (process, *process.children(recursive=True))))
+            peak = max(
+                peak, sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+            )
         except psutil.NoSuchProcess:
             pass
         time.sleep(0.05)
     if child.returncode:
         raise RuntimeError("encoding failed, see above")
-    return json.loads(cast(IO[bytes], child.stdout).read().splitlines()[-1]) | {"gigabytes": peak / 1e9}
+    return json.loads(cast(IO[bytes], child.stdout).read().splitlines()[-1]) | {
+        "gigabytes": peak / 1e9
+    }
 
 
 def compare(n: int) -> dict:
@@ -125,15 +144,29 @@ def compare(n: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-n", type=int, default=50_000, help="pictures")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     args = parser.parse_args()
     found = compare(args.n)
-    goals = {"of the slower part": "at least 0.9", "of the model": "at least 0.65", "gigabytes": "at most 1.5"}
-    rows = [{"": k, "value": v, "goal": goals.get(k, "")} for k, v in found.items() if k not in ("n", "seconds", "mapped", "threads", "load before")]
-    print(f"{found['n']} pictures of 128 x 128 pixels, mini, {found['threads']} threads; load of the machine at the start {found['load before']:.1f}")
-    print("images per second of each part alone and of the encoding; its ratios to the parts; its peak memory")
+    goals = {
+        "of the slower part": "at least 0.9",
+        "of the model": "at least 0.65",
+        "gigabytes": "at most 1.5",
+    }
+    rows = [
+        {"": k, "value": v, "goal": goals.get(k, "")}
+        for k, v in found.items()
+        if k not in ("n", "seconds", "mapped", "threads", "load before")
+    ]
+    print(
+        f"{found['n']} pictures of 128 x 128 pixels, mini, {found['threads']} threads; load of the machine at the start {found['load before']:.1f}"
+    )
+    print(
+        "images per second of each part alone and of the encoding; its ratios to the parts; its peak memory"
+    )
     print(pd.DataFrame(rows).to_markdown(index=False, floatfmt=("", ".2f", "")))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))

@@ -36,13 +36,22 @@ from mmclust.data import rendered
 from mmclust.data.images import opaque
 
 METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
-RENDERER = "resvg-py==0.5.0"  # wheels with all that they need; fetched too where it is not installed
+RENDERER = (
+    "resvg-py==0.5.0"  # wheels with all that they need; fetched too where it is not installed
+)
 RENDER = """
 import json, pathlib, sys, resvg_py
 for file, svg in json.load(sys.stdin).items():
     pathlib.Path(file).write_bytes(resvg_py.svg_to_bytes(svg_string=svg, width=int(sys.argv[1])))
 """
-ICONS = {"noto": "1.2.9", "twemoji": "1.2.5", "openmoji": "1.2.29", "fluent-emoji-flat": "1.2.6", "fluent-emoji": "1.2.7", "emojione": "1.2.3"}
+ICONS = {
+    "noto": "1.2.9",
+    "twemoji": "1.2.5",
+    "openmoji": "1.2.29",
+    "fluent-emoji-flat": "1.2.6",
+    "fluent-emoji": "1.2.7",
+    "emojione": "1.2.3",
+}
 FRUIT = {  # icon: color, species. One color for all styles, by our eyes: a maker who draws a brown pineapple goes against it
     "red-apple": "red apple", "green-apple": "green apple", "banana": "yellow banana", "grapes": "purple grapes", "cherries": "red cherry",
     "pear": "green pear", "strawberry": "red strawberry", "lemon": "yellow lemon", "pineapple": "yellow pineapple", "watermelon": "red watermelon",
@@ -59,8 +68,25 @@ FACES = {
     "silly": ["winking-face-with-tongue", "squinting-face-with-tongue", "zany-face"],
     "scared": ["face-screaming-in-fear", "fearful-face"],
 }
-SHAPES, TINTS = ("heart", "circle", "square"), ("red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white")
-ORDER = ("ace", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "jack", "queen", "king")
+SHAPES, TINTS = (
+    ("heart", "circle", "square"),
+    ("red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white"),
+)
+ORDER = (
+    "ace",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "jack",
+    "queen",
+    "king",
+)
 SUITS = ("hearts", "diamonds", "clubs", "spades")
 
 
@@ -87,8 +113,14 @@ class Room:
                 raise Unreachable(f"{name} is an npm package, and there is no npm here")
             said = self._call(client, "pack", f"{name}@{version}", "--loglevel", "error")
             archive = tarfile.open(self.path / said.split()[-1])  # noqa: SIM115 (closed with the room)
-            self._archives[name] = archive, {m.name.partition("/")[2]: m for m in archive if m.isfile()}
-            self.packages[name] = (version, json.loads(self.npm(name, version)("package.json")).get("license", "not said"))
+            self._archives[name] = (
+                archive,
+                {m.name.partition("/")[2]: m for m in archive if m.isfile()},
+            )
+            self.packages[name] = (
+                version,
+                json.loads(self.npm(name, version)("package.json")).get("license", "not said"),
+            )
         archive, members = self._archives[name]
         return lambda path: archive.extractfile(members[path]).read()
 
@@ -96,13 +128,20 @@ class Room:
         """Those of the icons that a style has: name -> SVG."""
         read = self.npm(f"@iconify-json/{style}", ICONS[style])
         known, about = json.loads(read("icons.json")), json.loads(read("info.json"))
-        self.packages[f"@iconify-json/{style}"] = ICONS[style], f"{about['license']['title']}, {about['author']['name']}"
+        self.packages[f"@iconify-json/{style}"] = (
+            ICONS[style],
+            f"{about['license']['title']}, {about['author']['name']}",
+        )
         found = {}
         for name in names:
             alias = known.get("aliases", {}).get(name, {"parent": name})["parent"]
             if icon := known["icons"].get(alias):
-                width, height = (icon.get(side, known.get(side, 16)) for side in ("width", "height"))
-                found[name] = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'.encode()
+                width, height = (
+                    icon.get(side, known.get(side, 16)) for side in ("width", "height")
+                )
+                found[name] = (
+                    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'.encode()
+                )
         return found
 
     def render(self, drawings: dict[Path, bytes], width: int) -> None:
@@ -113,19 +152,46 @@ class Room:
         """
         extra = self.path / "renderer"
         if importlib.util.find_spec("resvg_py") is None and not extra.exists():
-            self._call(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(extra), RENDERER)
+            self._call(
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+                "--target",
+                str(extra),
+                RENDERER,
+            )
         paths = os.pathsep.join(filter(None, [str(extra), os.environ.get("PYTHONPATH")]))
         todo = json.dumps({str(file): svg.decode() for file, svg in drawings.items()})
-        subprocess.run([sys.executable, "-c", RENDER, str(width)], input=todo.encode(), check=True, env={**os.environ, "PYTHONPATH": paths})
+        subprocess.run(
+            [sys.executable, "-c", RENDER, str(width)],
+            input=todo.encode(),
+            check=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
         self.packages["resvg-py (renders SVG)"] = RENDERER.partition("==")[2], "MIT"
 
     def _call(self, *command: str) -> str:
         try:
-            return subprocess.run(command, cwd=self.path, capture_output=True, text=True, timeout=300, check=True).stdout
+            return subprocess.run(
+                command, cwd=self.path, capture_output=True, text=True, timeout=300, check=True
+            ).stdout
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            text = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or str(error)
-            said = [line for line in text.splitlines() if "error" in line.lower()][:2] or [str(error)]
-            raise Unreachable(f"{Path(command[0]).name} {' '.join(command[1:])}: {' '.join(said)}") from error
+            text = (
+                error.stderr.decode()
+                if isinstance(error.stderr, bytes)
+                else error.stderr or str(error)
+            )
+            said = [line for line in text.splitlines() if "error" in line.lower()][:2] or [
+                str(error)
+            ]
+            raise Unreachable(
+                f"{Path(command[0]).name} {' '.join(command[1:])}: {' '.join(said)}"
+            ) from error
 
     def close(self) -> None:
         for archive, _ in self._archives.values():
@@ -137,14 +203,29 @@ class Room:
 
 def letters(room: Room, folder: Path, n: int) -> list[dict]:
     pixels, labels = _clustpy(room, "load_nrletters", n)
-    values = {"letter": "ABCXYZ", "color": ["yellow", "pink", "turquoise"], "corner": ["top left", "top right", "bottom left", "bottom right"]}
-    return _write(folder, [p.reshape(9, 7, 3) for p in pixels], [{c: names[k] for (c, names), k in zip(values.items(), row)} for row in labels])
+    values = {
+        "letter": "ABCXYZ",
+        "color": ["yellow", "pink", "turquoise"],
+        "corner": ["top left", "top right", "bottom left", "bottom right"],
+    }
+    return _write(
+        folder,
+        [p.reshape(9, 7, 3) for p in pixels],
+        [{c: names[k] for (c, names), k in zip(values.items(), row)} for row in labels],
+    )
 
 
 def figures(room: Room, folder: Path, n: int) -> list[dict]:
     pixels, labels = _clustpy(room, "load_stickfigures", n)
-    values = {"upper body": ["left", "straight", "right"], "legs": ["bent", "spread", "kicking"]}  # ClustPy names none: our words for what is seen
-    return _write(folder, [p.reshape(20, 20) for p in pixels], [{c: names[k] for (c, names), k in zip(values.items(), row)} for row in labels])
+    values = {
+        "upper body": ["left", "straight", "right"],
+        "legs": ["bent", "spread", "kicking"],
+    }  # ClustPy names none: our words for what is seen
+    return _write(
+        folder,
+        [p.reshape(20, 20) for p in pixels],
+        [{c: names[k] for (c, names), k in zip(values.items(), row)} for row in labels],
+    )
 
 
 def _clustpy(room: Room, loader: str, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +237,10 @@ def _clustpy(room: Room, loader: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     from importlib.metadata import metadata
 
     about = metadata("clustpy")
-    room.packages["clustpy"] = about["Version"], about["License"] or about["License-Expression"] or "not said"
+    room.packages["clustpy"] = (
+        about["Version"],
+        about["License"] or about["License-Expression"] or "not said",
+    )
     pixels, labels = getattr(clustpy.data, loader)(return_X_y=True)
     chosen = np.sort(np.random.default_rng(0).permutation(len(pixels))[:n])
     return pixels[chosen], labels[chosen]
@@ -170,37 +254,77 @@ def _write(folder: Path, arrays: Iterable[np.ndarray], labels: list[dict]) -> li
 
 
 def cards(room: Room, folder: Path, n: int) -> list[dict]:
-    first, second = room.npm("svg-cards", "4.0.2"), room.npm("@younestouati/playing-cards-standard-deck", "3.0.0")
+    first, second = (
+        room.npm("svg-cards", "4.0.2"),
+        room.npm("@younestouati/playing-cards-standard-deck", "3.0.0"),
+    )
     rows, drawings = [], {}
     for i, suit in enumerate(SUITS):
         for k, order in enumerate(ORDER):
             about = {"order": order, "suits": suit}
             rows.append({"file": f"svg-cards {order} {suit}.png", **about, "style": "svg-cards"})
-            (folder / rows[-1]["file"]).write_bytes(first(f"png/2x/{suit[:-1]}_{order if k > 9 else k + 1}.png"))
-            if (order, suit) != ("four", "spades"):  # this file lays its drawing for small screens over the other
-                rows.append({"file": f"standard-deck {order} {suit}.png", **about, "style": "standard-deck"})
+            (folder / rows[-1]["file"]).write_bytes(
+                first(f"png/2x/{suit[:-1]}_{order if k > 9 else k + 1}.png")
+            )
+            if (order, suit) != (
+                "four",
+                "spades",
+            ):  # this file lays its drawing for small screens over the other
+                rows.append(
+                    {"file": f"standard-deck {order} {suit}.png", **about, "style": "standard-deck"}
+                )
                 drawings[folder / rows[-1]["file"]] = second(f"cards/{k + 1}{'hdcs'[i]}.svg")
     room.render(drawings, 320)
     return rows
 
 
 def fruit(room: Room, folder: Path, n: int) -> list[dict]:
-    return _icons(room, folder, {name: dict(zip(("color", "species"), about.split())) for name, about in FRUIT.items()})
+    return _icons(
+        room,
+        folder,
+        {name: dict(zip(("color", "species"), about.split())) for name, about in FRUIT.items()},
+    )
 
 
 def faces(room: Room, folder: Path, n: int) -> list[dict]:
-    return _icons(room, folder, {name: {"emotion": emotion} for emotion, names in FACES.items() for name in names})
+    return _icons(
+        room,
+        folder,
+        {name: {"emotion": emotion} for emotion, names in FACES.items() for name in names},
+    )
 
 
 def shapes(room: Room, folder: Path, n: int) -> list[dict]:
-    square = {tint: f"{tint}-large-square" if tint in ("black", "white") else f"{tint}-square" for tint in TINTS}
-    return _icons(room, folder, {square[t] if s == "square" else f"{t}-{s}": {"color": t, "shape": s} for t in TINTS for s in SHAPES})
+    square = {
+        tint: f"{tint}-large-square" if tint in ("black", "white") else f"{tint}-square"
+        for tint in TINTS
+    }
+    return _icons(
+        room,
+        folder,
+        {
+            square[t] if s == "square" else f"{t}-{s}": {"color": t, "shape": s}
+            for t in TINTS
+            for s in SHAPES
+        },
+    )
 
 
 def _icons(room: Room, folder: Path, wanted: dict[str, dict]) -> list[dict]:
     found = {style: room.icons(style, list(wanted)) for style in ICONS}
-    room.render({folder / f"{style} {name}.png": svg for style, icons in found.items() for name, svg in icons.items()}, 128)
-    return [{"file": f"{style} {name}.png", **wanted[name], "style": style} for style, icons in found.items() for name in icons]
+    room.render(
+        {
+            folder / f"{style} {name}.png": svg
+            for style, icons in found.items()
+            for name, svg in icons.items()
+        },
+        128,
+    )
+    return [
+        {"file": f"{style} {name}.png", **wanted[name], "style": style}
+        for style, icons in found.items()
+        for name in icons
+    ]
 
 
 @dataclass(frozen=True)
@@ -247,7 +371,9 @@ def fetch(name: str, room: Room, into: Path, n: int = 200) -> Path:
 # --- part 1: the methods -------------------------------------------------------------------------------------------------------------
 
 
-def accuracy(labels_true: Sequence[int] | np.ndarray, labels_pred: Sequence[int] | np.ndarray) -> float:
+def accuracy(
+    labels_true: Sequence[int] | np.ndarray, labels_pred: Sequence[int] | np.ndarray
+) -> float:
     """The share of images (n,) that are right when each cluster stands for another class, matched as well as possible."""
     table = confusion_matrix(labels_true, labels_pred)
     return float(table[linear_sum_assignment(-table)].sum() / len(labels_true))
@@ -269,27 +395,51 @@ def methods(name: str, data: mm.ImageDataset, encoder: mm.Encoder, seeds: int) -
                     "n_clusters": data.n_clusters(criterion), "random_state": seed,
                     "concepts": [criterion, *(c for c in SETS[name].words if c != criterion)],
                 }  # fmt: skip
-                model = kind(encoder, **{k: v for k, v in offered.items() if k in accepts}, **settings.get(method, {})).fit(data.images)
+                model = kind(
+                    encoder,
+                    **{k: v for k, v in offered.items() if k in accepts},
+                    **settings.get(method, {}),
+                ).fit(data.images)
                 scores = model.evaluate(true)
-                row = {"set": name, "criterion": criterion, "method": method, "seed": seed, "n": len(data), "classes": len(classes)}
+                row = {
+                    "set": name,
+                    "criterion": criterion,
+                    "method": method,
+                    "seed": seed,
+                    "n": len(data),
+                    "classes": len(classes),
+                }
                 row |= {"largest class": float(np.bincount(true).max() / len(true))} | {
                     "NMI": scores["NMI"],
                     "ARI": scores["ARI"],
                     "accuracy": accuracy(true, model.labels_),
                 }
-                rows.append(row | ({"zero-shot": float((model.similarity_.argmax(1) == true).mean())} if method == "CLIP_label" else {}))
+                rows.append(
+                    row
+                    | (
+                        {"zero-shot": float((model.similarity_.argmax(1) == true).mean())}
+                        if method == "CLIP_label"
+                        else {}
+                    )
+                )
     return rows
 
 
 def first_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Sets and criteria down, methods across: the mean of a metric over the seeds ± its spread."""
     place = ["set", "criterion", "n", "classes"]
-    cells = rows.groupby([*place, "method"], sort=False)[metric].agg(lambda v: f"{v.mean():.3f} ± {v.std():.3f}" if len(v) > 1 else f"{v.mean():.3f}")
+    cells = rows.groupby([*place, "method"], sort=False)[metric].agg(
+        lambda v: f"{v.mean():.3f} ± {v.std():.3f}" if len(v) > 1 else f"{v.mean():.3f}"
+    )
     table = cells.unstack()[list(METHODS)]
     if metric == "accuracy":
         for i, name in enumerate(("largest class", "zero-shot")):
             table.insert(i, name, rows.groupby(place, sort=False)[name].max().map("{:.3f}".format))
-    return table.reindex(pd.MultiIndex.from_frame(rows[place].drop_duplicates())).reset_index().rename_axis(columns=None)
+    return (
+        table.reindex(pd.MultiIndex.from_frame(rows[place].drop_duplicates()))
+        .reset_index()
+        .rename_axis(columns=None)
+    )
 
 
 # --- part 2: the same pictures, prepared in other ways -------------------------------------------------------------------------------
@@ -311,7 +461,10 @@ def on_our_ground(picture: Image.Image, i: int) -> Image.Image:
     layer = Image.new("RGBA", (2 * size, 2 * size))
     picture = picture.convert("RGBA")
     scale = 2 * size * 0.67 / max(picture.size)
-    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.BICUBIC)
+    picture = picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
+        Image.Resampling.BICUBIC,
+    )
     layer.alpha_composite(picture, (size - picture.width // 2, size - picture.height // 2))
     return rendered._compose(layer, np.random.default_rng(i), size)
 
@@ -333,14 +486,30 @@ def preparations(name: str, folder: Path, data: mm.ImageDataset, encoder: mm.Enc
     for row in data.rows:
         with Image.open(folder / row["file"]) as picture:
             originals.append(picture.copy())
-    images = {way: mm.Images.of([prepare(p, i) for i, p in enumerate(originals)]) for way, prepare in PREPARED.items()}
+    images = {
+        way: mm.Images.of([prepare(p, i) for i, p in enumerate(originals)])
+        for way, prepare in PREPARED.items()
+    }
     rows = []
     for criterion in SETS[name].words:
-        for way, template in [*((w, mm.prompt_template(criterion, of=data.domain)) for w in PREPARED), (BARE, None)]:
+        for way, template in [
+            *((w, mm.prompt_template(criterion, of=data.domain)) for w in PREPARED),
+            (BARE, None),
+        ]:
             v = encoder.encode_images(images["whole" if way == BARE else way])
-            right = (v @ encoder.encode_words(data.classes[criterion], template).T).argmax(1) == data.labels[criterion]
+            right = (v @ encoder.encode_words(data.classes[criterion], template).T).argmax(
+                1
+            ) == data.labels[criterion]
             nmi = mm.score_kmeans(v, data.labels[criterion], data.n_clusters(criterion))["NMI"]
-            rows.append({"set": name, "criterion": criterion, "prepared": way, "zero-shot": float(right.mean()), "k-means NMI": nmi})
+            rows.append(
+                {
+                    "set": name,
+                    "criterion": criterion,
+                    "prepared": way,
+                    "zero-shot": float(right.mean()),
+                    "k-means NMI": nmi,
+                }
+            )
     return rows
 
 
@@ -354,13 +523,28 @@ def nearest_mean(x: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarr
 def confusions(name: str, data: mm.ImageDataset, encoder: mm.Encoder, shown: int = 4) -> list[dict]:
     """A row per criterion: zero-shot accuracy in each style of drawing, accuracy of the classes' mean images in the other styles (what the image
     tower knows, words apart), and what is most often taken for what."""
-    rows, v, style = [], encoder.encode_images(data.images), np.array([row.get("style", "") for row in data.rows])
+    rows, v, style = (
+        [],
+        encoder.encode_images(data.images),
+        np.array([row.get("style", "") for row in data.rows]),
+    )
     for criterion in SETS[name].words:
         classes, true = data.classes[criterion], data.labels[criterion]
-        known = [nearest_mean(v[style != s], true[style != s], v[style == s]) == true[style == s] for s in np.unique(style)] if style[0] else []
-        taken = (v @ encoder.encode_words(classes, mm.prompt_template(criterion, of=data.domain)).T).argmax(1)
+        known = (
+            [
+                nearest_mean(v[style != s], true[style != s], v[style == s]) == true[style == s]
+                for s in np.unique(style)
+            ]
+            if style[0]
+            else []
+        )
+        taken = (
+            v @ encoder.encode_words(classes, mm.prompt_template(criterion, of=data.domain)).T
+        ).argmax(1)
         styles = pd.Series(taken == true).groupby(style, sort=False).mean()
-        wrong = pd.Series([f"{classes[t]} as {classes[k]}" for t, k in zip(true, taken) if t != k], dtype=object).value_counts()[:shown]
+        wrong = pd.Series(
+            [f"{classes[t]} as {classes[k]}" for t, k in zip(true, taken) if t != k], dtype=object
+        ).value_counts()[:shown]
         rows.append({
             "set": name, "criterion": criterion, "by style": ", ".join(f"{s} {a:.2f}".strip() for s, a in styles.items()),
             "from other styles": f"{np.concatenate(known).mean():.2f}" if known else "",
@@ -370,13 +554,19 @@ def confusions(name: str, data: mm.ImageDataset, encoder: mm.Encoder, shown: int
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("-n", type=int, default=200, help="pictures of ClustPy's sets, drawn once")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=", ".join(SETS))
+    parser.add_argument(
+        "--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=", ".join(SETS)
+    )
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--keep", type=Path, help="a folder for the pictures, which otherwise are gone afterwards")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the pictures, which otherwise are gone afterwards"
+    )
     args = parser.parse_args(arguments)
     if args.keep and args.keep.exists() and any(args.keep.iterdir()):
         parser.error(f"--keep {args.keep} is not empty: give a new folder")
@@ -395,34 +585,66 @@ def main(arguments: list[str] | None = None) -> None:
             found["methods"] += methods(name, data, encoder, args.seeds)
             found["prepared"] += preparations(name, folder, data, encoder)
             found["confusions"] += confusions(name, data, encoder)
-            saw |= {f"{name}, {c}": encoder.training_vocabulary_note(data.classes[c]).partition(". ") for c in SETS[name].words}
+            saw |= {
+                f"{name}, {c}": encoder.training_vocabulary_note(data.classes[c]).partition(". ")
+                for c in SETS[name].words
+            }
         room.close()
     tell(found, room.packages, left_out, saw, args)
     if args.json:
-        args.json.write_text(json.dumps(found | {"packages": room.packages, "left out": left_out}, indent=1), encoding="utf-8")
+        args.json.write_text(
+            json.dumps(found | {"packages": room.packages, "left out": left_out}, indent=1),
+            encoding="utf-8",
+        )
 
 
-def tell(found: dict, packages: dict, left_out: list[str], saw: dict, args: argparse.Namespace) -> None:
+def tell(
+    found: dict, packages: dict, left_out: list[str], saw: dict, args: argparse.Namespace
+) -> None:
     """Print what was found, as Markdown."""
     for line in left_out:
         print(f"Left out: {line}")
     if not found["methods"]:
         return
-    print("Pictures from", "; ".join(f"{name} {version} ({licence})" for name, (version, licence) in packages.items()), end=".\n\n")
+    print(
+        "Pictures from",
+        "; ".join(f"{name} {version} ({licence})" for name, (version, licence) in packages.items()),
+        end=".\n\n",
+    )
     rows = pd.DataFrame(found["methods"])
-    print("The pictures are the same for every seed, so ± is of training alone. NMI and ARI average k-means over ten seeds, accuracy is of")
-    print("`labels_`: the best matching of clusters to classes; zero-shot: CLIP_label's words as they are; largest class: its share.\n")
+    print(
+        "The pictures are the same for every seed, so ± is of training alone. NMI and ARI average k-means over ten seeds, accuracy is of"
+    )
+    print(
+        "`labels_`: the best matching of clusters to classes; zero-shot: CLIP_label's words as they are; largest class: its share.\n"
+    )
     for metric in ("NMI", "ARI", "accuracy"):
         print(f"{metric}, {args.encoder}, mean ± standard deviation of {args.seeds} seeds\n")
         print(first_table(rows, metric).to_markdown(index=False, disable_numparse=True), end="\n\n")
     prepared = pd.DataFrame(found["prepared"])
-    print("The same pictures, prepared in other ways: zero-shot accuracy / NMI of k-means on image features\n")
-    prepared["cell"] = [f"{a:.2f} / {b:.2f}" for a, b in zip(prepared["zero-shot"], prepared["k-means NMI"])]
+    print(
+        "The same pictures, prepared in other ways: zero-shot accuracy / NMI of k-means on image features\n"
+    )
+    prepared["cell"] = [
+        f"{a:.2f} / {b:.2f}" for a, b in zip(prepared["zero-shot"], prepared["k-means NMI"])
+    ]
     wide = prepared.pivot(index=["set", "criterion"], columns="prepared", values="cell")
-    wide = wide.reindex(prepared[["set", "criterion"]].drop_duplicates().itertuples(index=False, name=None))[list(dict.fromkeys(prepared["prepared"]))]
-    print(wide.reset_index().rename_axis(columns=None).to_markdown(index=False, disable_numparse=True), end="\n\n")
-    print("Zero-shot accuracy by style; the same from the mean image of each class in the other styles instead of its word; mistakes (how many)\n")
-    print(pd.DataFrame(found["confusions"]).to_markdown(index=False, disable_numparse=True), end="\n\n")
+    wide = wide.reindex(
+        prepared[["set", "criterion"]].drop_duplicates().itertuples(index=False, name=None)
+    )[list(dict.fromkeys(prepared["prepared"]))]
+    print(
+        wide.reset_index()
+        .rename_axis(columns=None)
+        .to_markdown(index=False, disable_numparse=True),
+        end="\n\n",
+    )
+    print(
+        "Zero-shot accuracy by style; the same from the mean image of each class in the other styles instead of its word; mistakes (how many)\n"
+    )
+    print(
+        pd.DataFrame(found["confusions"]).to_markdown(index=False, disable_numparse=True),
+        end="\n\n",
+    )
     for place, (words, _, _) in saw.items():
         print(f"- {place}: {words.rstrip('.')}.")
     print(f"\n{next(iter(saw.values()))[2]}")

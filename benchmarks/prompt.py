@@ -21,7 +21,9 @@ import torch
 from mmclust.encoders.prompt import PromptEncoder
 
 
-def timed(encode: PromptEncoder, proxies: torch.Tensor, batch: int, repeats: int = 3) -> tuple[float, torch.Tensor, torch.Tensor]:
+def timed(
+    encode: PromptEncoder, proxies: torch.Tensor, batch: int, repeats: int = 3
+) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Median seconds of a pass over all proxies with a backward after every batch, after a warm-up; the outputs and the gradient."""
     seconds = []
     for _ in range(repeats + 1):
@@ -40,7 +42,9 @@ def random_towers(architecture: str, template: str) -> tuple[Any, Any]:
     default configurations, and a vocabulary of the template's words."""
     torch.manual_seed(0)
     if architecture not in ("align", "blip"):
-        return open_clip.create_model(architecture, pretrained=None).eval().requires_grad_(False), open_clip.get_tokenizer(architecture)
+        return open_clip.create_model(architecture, pretrained=None).eval().requires_grad_(
+            False
+        ), open_clip.get_tokenizer(architecture)
     import transformers
     from open_clip.tokenizer import HFTokenizer
 
@@ -48,7 +52,9 @@ def random_towers(architecture: str, template: str) -> tuple[Any, Any]:
     from mmclust.encoders.transformers_models import CONTEXT, TOWERS
 
     with tempfile.TemporaryDirectory() as room:
-        words = dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PROBE_WORDS, *template.lower().split()])
+        words = dict.fromkeys(
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PROBE_WORDS, *template.lower().split()]
+        )
         (Path(room) / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
         transformers.BertTokenizer(str(Path(room) / "vocab.txt")).save_pretrained(room)
         tokenizer = HFTokenizer(room, context_length=CONTEXT)
@@ -57,11 +63,18 @@ def random_towers(architecture: str, template: str) -> tuple[Any, Any]:
     return towers(kind(kind.config_class()).eval().requires_grad_(False)), tokenizer
 
 
-def compare(template: str, n: int, batch: int, architecture: str = "ViT-B-32-quickgelu") -> pd.DataFrame:
+def compare(
+    template: str, n: int, batch: int, architecture: str = "ViT-B-32-quickgelu"
+) -> pd.DataFrame:
     """One row per path: seconds, ratio to the whole prompt, largest difference in output and relative difference in gradient."""
     model, tokenizer = random_towers(architecture, template)
-    whole, ours = PromptEncoder(model, tokenizer, template, path="full"), PromptEncoder(model, tokenizer, template)
-    name = {"cached": "cached prefix", "cropped": f"{ours.end + 1} tokens", "full": "whole prompt"}[ours.path]
+    whole, ours = (
+        PromptEncoder(model, tokenizer, template, path="full"),
+        PromptEncoder(model, tokenizer, template),
+    )
+    name = {"cached": "cached prefix", "cropped": f"{ours.end + 1} tokens", "full": "whole prompt"}[
+        ours.path
+    ]
     proxies = torch.randn(n, ours.table.weight.shape[1]) * ours.table.weight.std()
     runs = {
         f"{len(whole.tokens)} tokens, batches of {batch}": (whole, batch),
@@ -78,23 +91,31 @@ def compare(template: str, n: int, batch: int, architecture: str = "ViT-B-32-qui
                 "seconds": seconds,
                 "ratio": reference[0] / seconds,
                 "output difference": float((out - reference[1]).abs().max()),
-                "gradient difference": float((grad - reference[2]).abs().max() / reference[2].abs().max()),
+                "gradient difference": float(
+                    (grad - reference[2]).abs().max() / reference[2].abs().max()
+                ),
             }
         )
     return pd.DataFrame(rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--template", default="fruit with a color of *")
     parser.add_argument("-n", type=int, default=105)
     parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--architecture", default="ViT-B-32-quickgelu", help="of open_clip; or align, blip")
+    parser.add_argument(
+        "--architecture", default="ViT-B-32-quickgelu", help="of open_clip; or align, blip"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     table = compare(args.template, args.n, args.batch, args.architecture)
-    print(f"{args.n} images, {args.template!r}, {args.architecture} shapes, random weights, {args.threads} threads, warm, median of 3")
+    print(
+        f"{args.n} images, {args.template!r}, {args.architecture} shapes, random weights, {args.threads} threads, warm, median of 3"
+    )
     print(table.to_markdown(index=False, floatfmt=("", ".3f", ".1f", ".1e", ".1e")))
 
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from benchmarks import encoding
 
+from benchmarks import encoding
 from mmclust.encoders import load_encoder
 from mmclust.profiles import load_profile
 
@@ -64,7 +64,11 @@ def steps() -> dict[str, tuple[str, dict, int]]:
         "CLIP_GPT": ("CLIP_GPT", {}, 0),
         "Multi-MaP, an epoch": ("MultiMaP", {"epochs": 2}, of["MultiMaP"]["epochs"]),
         "Multi-Sub, an epoch of Phase I": ("MultiSub", short, phase1),
-        "Multi-DProxy, an epoch": ("MultiDProxy", {"epochs": 2, "dynamic": False}, of["MultiDProxy"]["epochs"]),
+        "Multi-DProxy, an epoch": (
+            "MultiDProxy",
+            {"epochs": 2, "dynamic": False},
+            of["MultiDProxy"]["epochs"],
+        ),
         "Multi-Sub, predict of one epoch": ("MultiSub", short | {"predict": True}, 0),
     }
 
@@ -75,7 +79,9 @@ def measure() -> pd.DataFrame:
     for name, (method, options, epochs) in steps().items():
         slope = _slope(lambda n, of=(method, options): _run(STEP, of[0], n, json.dumps(of[1])))
         seconds = slope["epochs"] / 2 if epochs else slope["seconds"]
-        rows.append({"step": name, "seconds": seconds, "bytes": slope["bytes"], "times": max(1, epochs)})
+        rows.append(
+            {"step": name, "seconds": seconds, "bytes": slope["bytes"], "times": max(1, epochs)}
+        )
     return pd.DataFrame(rows).drop(columns="epochs")
 
 
@@ -86,7 +92,9 @@ def _slope(run: Callable) -> dict[str, float]:
 
 
 def _run(code: str, *args: object) -> dict:
-    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(f"{args} failed: {done.stderr[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -111,17 +119,30 @@ def totals(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     args = parser.parse_args()
     streamed = encoding.compare(SIZES[0])
     width = load_encoder("mini").image_projection.shape[0]
-    encoded = {"step": "encoding; GB: features on disk", "seconds": 1 / streamed["encoding"], "bytes": 4 * width, "times": 1}
+    encoded = {
+        "step": "encoding; GB: features on disk",
+        "seconds": 1 / streamed["encoding"],
+        "bytes": 4 * width,
+        "times": 1,
+    }
     table = totals(pd.concat([pd.DataFrame([encoded]), measure()], ignore_index=True))
     if args.json:
         args.json.write_text(json.dumps(table.to_dict("records"), indent=1), encoding="utf-8")
-    print(f"peak memory of encoding, whatever the number of pictures: {streamed['gigabytes']:.2f} GB")
-    print(table.to_markdown(index=False, floatfmt=("", ".3g", ".3g", ".0f", ".3g", ".3g", ".3g", ".3g")))
+    print(
+        f"peak memory of encoding, whatever the number of pictures: {streamed['gigabytes']:.2f} GB"
+    )
+    print(
+        table.to_markdown(
+            index=False, floatfmt=("", ".3g", ".3g", ".0f", ".3g", ".3g", ".3g", ".3g")
+        )
+    )
 
 
 if __name__ == "__main__":

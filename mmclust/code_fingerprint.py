@@ -16,7 +16,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 GROUND = ("storage", "plugins", "profiles", "threads", "code_fingerprint")
-COMPUTING = ("data", "words", "encoders", "methods", "metrics")  # what the facade `mmclust` may give
+COMPUTING = (
+    "data",
+    "words",
+    "encoders",
+    "methods",
+    "metrics",
+)  # what the facade `mmclust` may give
 
 
 def code_fingerprint(with_imports: Iterable[object], alone: Iterable[object] = ()) -> str:

@@ -53,7 +53,9 @@ def _module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in (module, module.partition(".")[0]):
             raise  # something that the module itself imports
-        raise ValueError(f"{name!r}: no module {module!r} in {Path.cwd()} or elsewhere on Python's path (PYTHONPATH)") from error
+        raise ValueError(
+            f"{name!r}: no module {module!r} in {Path.cwd()} or elsewhere on Python's path (PYTHONPATH)"
+        ) from error
     text = Path(cast(str, inspect.getsourcefile(found))).read_text(encoding="utf-8")
     if _source.setdefault(module, text) != text:
         found, _source[module] = importlib.reload(found), text
@@ -75,4 +77,6 @@ def add_search_path(folder: str) -> None:
     """Let this process and those that it starts import from a folder, after everything else."""
     if folder not in sys.path:
         sys.path.append(folder)
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        dict.fromkeys([*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder])
+    )

@@ -61,7 +61,10 @@ def save(path: Path, *data: bytes) -> None:
 def warn_damaged(path: Path, error: Exception) -> None:
     """Warn that a stored file can't be used; that there is none is no damage."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        warnings.warn(f"{path} is damaged ({str(error) or type(error).__name__}): computed again", stacklevel=3)
+        warnings.warn(
+            f"{path} is damaged ({str(error) or type(error).__name__}): computed again",
+            stacklevel=3,
+        )
 
 
 def touch_atime(path: Path) -> None:
@@ -114,7 +117,9 @@ def check_array(path: Path) -> bool:
         file.seek(size)
         end = file.read()
         file.seek(0)
-        if end == append_checksum(path.stem, (file.read(min(2**20, size - at)) for at in range(0, size, 2**20))):
+        if end == append_checksum(
+            path.stem, (file.read(min(2**20, size - at)) for at in range(0, size, 2**20))
+        ):
             return True
     if not end.startswith(MARK):
         with contextlib.suppress(Exception):  # numpy raises many kinds for a damaged header

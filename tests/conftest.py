@@ -5,8 +5,12 @@ import shutil
 import tempfile
 import uuid
 
-if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":  # tests run side by side: each computes with one thread
-    os.environ |= {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+if (
+    os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1"
+):  # tests run side by side: each computes with one thread
+    os.environ |= {
+        name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
 os.environ.setdefault("MMCLUST_CACHE", tempfile.mkdtemp(prefix="mmclust-test-"))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -15,7 +19,9 @@ import psutil
 import pytest
 from helpers.processes import command
 
-hypothesis.settings.register_profile("house", deadline=None)  # the first example of a test imports what it needs
+hypothesis.settings.register_profile(
+    "house", deadline=None
+)  # the first example of a test imports what it needs
 hypothesis.settings.load_profile("house")
 
 
@@ -29,7 +35,16 @@ def mini():
 @pytest.fixture(scope="module")
 def chromium():
     """Debian's Chromium (or a Chrome), driven by Playwright."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+    program = next(
+        filter(
+            None,
+            map(
+                shutil.which,
+                ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+            ),
+        ),
+        None,
+    )
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -39,7 +54,9 @@ def chromium():
             "needs Chromium (apt-get install chromium) and playwright (the extra `test`)"
         )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])  # root has no sandbox
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else []
+        )  # root has no sandbox
         yield browser
         browser.close()
 
@@ -48,7 +65,11 @@ def of_this_test(token: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("MMCLUST_TEST") == token and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get("MMCLUST_TEST") == token
+                and process.pid != os.getpid()
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
         except psutil.Error:
             pass

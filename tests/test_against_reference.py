@@ -28,7 +28,14 @@ from mmclust.methods.multisub import alignment, contrast, mix
 
 TEMPLATES = ["fruit with a color of *", "a fruit of * color, on a table", "*", "the * fruit"]
 TEMPLATE, CONCEPTS = TEMPLATES[3], ["color", "species", "size"]
-WORDS = ["red", "orange", "eyepatch", "turquoise green", "blue", "gold"]  # words of one, two and three tokens
+WORDS = [
+    "red",
+    "orange",
+    "eyepatch",
+    "turquoise green",
+    "blue",
+    "gold",
+]  # words of one, two and three tokens
 TOKENIZER = open_clip.get_tokenizer("ViT-B-32")
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -44,7 +51,11 @@ def tiny_model(quick=True):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text, quick_gelu=quick).double()
-        tables = (model.token_embedding.weight, model.positional_embedding, model.visual.positional_embedding)
+        tables = (
+            model.token_embedding.weight,
+            model.positional_embedding,
+            model.visual.positional_embedding,
+        )
         for parameter in model.parameters():
             if any(parameter is table for table in tables):
                 parameter.data.normal_(std=0.5)
@@ -69,7 +80,12 @@ def clip(tiny):
 def pictures():
     """Six small pictures: coarse random patterns."""
     rng = np.random.default_rng(6)
-    return [Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32), Image.Resampling.NEAREST) for _ in range(6)]
+    return [
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(
+            (32, 32), Image.Resampling.NEAREST
+        )
+        for _ in range(6)
+    ]
 
 
 @pytest.fixture
@@ -80,7 +96,11 @@ def gradients(monkeypatch):
     def watched(*args):
         optimizer = training.make_optimizer(*args)
         leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
-        optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([leaf.grad.flatten() for leaf in leaves if leaf.grad is not None])))
+        optimizer.register_step_pre_hook(
+            lambda *_: seen.append(
+                torch.cat([leaf.grad.flatten() for leaf in leaves if leaf.grad is not None])
+            )
+        )
         return optimizer
 
     for module in (multimap, multisub, multidproxy):
@@ -90,7 +110,9 @@ def gradients(monkeypatch):
 
 def close(ours, reference):
     """Equal to 1e-6 of the size of each value; values near zero to 1e-9."""
-    ours, reference = (np.asarray(x.detach() if isinstance(x, torch.Tensor) else x) for x in (ours, reference))
+    ours, reference = (
+        np.asarray(x.detach() if isinstance(x, torch.Tensor) else x) for x in (ours, reference)
+    )
     assert ours.dtype == reference.dtype == np.float64 and ours.shape == reference.shape
     np.testing.assert_allclose(ours, reference, rtol=1e-6, atol=1e-9)
 
@@ -103,7 +125,9 @@ def same_run(model, reference, gradients, names):
     assert len(gradients) == len(reference["steps"])
     for ours, theirs in zip(gradients, reference["steps"]):
         close(ours, theirs)
-    assert max(step.abs().max() for step in reference["steps"]) > 1e-3  # there is something to compare
+    assert (
+        max(step.abs().max() for step in reference["steps"]) > 1e-3
+    )  # there is something to compare
     for name in names:
         close(getattr(model, f"{name}_"), reference[name])
 
@@ -113,12 +137,21 @@ def same_run(model, reference, gradients, names):
 
 def test_everything_is_float64(tiny, pictures):
     assert tiny.token_dim == tiny.embedding_dim == 16
-    for found in (tiny.features(pictures), tiny.encode_images(pictures), tiny.patch_tokens(pictures), tiny.encode_texts(WORDS), tiny.encode_words(WORDS)):
+    for found in (
+        tiny.features(pictures),
+        tiny.encode_images(pictures),
+        tiny.patch_tokens(pictures),
+        tiny.encode_texts(WORDS),
+        tiny.encode_words(WORDS),
+    ):
         assert found.dtype == np.float64
     assert tiny.word_embeddings(WORDS).dtype == tiny.image_projection.dtype == torch.float64
     for options in ({}, {"positions": False}, {"final_norm": False}):
         prompt = tiny.prompt(TEMPLATE, **options)
-        assert prompt(torch.zeros(2, 16, dtype=torch.float64)).dtype == torch.float64 and prompt.path == "cached"
+        assert (
+            prompt(torch.zeros(2, 16, dtype=torch.float64)).dtype == torch.float64
+            and prompt.path == "cached"
+        )
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -128,7 +161,9 @@ def test_the_plain_clip_is_open_clips(pictures, quick):
     for text in [*WORDS, TEMPLATE]:
         assert (clip.text(text) - model.encode_text(TOKENIZER([text]))[0]).abs().max() < 1e-12
     for picture in pictures[:3]:
-        assert (clip.image(picture) - F.normalize(model.encode_image(pixels(picture)[None]), dim=-1)[0]).abs().max() < 1e-12
+        assert (
+            clip.image(picture) - F.normalize(model.encode_image(pixels(picture)[None]), dim=-1)[0]
+        ).abs().max() < 1e-12
 
 
 def test_the_encoder_is_the_plain_clip(tiny, clip, pictures):
@@ -138,14 +173,23 @@ def test_the_encoder_is_the_plain_clip(tiny, clip, pictures):
     close(tiny.patch_tokens(pictures), plain.unit(tokens @ clip.P))
     close(tiny.word_embeddings(WORDS), torch.stack([clip.word(z) for z in WORDS]))
     close(tiny.encode_texts(WORDS, normalize=False), torch.stack([clip.text(z) for z in WORDS]))
-    close(tiny.encode_words(WORDS, TEMPLATE), torch.stack([plain.unit(clip.text(TEMPLATE.replace("*", z))) for z in WORDS]))
+    close(
+        tiny.encode_words(WORDS, TEMPLATE),
+        torch.stack([plain.unit(clip.text(TEMPLATE.replace("*", z))) for z in WORDS]),
+    )
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("positions, final_norm, all_tokens", list(itertools.product((True, False), repeat=3)))
+@pytest.mark.parametrize(
+    "positions, final_norm, all_tokens", list(itertools.product((True, False), repeat=3))
+)
 def test_prompts_are_the_whole_77_tokens(tiny, clip, template, positions, final_norm, all_tokens):
-    w = torch.randn(3, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    ours = tiny.prompt(template, positions=positions, final_norm=final_norm)(w, all_tokens=all_tokens)
+    w = torch.randn(
+        3, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True
+    )
+    ours = tiny.prompt(template, positions=positions, final_norm=final_norm)(
+        w, all_tokens=all_tokens
+    )
     same_with_gradients(ours, clip.prompts(template, w, positions, final_norm, all_tokens), w)
 
 
@@ -169,7 +213,15 @@ def test_the_variants_are_those_of_the_papers_and_of_their_code():
 
 # --- whole runs ------------------------------------------------------------------------------------------------------------------------
 
-MAP = {"concepts": CONCEPTS, "alpha": 0.3, "beta": 0.4, "lr": 0.02, "weight_decay": 0.01, "concept_temperature": 0.2, "epochs": 3}
+MAP = {
+    "concepts": CONCEPTS,
+    "alpha": 0.3,
+    "beta": 0.4,
+    "lr": 0.02,
+    "weight_decay": 0.01,
+    "concept_temperature": 0.2,
+    "epochs": 3,
+}
 FLIPS = {
     "paper": [
         {}, {"choose_by": "word"}, {"positions": False}, {"final_norm": False}, {"init": "text"}, {"targets": "text"}, {"concept_loss": "mse"},
@@ -192,17 +244,32 @@ def variants(flips):
 @pytest.mark.parametrize("changes", variants(FLIPS), ids=str)
 def test_multimap_is_its_equations(tiny, clip, pictures, gradients, changes):
     changes = MAP | changes
-    model = mm.MultiMaP(tiny, WORDS, template=TEMPLATE, n_clusters=3, random_state=0, **changes).fit(pictures)
+    model = mm.MultiMaP(
+        tiny, WORDS, template=TEMPLATE, n_clusters=3, random_state=0, **changes
+    ).fit(pictures)
     settings = SimpleNamespace(**plain.MULTIMAP[changes["variant"]] | changes)
     reference = plain.multimap(clip, pictures, TEMPLATE, WORDS, changes["concepts"], settings)
-    assert model.reference_.tolist() == reference["reference"] and len(set(reference["reference"])) > 1
+    assert (
+        model.reference_.tolist() == reference["reference"] and len(set(reference["reference"])) > 1
+    )
     same_run(model, reference, gradients, ("proxies", "prompt_embeddings"))
     for name in multimap.REPRESENTATIONS:
         close(model.use_representation(name).representation_, reference[name])
-        np.testing.assert_array_equal(model.labels_, plain.kmeans(torch.from_numpy(model.representation_), 3, 0).labels_)
+        np.testing.assert_array_equal(
+            model.labels_, plain.kmeans(torch.from_numpy(model.representation_), 3, 0).labels_
+        )
 
 
-SUB = {"lr": 0.5, "projection_lr": 0.01, "contrast_lr": 0.02, "weight_decay": 0.01, "lam": 0.3, "margin": 2.0, "normalize_parts": False, "random_state": 0}
+SUB = {
+    "lr": 0.5,
+    "projection_lr": 0.01,
+    "contrast_lr": 0.02,
+    "weight_decay": 0.01,
+    "lam": 0.3,
+    "margin": 2.0,
+    "normalize_parts": False,
+    "random_state": 0,
+}
 SUB_FLIPS = {
     "paper": [
         {}, {"intra": "plain"}, {"normalize_parts": True}, {"normalize_parts": True, "intra": "plain"}, {"normalize_image": False}, {"positions": False},
@@ -215,24 +282,62 @@ SUB_FLIPS = {
     ],
 }  # fmt: skip
 SUB_MORE_WORDS = {
-    "paper": [{}, {"intra": "plain"}, {"normalize_parts": True}, {"init": "text"}, {"batch_size": 4}, {"alternations": 1}, {"chunk_size": 4}],
+    "paper": [
+        {},
+        {"intra": "plain"},
+        {"normalize_parts": True},
+        {"init": "text"},
+        {"batch_size": 4},
+        {"alternations": 1},
+        {"chunk_size": 4},
+    ],
     "released": [{}, {"phase2_epochs": 2}, {"optimizer": "adam"}],
 }
 
 
-@pytest.mark.parametrize("n_words, changes", [(3, c) for c in variants(SUB_FLIPS)] + [(6, c) for c in variants(SUB_MORE_WORDS)], ids=str)
+@pytest.mark.parametrize(
+    "n_words, changes",
+    [(3, c) for c in variants(SUB_FLIPS)] + [(6, c) for c in variants(SUB_MORE_WORDS)],
+    ids=str,
+)
 def test_multisub_is_its_equations(tiny, clip, pictures, gradients, n_words, changes):
     words, paper = WORDS[:n_words], changes["variant"] == "paper"
-    changes = SUB | {"phase1_epochs": 2} | ({"alternations": 2, "phase2_epochs": 2} if paper else {}) | changes
+    changes = (
+        SUB
+        | {"phase1_epochs": 2}
+        | ({"alternations": 2, "phase2_epochs": 2} if paper else {})
+        | changes
+    )
     model = mm.MultiSub(tiny, words, template=TEMPLATE, n_clusters=3, **changes).fit(pictures)
-    reference = plain.multisub(clip, pictures, TEMPLATE, words, 3, SimpleNamespace(**plain.MULTISUB[changes["variant"]] | changes))
+    reference = plain.multisub(
+        clip,
+        pictures,
+        TEMPLATE,
+        words,
+        3,
+        SimpleNamespace(**plain.MULTISUB[changes["variant"]] | changes),
+    )
     if changes.get("phase2_epochs"):
-        assert 1 < len(set(reference["pseudo"])) < len(pictures) and reference["steps"][-1].abs().max() > 1e-4
-    same_run(model, reference, gradients, ("weights", "proxies", "prompt_embeddings", "projection", "image_embeddings"))
+        assert (
+            1 < len(set(reference["pseudo"])) < len(pictures)
+            and reference["steps"][-1].abs().max() > 1e-4
+        )
+    same_run(
+        model,
+        reference,
+        gradients,
+        ("weights", "proxies", "prompt_embeddings", "projection", "image_embeddings"),
+    )
     for name in ("prompt", "word", "word-eot", "image", "word+image"):
         close(model.use_representation(name).representation_, reference[name])
-        np.testing.assert_array_equal(model.labels_, plain.kmeans(torch.from_numpy(model.representation_), 3, 0).labels_)
-    ends = reference["weights"].argmax(1) if len(words) == 3 else plain.kmeans(torch.from_numpy(model.represent("word+image")), 3, 0).labels_
+        np.testing.assert_array_equal(
+            model.labels_, plain.kmeans(torch.from_numpy(model.representation_), 3, 0).labels_
+        )
+    ends = (
+        reference["weights"].argmax(1)
+        if len(words) == 3
+        else plain.kmeans(torch.from_numpy(model.represent("word+image")), 3, 0).labels_
+    )
     np.testing.assert_array_equal(model.use_representation("assignment").labels_, ends)
 
 
@@ -260,27 +365,57 @@ def fusion_start(s):
     """The fusion layers' random start, in the library's own draw of it: the one thing a reference can't write down."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.default_rng(s.random_state).integers(2**31)))
-        return {name: value.detach().double() for name, value in GatedFusion(16, s.layers, s.heads).named_parameters()}
+        return {
+            name: value.detach().double()
+            for name, value in GatedFusion(16, s.layers, s.heads).named_parameters()
+        }
 
 
-@pytest.mark.parametrize("changes", [*PROXY_FLIPS, *({"chunk_size": 4} | flip for flip in CHUNKED)], ids=str)
+@pytest.mark.parametrize(
+    "changes", [*PROXY_FLIPS, *({"chunk_size": 4} | flip for flip in CHUNKED)], ids=str
+)
 def test_multidproxy_is_its_equations(tiny, clip, pictures, gradients, changes):
     changes = PROXY | changes
     model = mm.MultiDProxy(tiny, WORDS, template=TEMPLATE, n_clusters=2, **changes).fit(pictures)
     settings = SimpleNamespace(**changes)
-    reference = plain.multidproxy(clip, pictures, TEMPLATE, WORDS, 2, settings, fusion_start(settings))
-    assert model.updates_ == reference["updates"] and len(model.updates_) == (3 if changes["dynamic"] else 1)
-    same_run(model, reference, gradients, ("weights", "proxies", "prompt_embeddings", "fused", "text", "visual", "mixing"))
-    assert changes["concept_weight"] == 0 or any(abs(row["L_c"]) > 1e-3 for row in reference["history"])
+    reference = plain.multidproxy(
+        clip, pictures, TEMPLATE, WORDS, 2, settings, fusion_start(settings)
+    )
+    assert model.updates_ == reference["updates"] and len(model.updates_) == (
+        3 if changes["dynamic"] else 1
+    )
+    same_run(
+        model,
+        reference,
+        gradients,
+        ("weights", "proxies", "prompt_embeddings", "fused", "text", "visual", "mixing"),
+    )
+    assert changes["concept_weight"] == 0 or any(
+        abs(row["L_c"]) > 1e-3 for row in reference["history"]
+    )
     for name in multidproxy.REPRESENTATIONS:
         close(model.use_representation(name).representation_, reference[name])
-        np.testing.assert_array_equal(model.labels_, plain.kmeans(torch.from_numpy(model.representation_), 2, changes["random_state"]).labels_)
+        np.testing.assert_array_equal(
+            model.labels_,
+            plain.kmeans(
+                torch.from_numpy(model.representation_), 2, changes["random_state"]
+            ).labels_,
+        )
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_predicting_for_the_same_images_learns_the_same(tiny, pictures, variant):
     """Multi-MaP learns nothing but proxies: learned again for the same images they are the same, and so are the clusters."""
-    model = mm.MultiMaP(tiny, WORDS, template=TEMPLATE, concepts=CONCEPTS, n_clusters=3, variant=variant, epochs=3, random_state=0).fit(pictures)
+    model = mm.MultiMaP(
+        tiny,
+        WORDS,
+        template=TEMPLATE,
+        concepts=CONCEPTS,
+        n_clusters=3,
+        variant=variant,
+        epochs=3,
+        random_state=0,
+    ).fit(pictures)
     np.testing.assert_array_equal(model.predict(pictures), model.labels_)
 
 
@@ -289,14 +424,21 @@ def test_predicting_for_the_same_images_learns_the_same(tiny, pictures, variant)
 
 def draw(seed, *shapes):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True) for shape in shapes]
+    return [
+        torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for shape in shapes
+    ]
 
 
 def same_with_gradients(ours, theirs, *variables):
     """Equal values and, along a fixed random direction of the output, equal gradients."""
     close(ours, theirs)
-    direction = torch.randn(ours.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    of_ours, of_theirs = (plain.gradients((value * direction).sum(), variables) for value in (ours, theirs))
+    direction = torch.randn(
+        ours.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
+    of_ours, of_theirs = (
+        plain.gradients((value * direction).sum(), variables) for value in (ours, theirs)
+    )
     for one, other in zip(of_ours, of_theirs):
         close(one, other)
     assert any(g.abs().max() > 0 for g in of_theirs)
@@ -320,7 +462,13 @@ def test_alignment(seed, n, more):
     assert terms == (loss,)
 
 
-@given(SEEDS, st.integers(2, 8), st.integers(1, 4), st.sampled_from(["squared", "plain"]), st.floats(0, 1))
+@given(
+    SEEDS,
+    st.integers(2, 8),
+    st.integers(1, 4),
+    st.sampled_from(["squared", "plain"]),
+    st.floats(0, 1),
+)
 def test_contrast(seed, n, clusters, kind, lam):
     (x,) = draw(seed, (n, 3))
     labels = torch.randint(clusters, (n,), generator=torch.Generator().manual_seed(seed))
@@ -330,10 +478,22 @@ def test_contrast(seed, n, clusters, kind, lam):
     close(*(plain.gradients(loss, [x])[0] for loss in (ours, plainly)))
 
 
-@given(SEEDS, st.integers(1, 4), st.integers(1, 4), st.sampled_from(["contrastive", "mse"]), st.floats(0.05, 2), st.floats(0.01, 1))
+@given(
+    SEEDS,
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from(["contrastive", "mse"]),
+    st.floats(0.05, 2),
+    st.floats(0.01, 1),
+)
 def test_concept_terms(seed, n, concepts, kind, temperature, scale):
     w, u = draw(seed, (n, 5), (concepts, 5))
-    plainly = sum(plain.concept_contrastive(w_i, u, temperature) if kind == "contrastive" else scale * plain.squared_distance(w_i, u[0]) for w_i in w)
+    plainly = sum(
+        plain.concept_contrastive(w_i, u, temperature)
+        if kind == "contrastive"
+        else scale * plain.squared_distance(w_i, u[0])
+        for w_i in w
+    )
     ours = concept_term(w, u, kind, temperature, scale)
     close(ours, plainly)
     for one, other in zip(plain.gradients(ours, [w, u]), plain.gradients(plainly, [w, u])):
@@ -345,7 +505,12 @@ def test_hard_repulsion(seed, n, b, hard, share):
     f, t = draw(seed, (n, 4), (b, 4))
     repelled = torch.rand(n, b, generator=torch.Generator().manual_seed(seed)) < share
     ours = hard_repulsion(F.normalize(f, dim=-1), F.normalize(t, dim=-1), repelled, 0.3, hard)
-    plainly = sum(plain.repulsion(plain.unit(f[i]), [plain.unit(t[j]) for j in range(b) if repelled[i, j]], 0.3, hard) for i in range(n))
+    plainly = sum(
+        plain.repulsion(
+            plain.unit(f[i]), [plain.unit(t[j]) for j in range(b) if repelled[i, j]], 0.3, hard
+        )
+        for i in range(n)
+    )
     close(ours, plainly)
     for one, other in zip(plain.gradients(ours, [f, t]), plain.gradients(plainly, [f, t])):
         close(one, other)
@@ -358,9 +523,16 @@ def test_gated_fusion(text_tokens, image_tokens, layers, heads):
     fuse = GatedFusion(8, layers, heads).double()
     for parameter in fuse.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    T, V = draw(5, (2, 8) if text_tokens is None else (2, text_tokens, 8), (2, 8) if image_tokens is None else (2, image_tokens, 8))
+    T, V = draw(
+        5,
+        (2, 8) if text_tokens is None else (2, text_tokens, 8),
+        (2, 8) if image_tokens is None else (2, image_tokens, 8),
+    )
     weights = dict(fuse.named_parameters())
-    theirs = [plain.fusion(T_i.reshape(-1, 8), V_i.reshape(-1, 8), weights, heads) for T_i, V_i in zip(T, V)]
+    theirs = [
+        plain.fusion(T_i.reshape(-1, 8), V_i.reshape(-1, 8), weights, heads)
+        for T_i, V_i in zip(T, V)
+    ]
     for ours, plainly in zip(fuse(T, V), zip(*theirs)):
         same_with_gradients(ours, torch.stack(plainly).reshape(ours.shape), T, V, *weights.values())
 
@@ -368,7 +540,9 @@ def test_gated_fusion(text_tokens, image_tokens, layers, heads):
 @given(SEEDS, st.integers(1, 40), st.integers(1, 6), st.sampled_from(["mean", "max"]))
 def test_better_half(seed, k, m, score):
     candidates, centres = draw(seed, (k, 4), (m, 4))
-    assert better_half(candidates, centres, m, score).tolist() == plain.keep(candidates, centres, m, score)
+    assert better_half(candidates, centres, m, score).tolist() == plain.keep(
+        candidates, centres, m, score
+    )
 
 
 # --- same seed, chunks, order ----------------------------------------------------------------------------------------------------------
@@ -378,27 +552,66 @@ def method(name, encoder, **changes):
     """A small run of a method in its paper's variant, by name."""
     common = {"template": TEMPLATE, "words": WORDS, "n_clusters": 3, "random_state": 0}
     builds = {
-        "MultiMaP": lambda: mm.MultiMaP(encoder, **(common | {"concepts": CONCEPTS, "epochs": 8, "weight_decay": 0.01} | changes)),
-        "MultiSub": lambda: mm.MultiSub(
-            encoder, **(common | {"alternations": 2, "phase1_epochs": 5, "phase2_epochs": 3, "projection_lr": 1e-3, "contrast_lr": 1e-2} | changes)
+        "MultiMaP": lambda: mm.MultiMaP(
+            encoder,
+            **(common | {"concepts": CONCEPTS, "epochs": 8, "weight_decay": 0.01} | changes),
         ),
-        "MultiDProxy": lambda: mm.MultiDProxy(encoder, **(common | {"epochs": 8, "update_every": 3, "negatives": 20, "concept_weight": 5.0} | changes)),
+        "MultiSub": lambda: mm.MultiSub(
+            encoder,
+            **(
+                common
+                | {
+                    "alternations": 2,
+                    "phase1_epochs": 5,
+                    "phase2_epochs": 3,
+                    "projection_lr": 1e-3,
+                    "contrast_lr": 1e-2,
+                }
+                | changes
+            ),
+        ),
+        "MultiDProxy": lambda: mm.MultiDProxy(
+            encoder,
+            **(
+                common
+                | {"epochs": 8, "update_every": 3, "negatives": 20, "concept_weight": 5.0}
+                | changes
+            ),
+        ),
     }
     return builds[name]()
 
 
 METHODS = ("MultiMaP", "MultiSub", "MultiDProxy")
-LEARNED = ("proxies_", "prompt_embeddings_", "weights_", "projection_", "image_embeddings_", "fused_", "text_", "visual_", "mixing_", "representation_")
+LEARNED = (
+    "proxies_",
+    "prompt_embeddings_",
+    "weights_",
+    "projection_",
+    "image_embeddings_",
+    "fused_",
+    "text_",
+    "visual_",
+    "mixing_",
+    "representation_",
+)
 
 
 def learned(model):
     return {name: getattr(model, name) for name in LEARNED if hasattr(model, name)}
 
 
-@pytest.mark.parametrize("name, changes", [(m, {}) for m in METHODS] + [(m, {"variant": "released"}) for m in METHODS[:2]])
+@pytest.mark.parametrize(
+    "name, changes",
+    [(m, {}) for m in METHODS] + [(m, {"variant": "released"}) for m in METHODS[:2]],
+)
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_same_seed_same_machine_same_bits(mini, tiny, pictures, precision, name, changes):
-    encoder, images = (tiny, pictures) if precision == "float64" else (mini, mm.load_dataset("demo-fruit", n=20, seed=905).images)
+    encoder, images = (
+        (tiny, pictures)
+        if precision == "float64"
+        else (mini, mm.load_dataset("demo-fruit", n=20, seed=905).images)
+    )
     torch.manual_seed(1)
     one = method(name, encoder, **changes).fit(images)
     torch.manual_seed(2)  # the global generators play no part
@@ -441,9 +654,18 @@ def test_chunks_change_results_by_rounding_only(tiny, pictures, gradients, name,
 @pytest.mark.parametrize("seed", [0, 1])
 def test_permuting_the_images_permutes_what_is_learned(tiny, pictures, name, changes, seed):
     order = np.random.default_rng(seed).permutation(len(pictures))
-    one, other = method(name, tiny, **changes).fit(pictures), method(name, tiny, **changes).fit([pictures[i] for i in order])
+    one, other = (
+        method(name, tiny, **changes).fit(pictures),
+        method(name, tiny, **changes).fit([pictures[i] for i in order]),
+    )
     for key, value in learned(one).items():
-        np.testing.assert_allclose(value if key == "projection_" else value[order], learned(other)[key], rtol=0, atol=1e-9, err_msg=key)
+        np.testing.assert_allclose(
+            value if key == "projection_" else value[order],
+            learned(other)[key],
+            rtol=0,
+            atol=1e-9,
+            err_msg=key,
+        )
     for a, b in zip(one.history_, other.history_):
         assert a == pytest.approx(b, rel=1e-9, abs=1e-9)
 
@@ -456,9 +678,15 @@ def test_weights_are_on_the_simplex_and_proxies_in_the_hull(seed, n, k, size):
     p, phi = draw(seed, (n, 4), (k, 4))
     a, w = mix(size * p, phi)
     assert (a >= 0).all() and (a.sum(1) - 1).abs().max() < 1e-12
-    assert (w <= phi.amax(0) + 1e-9).all() and (w >= phi.amin(0) - 1e-9).all() and w.norm(dim=1).max() <= phi.norm(dim=1).max() + 1e-9
+    assert (
+        (w <= phi.amax(0) + 1e-9).all()
+        and (w >= phi.amin(0) - 1e-9).all()
+        and w.norm(dim=1).max() <= phi.norm(dim=1).max() + 1e-9
+    )
     close(mix(0 * p, phi)[1], phi.mean(0).expand(n, -1))  # no preference, the mean word
-    shifted = mix(size * p, phi + 3 * torch.ones(4, dtype=torch.float64))  # a common shift of the words leaves the weights, and shifts the proxies
+    shifted = mix(
+        size * p, phi + 3 * torch.ones(4, dtype=torch.float64)
+    )  # a common shift of the words leaves the weights, and shifts the proxies
     np.testing.assert_allclose(shifted[0].detach(), a.detach(), atol=1e-8)
     np.testing.assert_allclose(shifted[1].detach(), w.detach() + 3, atol=1e-7)
 
@@ -476,7 +704,12 @@ def test_candidates_halve_and_stop_at_the_number_of_clusters(seed, k, m, score):
     for _ in range(10):
         kept = better_half(left, torch.randn(m, 3, generator=generator), m, score)
         assert len(kept) == min(len(left), max(m, math.ceil(len(left) / 2)))
-        assert len(set(kept.tolist())) == len(kept) and kept.tolist() == sorted(kept.tolist()) and kept.min() >= 0 and kept.max() < len(left)
+        assert (
+            len(set(kept.tolist())) == len(kept)
+            and kept.tolist() == sorted(kept.tolist())
+            and kept.min() >= 0
+            and kept.max() < len(left)
+        )
         left = left[kept]
         sizes.append(len(left))
         expected.append(max(m, -(-expected[-1] // 2)) if expected[-1] > m else expected[-1])
@@ -487,12 +720,16 @@ def test_candidates_halve_and_stop_at_the_number_of_clusters(seed, k, m, score):
 def test_who_is_kept_depends_on_directions_alone(seed, k, m, score):
     candidates, centres = (x.detach() for x in draw(seed, (k, 4), (m, 4)))
     kept = better_half(candidates, centres, m, score)
-    lengths = 0.1 + torch.rand(k, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    lengths = 0.1 + torch.rand(
+        k, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     assert torch.equal(better_half(candidates * lengths, 7 * centres, m, score), kept)
     Q = rotation(seed)
     assert torch.equal(better_half(candidates @ Q, centres @ Q, m, score), kept)
     order = torch.randperm(k, generator=torch.Generator().manual_seed(seed))
-    assert set(order[better_half(candidates[order], centres.flip(0), m, score)].tolist()) == set(kept.tolist())
+    assert set(order[better_half(candidates[order], centres.flip(0), m, score)].tolist()) == set(
+        kept.tolist()
+    )
 
 
 @given(SEEDS, st.integers(1, 6), st.integers(1, 8), st.floats(0, 3), st.floats(0.1, 10))
@@ -504,25 +741,36 @@ def test_proposition_1_proxies_drift_no_further_than_candidates(seed, n, k, drif
     gamma, moved = a.sum(1).max(), (a @ after - w).norm(dim=1)
     assert gamma <= 1 + 1e-12
     assert (moved <= gamma * (after - before).norm(dim=1).max() + 1e-12).all()
-    together = a @ (before + step[:1]) - w  # tight: where all candidates move as one, so do the proxies
+    together = (
+        a @ (before + step[:1]) - w
+    )  # tight: where all candidates move as one, so do the proxies
     np.testing.assert_allclose(together.norm(dim=1), step[0].norm() * a.sum(1), atol=1e-9)
 
 
 def test_proposition_1_on_a_fit(tiny, pictures):
-    model, phi = method("MultiDProxy", tiny, dynamic=False, lr=0.3).fit(pictures), tiny.word_embeddings(WORDS).numpy()
+    model, phi = (
+        method("MultiDProxy", tiny, dynamic=False, lr=0.3).fit(pictures),
+        tiny.word_embeddings(WORDS).numpy(),
+    )
     for seed in range(20):
         after = phi + np.random.default_rng(seed).normal(size=phi.shape) * 10.0 ** (seed % 5 - 3)
         moved = np.linalg.norm(model.weights_ @ after - model.proxies_, axis=1)
-        assert (moved <= model.weights_.sum(1).max() * np.linalg.norm(after - phi, axis=1).max() + 1e-12).all()
+        assert (
+            moved <= model.weights_.sum(1).max() * np.linalg.norm(after - phi, axis=1).max() + 1e-12
+        ).all()
 
 
 @given(st.integers(1, 2000), st.data())
 def test_the_schedule_rises_within_its_bounds(epochs, data):
     t = data.draw(st.integers(0, epochs))
     alpha, beta = schedule(t, epochs)
-    assert alpha == pytest.approx(min(0.5, 0.1 + 0.4 * t / epochs)) and beta == pytest.approx(0.2 * math.sin(math.pi * t / epochs / 2) ** 2)
+    assert alpha == pytest.approx(min(0.5, 0.1 + 0.4 * t / epochs)) and beta == pytest.approx(
+        0.2 * math.sin(math.pi * t / epochs / 2) ** 2
+    )
     assert 0.1 <= alpha <= 0.5 and 0 <= beta <= 0.2
-    assert t == 0 or all(now >= before for now, before in zip((alpha, beta), schedule(t - 1, epochs)))
+    assert t == 0 or all(
+        now >= before for now, before in zip((alpha, beta), schedule(t - 1, epochs))
+    )
 
 
 # --- invariances -----------------------------------------------------------------------------------------------------------------------
@@ -530,7 +778,11 @@ def test_the_schedule_rises_within_its_bounds(epochs, data):
 
 def rotation(seed, width=4):
     """A random orthogonal matrix."""
-    return torch.linalg.qr(torch.randn(width, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))[0]
+    return torch.linalg.qr(
+        torch.randn(
+            width, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
+    )[0]
 
 
 PAIRS = {
@@ -546,9 +798,18 @@ def test_pair_losses(loss, power, seed, n, s):
     """Order, names of clusters, translation and rotation change nothing; scaling x (and the margin) by s scales a loss by s or s^2."""
     x, shift = (y.detach() for y in draw(seed, (n, 4), (4,)))
     generator = torch.Generator().manual_seed(seed)
-    labels, order, names = torch.randint(4, (n,), generator=generator), torch.randperm(n, generator=generator), torch.randperm(4, generator=generator)
+    labels, order, names = (
+        torch.randint(4, (n,), generator=generator),
+        torch.randperm(n, generator=generator),
+        torch.randperm(4, generator=generator),
+    )
     value = loss(x, labels, 1.0)
-    for other in (loss(x[order], labels[order], 1.0), loss(x, names[labels], 1.0), loss(x + shift, labels, 1.0), loss(x @ rotation(seed), labels, 1.0)):
+    for other in (
+        loss(x[order], labels[order], 1.0),
+        loss(x, names[labels], 1.0),
+        loss(x + shift, labels, 1.0),
+        loss(x @ rotation(seed), labels, 1.0),
+    ):
         np.testing.assert_allclose(other, value, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(loss(s * x, labels, s), s**power * value, rtol=1e-9, atol=1e-9)
     assert value >= 0
@@ -562,7 +823,11 @@ def test_the_hinge_is_off_where_clusters_are_far_apart(seed, n):
     value = pair_losses.inter_hinge(far, labels, 1.0)
     assert value == 0 and plain.gradients(value, [x])[0].abs().max() == 0
     one = torch.zeros(n, dtype=torch.long)
-    assert pair_losses.inter_hinge(x, one, 1.0) == 0 and pair_losses.intra_squared(x, torch.arange(n)) == 0 and pair_losses.intra_plain(x, torch.arange(n)) == 0
+    assert (
+        pair_losses.inter_hinge(x, one, 1.0) == 0
+        and pair_losses.intra_squared(x, torch.arange(n)) == 0
+        and pair_losses.intra_plain(x, torch.arange(n)) == 0
+    )
 
 
 @given(SEEDS, st.integers(1, 8))
@@ -570,9 +835,17 @@ def test_alignment_under_a_common_rotation_and_order(seed, n):
     t, v = (F.normalize(x.detach(), dim=-1) for x in draw(seed, (n, 4), (n, 4)))
     value, Q = alignment(t, v, n)[0], rotation(seed)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    for other in (alignment(t @ Q, v @ Q, n)[0], alignment(t[order], v[order], n)[0], alignment(v, t, n)[0]):
+    for other in (
+        alignment(t @ Q, v @ Q, n)[0],
+        alignment(t[order], v[order], n)[0],
+        alignment(v, t, n)[0],
+    ):
         np.testing.assert_allclose(other, value, atol=1e-12)
-    assert -1 - 1e-12 <= value <= 1 + 1e-12 and alignment(t, t, n)[0] == pytest.approx(-1) and alignment(t, -t, n)[0] == pytest.approx(1)
+    assert (
+        -1 - 1e-12 <= value <= 1 + 1e-12
+        and alignment(t, t, n)[0] == pytest.approx(-1)
+        and alignment(t, -t, n)[0] == pytest.approx(1)
+    )
 
 
 @given(SEEDS, st.integers(1, 6), st.integers(1, 5), st.floats(0.05, 2))
@@ -581,7 +854,9 @@ def test_the_contrastive_concept_sees_directions_only(seed, n, concepts, tempera
     value = contrastive_concept(w, u, temperature)
     generator = torch.Generator().manual_seed(seed)
     lengths, Q = 0.1 + torch.rand(n, 1, dtype=torch.float64, generator=generator), rotation(seed)
-    others = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(concepts - 1, generator=generator)])
+    others = torch.cat(
+        [torch.zeros(1, dtype=torch.long), 1 + torch.randperm(concepts - 1, generator=generator)]
+    )
     for other in (
         contrastive_concept(lengths * w, u, temperature),
         contrastive_concept(w, 3 * u, temperature),
@@ -591,7 +866,9 @@ def test_the_contrastive_concept_sees_directions_only(seed, n, concepts, tempera
     ):
         np.testing.assert_allclose(other.detach(), value.detach(), rtol=1e-9, atol=1e-9)
     (g,) = plain.gradients(value, [w])
-    assert (g * w).sum(1).abs().max() < 1e-9  # it turns proxies, it neither lengthens nor shortens them
+    assert (g * w).sum(
+        1
+    ).abs().max() < 1e-9  # it turns proxies, it neither lengthens nor shortens them
     assert value >= -1e-12 and (concepts > 1 or value.abs() < 1e-12)
 
 
@@ -599,10 +876,16 @@ def test_the_contrastive_concept_sees_directions_only(seed, n, concepts, tempera
 def test_the_squared_concept_under_shifts_rotations_and_scale(seed, n, s):
     w, u, shift = (x.detach() for x in draw(seed, (n, 4), (2, 4), (4,)))
     value, Q = concept_term(w, u, "mse", 0.1, 1.0), rotation(seed)
-    for other in (concept_term(w + shift, u + shift, "mse", 0.1, 1.0), concept_term(w @ Q, u @ Q, "mse", 9.0, 1.0), concept_term(w, u[:1], "mse", 0.1, 1.0)):
+    for other in (
+        concept_term(w + shift, u + shift, "mse", 0.1, 1.0),
+        concept_term(w @ Q, u @ Q, "mse", 9.0, 1.0),
+        concept_term(w, u[:1], "mse", 0.1, 1.0),
+    ):
         np.testing.assert_allclose(other, value, rtol=1e-9)
     np.testing.assert_allclose(concept_term(s * w, s * u, "mse", 0.1, 1.0), s**2 * value, rtol=1e-9)
-    np.testing.assert_allclose(concept_term(s * w, s * u, "mse", 0.1, 1 / s**2), value, rtol=1e-9)  # what "relative" does
+    np.testing.assert_allclose(
+        concept_term(s * w, s * u, "mse", 0.1, 1 / s**2), value, rtol=1e-9
+    )  # what "relative" does
 
 
 @given(SEEDS, st.integers(1, 6), st.integers(1, 7))
@@ -620,7 +903,10 @@ def test_repulsion(seed, n, b):
     ):
         np.testing.assert_allclose(other, value, rtol=1e-9, atol=1e-9)
     by_hard = [hard_repulsion(f, t, repelled, 0.5, hard) for hard in range(1, b + 3)]
-    assert all(more >= less - 1e-12 for less, more in itertools.pairwise(by_hard)) and by_hard[b - 1] == by_hard[b + 1]
+    assert (
+        all(more >= less - 1e-12 for less, more in itertools.pairwise(by_hard))
+        and by_hard[b - 1] == by_hard[b + 1]
+    )
     leaf = t.clone().requires_grad_(True)
     (g,) = plain.gradients(hard_repulsion(f, leaf, repelled, 0.5, b), [leaf])
     assert torch.equal(g.abs().sum(1) > 0, repelled.any(0))
@@ -638,6 +924,10 @@ def test_fusion_reads_its_context_as_a_set(seed, tokens):
     T, V = (x.detach() for x in draw(seed, (3, 2, 4), (3, tokens, 4)))
     order = torch.randperm(tokens, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        (t, v), (t_again, v_again), (t_alone, v_alone) = fuse(T, V), fuse(T, V[:, order]), fuse(T[1:2], V[1:2])
+        (t, v), (t_again, v_again), (t_alone, v_alone) = (
+            fuse(T, V),
+            fuse(T, V[:, order]),
+            fuse(T[1:2], V[1:2]),
+        )
     for one, other in ((t, t_again), (v[:, order], v_again), (t[1:2], t_alone), (v[1:2], v_alone)):
         np.testing.assert_allclose(one, other, atol=1e-9)

@@ -28,7 +28,12 @@ def real(request):
     """Features (105, 6) or (288, 611), standardised, two labellings, one M for each, and what chance reaches on the first."""
     data = pytest.importorskip("clustpy.data")
     x, y = getattr(data, f"load_{request.param}")(return_X_y=True)
-    return StandardScaler().fit_transform(x), y[:, 0], tuple(len(set(column)) for column in y.T), best_by_chance(y[:, 0])
+    return (
+        StandardScaler().fit_transform(x),
+        y[:, 0],
+        tuple(len(set(column)) for column in y.T),
+        best_by_chance(y[:, 0]),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,10 @@ def planted():
     """Two groups of 3 features, each with a clustering of its own, and 6 features of noise: x (150, 12), labels (150, 2)."""
     rng = np.random.default_rng(0)
     labels = np.stack([rng.permutation(150) % 3 for _ in range(2)], 1)
-    groups = [2.5 * np.linalg.qr(rng.normal(size=(3, 3)))[0][column] + 0.5 * rng.normal(size=(150, 3)) for column in labels.T]
+    groups = [
+        2.5 * np.linalg.qr(rng.normal(size=(3, 3)))[0][column] + 0.5 * rng.normal(size=(150, 3))
+        for column in labels.T
+    ]
     return StandardScaler().fit_transform(np.hstack([*groups, rng.normal(size=(150, 6))])), labels
 
 
@@ -65,9 +73,15 @@ def test_several_clusterings_of_real_features(real, name):
     np.testing.assert_array_equal(model.labels_, model.all_labels_[:, 0])
     np.testing.assert_array_equal(model.all_labels_, twin.all_labels_)
     for j in range(2):
-        np.testing.assert_array_equal(model.select_clustering(j).predict(x), model.all_labels_[:, j])
+        np.testing.assert_array_equal(
+            model.select_clustering(j).predict(x), model.all_labels_[:, j]
+        )
         np.testing.assert_array_equal(model.predict(x[:7]), model.all_labels_[:7, j])
-    assert model.evaluate(labels)["NMI"] > chance + 0.1 > model.evaluate(np.random.default_rng(1).permutation(labels))["NMI"]
+    assert (
+        model.evaluate(labels)["NMI"]
+        > chance + 0.1
+        > model.evaluate(np.random.default_rng(1).permutation(labels))["NMI"]
+    )
 
 
 def test_mcv_on_real_features(real):
@@ -76,7 +90,11 @@ def test_mcv_on_real_features(real):
     model, twin = (mm.MCV(n_clusters=sizes[0], random_state=0).fit(views) for _ in range(2))
     np.testing.assert_array_equal(model.labels_, twin.labels_)
     np.testing.assert_array_equal(model.labels_, model.predict(views))
-    assert model.labels_.dtype == np.int64 and model.n_clusters_ == sizes[0] and model.image_embeddings_.shape == x.shape
+    assert (
+        model.labels_.dtype == np.int64
+        and model.n_clusters_ == sizes[0]
+        and model.image_embeddings_.shape == x.shape
+    )
     assert model.evaluate(labels)["NMI"] > chance + 0.1
     with pytest.raises(ValueError, match="views of width"):
         model.predict(views[:1])
@@ -89,33 +107,60 @@ def test_mcv_takes_an_encoder_per_view(mini, pictures):
     a, b = model.image_embeddings_, np.hstack([one, other])
     np.testing.assert_allclose(a @ a.T, b @ b.T / 2, atol=1e-5)
     np.testing.assert_array_equal(model.predict(pictures.images), model.labels_)
-    assert model.evaluate(pictures.labels["color"])["NMI"] > best_by_chance(pictures.labels["color"]) + 0.1
-    twice, plain = mm.MCV([mini, mini], n_clusters=6, random_state=0).fit(pictures.images), mm.KMeans(mini, n_clusters=6, random_state=0).fit(pictures.images)
+    assert (
+        model.evaluate(pictures.labels["color"])["NMI"]
+        > best_by_chance(pictures.labels["color"]) + 0.1
+    )
+    twice, plain = (
+        mm.MCV([mini, mini], n_clusters=6, random_state=0).fit(pictures.images),
+        mm.KMeans(mini, n_clusters=6, random_state=0).fit(pictures.images),
+    )
     np.testing.assert_array_equal(twice.labels_, plain.labels_)
 
 
 def test_several_clusterings_of_pictures(mini, pictures):
-    model = mm.MSC(mini, (6, 8), sample=30, steps=2, n_starts=1, random_state=0).fit(pictures.images)
-    assert model.all_labels_.shape == (40, 2) and model.feature_weights_.shape == (2, mini.embedding_dim) and model.n_clusters_ == 6
+    model = mm.MSC(mini, (6, 8), sample=30, steps=2, n_starts=1, random_state=0).fit(
+        pictures.images
+    )
+    assert (
+        model.all_labels_.shape == (40, 2)
+        and model.feature_weights_.shape == (2, mini.embedding_dim)
+        and model.n_clusters_ == 6
+    )
     np.testing.assert_array_equal(model.predict(pictures.images), model.labels_)
 
 
 def test_msc_finds_planted_structure(planted):
     x, labels = planted
     model = mm.MSC(n_clusters=(3, 3), random_state=0).fit(x)
-    found = np.array([[mm.score(y, column)["NMI"] for column in model.all_labels_.T] for y in labels.T])
-    assert found.max(1).min() > 0.8 and len(set(found.argmax(1))) == 2, "each of the two by one of the two"
-    assert min(mm.KMeans(None, n_clusters=3, n_init=10, random_state=0).fit(x).evaluate(y)["NMI"] for y in labels.T) < 0.5, "k-means sees one at most"
+    found = np.array(
+        [[mm.score(y, column)["NMI"] for column in model.all_labels_.T] for y in labels.T]
+    )
+    assert found.max(1).min() > 0.8 and len(set(found.argmax(1))) == 2, (
+        "each of the two by one of the two"
+    )
+    assert (
+        min(
+            mm.KMeans(None, n_clusters=3, n_init=10, random_state=0).fit(x).evaluate(y)["NMI"]
+            for y in labels.T
+        )
+        < 0.5
+    ), "k-means sees one at most"
     weights = model.feature_weights_
     np.testing.assert_allclose(weights.sum(1), 1)
     assert (weights >= 0).all()
-    assert {int(w.reshape(4, 3).sum(1).argmax()) for w in weights} == {0, 1} and all(w.reshape(4, 3).sum(1).max() > 0.75 for w in weights)
+    assert {int(w.reshape(4, 3).sum(1).argmax()) for w in weights} == {0, 1} and all(
+        w.reshape(4, 3).sum(1).max() > 0.75 for w in weights
+    )
 
 
 def test_constant_features_get_no_weight_and_change_nothing(planted):
     x, _ = planted
     options = {"n_clusters": (3,), "steps": 2, "sample": 60, "random_state": 0}
-    one, wider = mm.MSC(**options).fit(x), mm.MSC(**options).fit(np.hstack([x, np.ones((len(x), 2))]))
+    one, wider = (
+        mm.MSC(**options).fit(x),
+        mm.MSC(**options).fit(np.hstack([x, np.ones((len(x), 2))])),
+    )
     np.testing.assert_array_equal(one.all_labels_, wider.all_labels_)
     np.testing.assert_array_equal(wider.feature_weights_[:, -2:], 0)
     with pytest.raises(ValueError, match="no feature varies"):
@@ -140,7 +185,11 @@ def test_choose_and_evaluate(planted):
     scores = [mm.score(labels[:, 0], column) for column in model.all_labels_.T]
     best = max(scores, key=lambda s: s["NMI"]) | {"NMI_std": 0.0}
     assert scores[0] != scores[1] and model.evaluate(labels[:, 0]) == best
-    assert model.select_clustering(1) is model and model.n_clusters_ == 2 and model.evaluate(labels[:, 0], seeds=range(3)) == best
+    assert (
+        model.select_clustering(1) is model
+        and model.n_clusters_ == 2
+        and model.evaluate(labels[:, 0], seeds=range(3)) == best
+    )
     np.testing.assert_array_equal(model.labels_, model.all_labels_[:, 1])
     for j in (2, -1):
         with pytest.raises(IndexError, match=f"clustering {j} of 2"):
@@ -152,7 +201,11 @@ def test_choose_and_evaluate(planted):
 def test_sklearn_manners(name):
     model = getattr(mm, name)(n_clusters=(2, 3) if name != "MCV" else 4, random_state=3)
     twin = clone(model)
-    assert twin is not model and twin.get_params() == model.get_params() and twin.set_params(random_state=1).random_state == 1
+    assert (
+        twin is not model
+        and twin.get_params() == model.get_params()
+        and twin.set_params(random_state=1).random_state == 1
+    )
     assert not [a for a in vars(model) if a.endswith("_")]
 
 
@@ -168,7 +221,9 @@ def test_sklearn_manners(name):
         ((True, 3), "not True"),
     ],
 )
-def test_bad_numbers_of_clusters_are_named_before_any_work(mini, pictures, monkeypatch, name, n_clusters, message):
+def test_bad_numbers_of_clusters_are_named_before_any_work(
+    mini, pictures, monkeypatch, name, n_clusters, message
+):
     monkeypatch.setattr(mini, "_run", lambda *args: pytest.fail("worked first"))
     with pytest.raises(ValueError, match=message):
         getattr(mm, name)(mini, n_clusters=n_clusters).fit(pictures.images[:20])
@@ -190,7 +245,9 @@ def test_bad_numbers_of_clusters_are_named_before_any_work(mini, pictures, monke
         ("MSC", {"steps": True}, "steps is a whole number"),
     ],
 )
-def test_bad_parameters_are_named_before_any_work(mini, pictures, monkeypatch, name, changes, message):
+def test_bad_parameters_are_named_before_any_work(
+    mini, pictures, monkeypatch, name, changes, message
+):
     monkeypatch.setattr(mini, "_run", lambda *args: pytest.fail("worked first"))
     with pytest.raises(ValueError, match=message):
         getattr(mm, name)(mini, **changes).fit(pictures.images[:20])
@@ -205,7 +262,11 @@ def test_bad_parameters_are_named_before_any_work(mini, pictures, monkeypatch, n
         ({}, np.zeros((20, 3)), "no views"),
         ({}, [np.zeros((20, 3)), np.zeros((19, 3))], r"of length \[20, 19\]"),
         ({"encoders": "mini"}, [], "encoders is a list"),
-        ({"n_clusters": 21}, [np.zeros((20, 3))], "n_clusters must be a whole number from 1 to the 20 images, not 21"),
+        (
+            {"n_clusters": 21},
+            [np.zeros((20, 3))],
+            "n_clusters must be a whole number from 1 to the 20 images, not 21",
+        ),
         ({"n_clusters": 3.5}, [np.zeros((20, 3))], "not 3.5"),
         ({"n_init": 0}, [np.zeros((20, 3))], "n_init is a whole number"),
     ],
@@ -225,7 +286,9 @@ def test_without_clustpy_the_error_says_what_to_install(monkeypatch):
     for module in ("clustpy", "clustpy.alternative", "clustpy.deep"):
         monkeypatch.setitem(sys.modules, module, None)
     for name in ("NRKmeans", "ENRC", "Orth1", "Orth2"):
-        with pytest.raises(ImportError, match=rf'{name} needs ClustPy: pip install "mmclust\[baselines\]"'):
+        with pytest.raises(
+            ImportError, match=rf'{name} needs ClustPy: pip install "mmclust\[baselines\]"'
+        ):
             getattr(mm, name)().fit(np.eye(9))
 
 
@@ -233,7 +296,9 @@ def test_too_few_features(planted):
     pytest.importorskip("clustpy")
     with pytest.raises(ValueError, match="3 clusterings need at least as many features, not 2"):
         mm.NRKmeans(n_clusters=(2, 2, 2)).fit(planted[0][:, :2])
-    with pytest.raises(ValueError, match="the first 2 clusterings use up 4 directions: nothing is left of 4"):
+    with pytest.raises(
+        ValueError, match="the first 2 clusterings use up 4 directions: nothing is left of 4"
+    ):
         mm.Orth2(n_clusters=(3, 3, 3)).fit(planted[0][:, :4])
 
 
@@ -242,7 +307,11 @@ def test_nrkmeans_keeps_its_cheapest_run_and_a_noise_space(planted):
     x, _ = planted
     models = [mm.NRKmeans(n_clusters=(3, 3, 1), n_init=n, random_state=0).fit(x) for n in (1, 4)]
     costs = [m._cost(m.model_) for m in models]
-    assert costs[1] <= costs[0] and models[0].all_labels_.shape == (150, 3) and set(models[0].all_labels_[:, 2]) == {0}
+    assert (
+        costs[1] <= costs[0]
+        and models[0].all_labels_.shape == (150, 3)
+        and set(models[0].all_labels_[:, 2]) == {0}
+    )
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -259,7 +328,11 @@ def test_enrc_is_quiet_and_leaves_the_global_generators_alone(planted, capsys, m
     quick = SEVERAL["ENRC"](pretrain_epochs=1, clustering_epochs=1, random_state=0)
     quick.fit(planted[0])
     assert capsys.readouterr() == ("", "")
-    assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    assert before == (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        torch.get_rng_state().tolist(),
+    )  # noqa: NPY002
 
     class Loses(deep.ENRC):
         def fit(self, X, y=None):

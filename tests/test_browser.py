@@ -63,7 +63,11 @@ print(LONG_WORD)
 """,
     "03_fails": "raise RuntimeError('no such thing as ' + LONG_WORD)",
 }
-PAPERS = {"01_wide": ["Multi-MaP", "Multi-Sub"], "02_word": ["Multi-DProxy"], "03_fails": ["teaching"]}
+PAPERS = {
+    "01_wide": ["Multi-MaP", "Multi-Sub"],
+    "02_word": ["Multi-DProxy"],
+    "03_fails": ["teaching"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +76,34 @@ def gallery(tmp_path_factory):
     room = tmp_path_factory.mktemp("gallery")
     for name, source in NOTEBOOKS.items():
         text = f"# {name}\n\nWith `{LONG_WORD}`, {LONG_WORD} and $x$\n\n|a|b|\n|-|-|\n|{LONG_WORD}|{'many words ' * 30}|"
-        cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("out = None\nn = 1", metadata={"tags": ["parameters"]})]
+        cells = [
+            nbformat.v4.new_markdown_cell(text),
+            nbformat.v4.new_code_cell("out = None\nn = 1", metadata={"tags": ["parameters"]}),
+        ]
         source = f"LONG_WORD = {LONG_WORD!r}\nLONG_CAPTION = {LONG_CAPTION!r}\n{source}"
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=[*cells, nbformat.v4.new_code_cell(source)]), room / f"{name}.ipynb")
-    entries = {n: {"title": f"Notebook {n}", "seconds": 5, "papers": PAPERS[n], "shows": f"table 1 of {PAPERS[n][0]}", "seeds": 3} for n in NOTEBOOKS}
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+        nbformat.write(
+            nbformat.v4.new_notebook(
+                metadata=kernel, cells=[*cells, nbformat.v4.new_code_cell(source)]
+            ),
+            room / f"{name}.ipynb",
+        )
+    entries = {
+        n: {
+            "title": f"Notebook {n}",
+            "seconds": 5,
+            "papers": PAPERS[n],
+            "shows": f"table 1 of {PAPERS[n][0]}",
+            "seeds": 3,
+        }
+        for n in NOTEBOOKS
+    }
     (room / "profile.yaml").write_text(json.dumps({"encoder": "mini", "notebooks": entries}))
-    outcomes = reproduce(profile=str(room / "profile.yaml"), parameters={"n": 7}, out=room / "out", notebooks=room)
+    outcomes = reproduce(
+        profile=str(room / "profile.yaml"), parameters={"n": 7}, out=room / "out", notebooks=room
+    )
     assert [o.status for o in outcomes] == ["done", "done", "failed"], outcomes
     return room / "out"
 
@@ -121,24 +146,48 @@ CONTRAST = """() => {
 def look(browser, path, width, contrast=True):
     """Open a file at a width; returns the page, and everything that is wrong with it."""
     page, faults = browser.new_page(viewport={"width": width, "height": 844}), []
-    page.on("console", lambda message: faults.append(f"console: {message.text}") if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            faults.append(f"console: {message.text}")
+            if message.type in ("error", "warning")
+            else None
+        ),
+    )
     page.on("pageerror", lambda error: faults.append(f"script: {error}"))
     page.on("requestfailed", lambda request: faults.append(f"failed request: {request.url}"))
-    page.on("request", lambda r: None if r.url.startswith(("file://", "data:", "blob:")) else faults.append(f"outside: {r.url}"))
+    page.on(
+        "request",
+        lambda r: (
+            None
+            if r.url.startswith(("file://", "data:", "blob:"))
+            else faults.append(f"outside: {r.url}")
+        ),
+    )
     page.goto(Path(path).resolve().as_uri(), wait_until="load")
     for check in [IMAGES, OVERFLOW] + [CONTRAST] * contrast:
         faults += page.evaluate(check)
     for link in page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)"):
         address, _, anchor = link.partition("#")
-        if address.startswith("file:") and not Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path)).exists():
+        if (
+            address.startswith("file:")
+            and not Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path)).exists()
+        ):
             faults.append(f"dead link: {link}")
-        if anchor and address == page.url.partition("#")[0] and not page.evaluate("id => !!document.getElementById(decodeURIComponent(id))", anchor):
+        if (
+            anchor
+            and address == page.url.partition("#")[0]
+            and not page.evaluate("id => !!document.getElementById(decodeURIComponent(id))", anchor)
+        ):
             faults.append(f"dead anchor: {link}")
     return page, faults
 
 
 def captions(out):
-    return [json.loads(p.read_text(encoding="utf-8"))["caption"] for p in (Path(out) / ".state").glob("*--*.json")]
+    return [
+        json.loads(p.read_text(encoding="utf-8"))["caption"]
+        for p in (Path(out) / ".state").glob("*--*.json")
+    ]
 
 
 def packed(text):
@@ -153,11 +202,22 @@ def check_print(page, out, folder):
     sheets = PdfReader(folder / "page.pdf").pages
     text = packed("".join(sheet.extract_text() for sheet in sheets))
     assert [c for c in captions(out) if packed(c) not in text] == []
-    assert sum(len(sheet.images) for sheet in sheets) == page.locator("figure img").count(), "a picture is cut in two, missing, or shown twice"
+    assert sum(len(sheet.images) for sheet in sheets) == page.locator("figure img").count(), (
+        "a picture is cut in two, missing, or shown twice"
+    )
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 686, "height": 1000})  # A4 without its margins
-    assert page.evaluate(OVERFLOW) == [] and not page.locator(".bar").is_visible() and not page.locator(".card").first.is_visible()
-    assert page.evaluate("[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > innerWidth || e.scrollHeight > e.clientHeight + 2).length") == 0
+    assert (
+        page.evaluate(OVERFLOW) == []
+        and not page.locator(".bar").is_visible()
+        and not page.locator(".card").first.is_visible()
+    )
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > innerWidth || e.scrollHeight > e.clientHeight + 2).length"
+        )
+        == 0
+    )
     page.emulate_media(media="screen")
 
 
@@ -166,26 +226,52 @@ def test_the_gallery_is_whole(chromium, gallery, width, tmp_path):
     page, faults = look(chromium, gallery / "index.html", width)
     assert faults == []
     assert page.locator("figure").count() == page.locator(".card").count() == 4
-    assert [page.locator("figure img").nth(k).get_attribute("alt") for k in range(2)] == [LONG_CAPTION, "A word: " + LONG_WORD]
-    thumbs = page.evaluate("[...document.querySelectorAll('.thumb img')].map(i => [i.getAttribute('src'), i.naturalWidth])")
-    assert len(thumbs) == 2 and all(src.startswith("thumbs/") and size <= 480 for src, size in thumbs)
+    assert [page.locator("figure img").nth(k).get_attribute("alt") for k in range(2)] == [
+        LONG_CAPTION,
+        "A word: " + LONG_WORD,
+    ]
+    thumbs = page.evaluate(
+        "[...document.querySelectorAll('.thumb img')].map(i => [i.getAttribute('src'), i.naturalWidth])"
+    )
+    assert len(thumbs) == 2 and all(
+        src.startswith("thumbs/") and size <= 480 for src, size in thumbs
+    )
     assert "RuntimeError: no such thing" in page.locator("[id='03_fails'] .failed").inner_text()
     page.locator("[id='01_wide'] summary").click()
     made = page.locator("[id='01_wide'] dl").inner_text()
-    assert all(word in made for word in ("0, 1, 2", "n = 7", "cpu", "torch ", "profile.yaml", "run_all.py"))
-    links = page.evaluate("[...document.querySelectorAll('section a')].map(a => a.getAttribute('href'))")
-    assert {"01_wide_columns.csv", "01_wide_sines.svg", "01_wide_sines.csv", "02_word.csv", "notebooks/01_wide.html", "notebooks/03_fails.html"} <= set(links)
+    assert all(
+        word in made for word in ("0, 1, 2", "n = 7", "cpu", "torch ", "profile.yaml", "run_all.py")
+    )
+    links = page.evaluate(
+        "[...document.querySelectorAll('section a')].map(a => a.getAttribute('href'))"
+    )
+    assert {
+        "01_wide_columns.csv",
+        "01_wide_sines.svg",
+        "01_wide_sines.csv",
+        "02_word.csv",
+        "notebooks/01_wide.html",
+        "notebooks/03_fails.html",
+    } <= set(links)
     page.locator(".card").first.click()
-    assert page.evaluate("document.getElementById('01_wide--sines').getBoundingClientRect().top") < 300
+    assert (
+        page.evaluate("document.getElementById('01_wide--sines').getBoundingClientRect().top") < 300
+    )
     check_print(page, gallery, tmp_path)
     page.close()
 
 
 def shown(page):
     """Ids of the figures and tables that are shown; cards and sections must say the same."""
-    page.evaluate("new Promise(done => setTimeout(done, 50))")  # a change of the address is told a moment later
-    ids = page.evaluate("[...document.querySelectorAll('figure')].filter(e => e.checkVisibility()).map(e => e.id)")
-    cards = page.evaluate("[...document.querySelectorAll('.card')].filter(e => e.checkVisibility()).map(e => e.getAttribute('href').slice(1))")
+    page.evaluate(
+        "new Promise(done => setTimeout(done, 50))"
+    )  # a change of the address is told a moment later
+    ids = page.evaluate(
+        "[...document.querySelectorAll('figure')].filter(e => e.checkVisibility()).map(e => e.id)"
+    )
+    cards = page.evaluate(
+        "[...document.querySelectorAll('.card')].filter(e => e.checkVisibility()).map(e => e.getAttribute('href').slice(1))"
+    )
     assert ids == cards and page.locator(".count").inner_text() == f"{len(ids)} of 4 shown"
     assert page.locator(".none").is_visible() == (not ids)
     return ids
@@ -194,16 +280,26 @@ def shown(page):
 def test_the_filter_by_mouse_keyboard_and_link(chromium, gallery):
     page, faults = look(chromium, gallery / "index.html", 1440)
     everything = ["01_wide--sines", "01_wide--columns", "02_word--tall", "02_word--main"]
-    sections = lambda: page.evaluate("[...document.querySelectorAll('section')].filter(e => e.checkVisibility()).map(e => e.id)")  # noqa: E731
+    sections = lambda: page.evaluate(
+        "[...document.querySelectorAll('section')].filter(e => e.checkVisibility()).map(e => e.id)"
+    )  # noqa: E731
     pressed = lambda: page.locator("button[aria-pressed=true]").all_inner_texts()  # noqa: E731
-    assert shown(page) == everything and pressed() == ["All papers", "Both"] and len(sections()) == 3
+    assert (
+        shown(page) == everything and pressed() == ["All papers", "Both"] and len(sections()) == 3
+    )
     page.get_by_role("button", name="Multi-Sub").click()
-    assert shown(page) == everything[:2] and pressed() == ["Multi-Sub", "Both"] and sections() == ["01_wide"]
+    assert (
+        shown(page) == everything[:2]
+        and pressed() == ["Multi-Sub", "Both"]
+        and sections() == ["01_wide"]
+    )
     page.get_by_role("button", name="Tables").click()
     assert shown(page) == ["01_wide--columns"] and pressed() == ["Multi-Sub", "Tables"]
     address = page.url
     page.get_by_role("button", name="All papers").click()
-    assert shown(page) == ["01_wide--columns", "02_word--main"] and len(sections()) == 3  # the failure stays in sight
+    assert (
+        shown(page) == ["01_wide--columns", "02_word--main"] and len(sections()) == 3
+    )  # the failure stays in sight
     page.go_back()
     assert shown(page) == ["01_wide--columns"]
 
@@ -221,7 +317,9 @@ def test_the_filter_by_mouse_keyboard_and_link(chromium, gallery):
 
     other = chromium.new_page()
     other.goto(address)
-    assert shown(other) == ["01_wide--columns"] and other.locator("button[aria-pressed=true]").all_inner_texts() == ["Multi-Sub", "Tables"]
+    assert shown(other) == ["01_wide--columns"] and other.locator(
+        "button[aria-pressed=true]"
+    ).all_inner_texts() == ["Multi-Sub", "Tables"]
     other.goto(f"{address.split('#')[0]}#paper=Multi-Nothing")
     assert shown(other) == []
     other.get_by_role("button", name="Show all").click()
@@ -261,7 +359,12 @@ BREAKAGE = {
 @pytest.mark.parametrize("fault", BREAKAGE)
 def test_each_check_can_fail(chromium, gallery, fault):
     broken = gallery / "broken.html"
-    broken.write_text((gallery / "index.html").read_text(encoding="utf-8").replace("<main>", f"<main>{BREAKAGE[fault]}"), encoding="utf-8")
+    broken.write_text(
+        (gallery / "index.html")
+        .read_text(encoding="utf-8")
+        .replace("<main>", f"<main>{BREAKAGE[fault]}"),
+        encoding="utf-8",
+    )
     page, faults = look(chromium, broken, 390)
     page.close()
     broken.unlink()
@@ -271,7 +374,9 @@ def test_each_check_can_fail(chromium, gallery, fault):
 def test_the_print_check_can_fail(chromium, gallery, tmp_path):
     source = (gallery / "index.html").read_text(encoding="utf-8")
     breakage = {
-        "picture": source.replace("figure.whole,", "").replace("figure img{max-height:215mm;", "figure img{height:400mm!important;"),
+        "picture": source.replace("figure.whole,", "").replace(
+            "figure img{max-height:215mm;", "figure img{height:400mm!important;"
+        ),
         "It ends here": source.replace(f"<figcaption>{LONG_CAPTION}", "<figcaption>"),
         "is_visible": source.replace(".bar,.overview,", ".overview,"),
         "scrollWidth": source.replace("overflow:visible;max-height:none", "max-height:90px"),
@@ -293,32 +398,55 @@ def test_thumbnails_follow_their_figures(gallery, tmp_path):
     old, other = (out / "thumbs" / f"{name}.webp" for name in ("01_wide_sines", "02_word_tall"))
     before = old.read_bytes(), old.stat().st_mtime_ns
     write_index(out, profile)
-    assert (old.read_bytes(), old.stat().st_mtime_ns) == before, "written again though the figure is the same"
+    assert (old.read_bytes(), old.stat().st_mtime_ns) == before, (
+        "written again though the figure is the same"
+    )
     Image.new("RGB", (1000, 500), "red").save(out / "01_wide_sines.png")
     (out / "02_word_tall.png").unlink()
     untouched = other.stat().st_mtime_ns
     text = write_index(out, profile).read_text(encoding="utf-8")
     with Image.open(old) as thumb:
         assert thumb.size == (480, 240) and thumb.getpixel((9, 9))[0] > 240
-    assert "not in this folder any more" in text and "02_word_tall.png" not in text and other.stat().st_mtime_ns == untouched
-    for state in (out / ".state").glob("*.json"):  # as an older run left it, and notebooks that did not run
-        kept = {k: v for k, v in json.loads(state.read_text()).items() if k not in ("device", "versions", "commit", "seeds", "profile", "table")}
+    assert (
+        "not in this folder any more" in text
+        and "02_word_tall.png" not in text
+        and other.stat().st_mtime_ns == untouched
+    )
+    for state in (out / ".state").glob(
+        "*.json"
+    ):  # as an older run left it, and notebooks that did not run
+        kept = {
+            k: v
+            for k, v in json.loads(state.read_text()).items()
+            if k not in ("device", "versions", "commit", "seeds", "profile", "table")
+        }
         state.write_text(json.dumps(kept)) if "02" not in state.name else state.unlink()
     assert "01_wide_columns.csv" in write_index(out, profile).read_text(encoding="utf-8")
 
 
 def test_how_a_notebook_was_made_is_kept(gallery, tmp_path, monkeypatch):
     state = json.loads((gallery / ".state" / "01_wide.json").read_text())
-    assert state["device"] == "cpu" and state["seeds"] == [0, 1, 2] and state["versions"] == versions()
+    assert (
+        state["device"] == "cpu" and state["seeds"] == [0, 1, 2] and state["versions"] == versions()
+    )
     assert bool(state["commit"]) == bool(commit())
-    assert seeds({"seeds": 2}, {"seeds": 5}) == [0, 1] and seeds({"seed": 3}, {"seeds": 5}) == [3] and seeds({"seeds": None}, {"seed": 0}) == [0]
+    assert (
+        seeds({"seeds": 2}, {"seeds": 5}) == [0, 1]
+        and seeds({"seed": 3}, {"seeds": 5}) == [3]
+        and seeds({"seeds": None}, {"seed": 0}) == [0]
+    )
     assert seeds({}, {}) is None
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.setattr("mmclust.pipeline.notebooks.PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    git = lambda *args: subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *args], cwd=tmp_path, check=True, capture_output=True)  # noqa: E731
+    git = lambda *args: subprocess.run(
+        ["git", "-c", "user.name=x", "-c", "user.email=x@x", *args],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )  # noqa: E731
     assert commit() == ""  # no repository
     git("init")
     git("commit", "--allow-empty", "-m", "x")
@@ -348,11 +476,26 @@ def test_a_real_output_folder(chromium, width, tmp_path):
 def lab(tmp_path_factory):
     """The address of a real JupyterLab in a room with a copy of the notebooks; what they write goes to ROOM/figures."""
     room, port = tmp_path_factory.mktemp("lab"), web.free_port()
-    shutil.copytree(ROOT / "notebooks", room / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
-    options += [f"--ServerApp.root_dir={room / 'notebooks'}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"]
+    shutil.copytree(
+        ROOT / "notebooks", room / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+    )
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+    ]
+    options += [
+        f"--ServerApp.root_dir={room / 'notebooks'}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=None",
+    ]
     address = f"http://127.0.0.1:{port}"
-    with web.running(["-m", "jupyterlab", *options], f"{address}/api/status", room, OMP_NUM_THREADS="1"):  # two wait for each other where others work
+    with web.running(
+        ["-m", "jupyterlab", *options], f"{address}/api/status", room, OMP_NUM_THREADS="1"
+    ):  # two wait for each other where others work
         yield address, room
 
 
@@ -371,7 +514,9 @@ CELLS = """name => {
 def all_cells_run(chromium, address, name, seconds):
     """The page of a notebook in JupyterLab after Run > Run All Cells, and the errors of its cells, once all have run."""
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
-    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")  # a workspace of its own: no tabs of another test
+    page.goto(
+        f"{address}/lab/workspaces/{name}/tree/{name}.ipynb"
+    )  # a workspace of its own: no tabs of another test
     page.wait_for_function(f"name => ({CELLS})(name)?.status === 'idle'", arg=name, timeout=90_000)
     page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(r"^Run$")).click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile(r"^Run All Cells$")).click()
@@ -380,7 +525,9 @@ def all_cells_run(chromium, address, name, seconds):
         cells = page.evaluate(CELLS, name)
         if cells is None:
             pass  # no kernel at this moment
-        elif cells["errors"] or (all(cells["counts"]) and not cells["running"] and cells["status"] == "idle"):
+        elif cells["errors"] or (
+            all(cells["counts"]) and not cells["running"] and cells["status"] == "idle"
+        ):
             yield page, cells["errors"]
             page.close()
             return
@@ -400,8 +547,14 @@ def test_jupyterlab_runs_a_notebook_from_top_to_bottom(chromium, lab, name):
 
 def test_jupyterlab_shows_a_failing_cell(chromium, lab):
     address, room = lab
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in ("1 + 1", "1 / 0", "2 + 2")])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in ("1 + 1", "1 / 0", "2 + 2")]
+    )
+    book.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(book, room / "notebooks" / "broken.ipynb")
     with all_cells_run(chromium, address, "broken", 60) as (_, errors):
         assert errors == ["ZeroDivisionError: division by zero"]
@@ -412,10 +565,18 @@ def test_jupyterlab_shows_the_explorer(chromium, lab):
     pytest.importorskip("ipywidgets")
     with all_cells_run(chromium, lab[0], "16_explorer", 60) as (page, errors):
         assert errors == []
-        page.locator(".mm-status", has_text="200 pictures sorted by color").wait_for(timeout=120_000)
+        page.locator(".mm-status", has_text="200 pictures sorted by color").wait_for(
+            timeout=120_000
+        )
         page.get_by_label("Clusters: a number, or auto").fill("3")
         page.locator(".mm-go").click()
         page.locator("h3", has_text="3 clusters").wait_for(timeout=60_000)
-        page.locator(".mm-map path").nth(199).wait_for(timeout=60_000)  # the map comes after the galleries
-        assert page.locator(".mm-cluster").count() == 3 and page.locator(".mm-map path").count() == 200
-        assert page.evaluate("document.querySelector('.mmx').scrollWidth <= document.querySelector('.mmx').clientWidth"), "cut off in its cell"
+        page.locator(".mm-map path").nth(199).wait_for(
+            timeout=60_000
+        )  # the map comes after the galleries
+        assert (
+            page.locator(".mm-cluster").count() == 3 and page.locator(".mm-map path").count() == 200
+        )
+        assert page.evaluate(
+            "document.querySelector('.mmx').scrollWidth <= document.querySelector('.mmx').clientWidth"
+        ), "cut off in its cell"

@@ -47,9 +47,7 @@ assert all(key != second[m] for m, key in keys().items())
 
 def test_only_the_meaning_of_the_code_counts(tmp_path):
     """Edits a copy of the package and asks it for keys, as a later process would."""
-    shutil.copytree(
-        PACKAGE, tmp_path / "mmclust", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(PACKAGE, tmp_path / "mmclust", ignore=shutil.ignore_patterns("__pycache__"))
     around = os.environ | {"PYTHONPATH": str(tmp_path), "MMCLUST_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", SCRIPT]
     run = subprocess.run(command, cwd=tmp_path, env=around, capture_output=True, text=True)

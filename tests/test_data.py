@@ -15,7 +15,9 @@ def put(path, value=0):
 def test_labels_csv(tmp_path):
     for i in range(3):
         put(tmp_path / "images" / f"{i}.png", i)
-    (tmp_path / "labels.csv").write_text("file,color,kind\nimages/2.png,red,a\nimages/0.png,blue,b\nimages/1.png,red,b\n")
+    (tmp_path / "labels.csv").write_text(
+        "file,color,kind\nimages/2.png,red,a\nimages/0.png,blue,b\nimages/1.png,red,b\n"
+    )
     data = mm.load_folder(tmp_path)
     assert data.criteria == ["color", "kind"] and data.classes["color"] == ["blue", "red"]
     assert data.labels["color"].tolist() == [1, 0, 1]
@@ -29,18 +31,37 @@ def test_transparent_parts_are_shown_on_white_or_another_background(tmp_path):
     drawing.convert("LA").save(tmp_path / "gray.png")
     Image.fromarray(np.uint8([[0, 1]])).save(tmp_path / "key.png", transparency=0)
     Image.fromarray(np.uint16([[0, 9000]])).save(tmp_path / "sixteen.png")
-    drawing.convert("P").save(tmp_path / "palette.gif", transparency=drawing.convert("P").getpixel((0, 0)))
+    drawing.convert("P").save(
+        tmp_path / "palette.gif", transparency=drawing.convert("P").getpixel((0, 0))
+    )
     put(tmp_path / "opaque.png", 7)
     names = sorted(p.name for p in tmp_path.iterdir())
-    corners = {color: dict(zip(names, (im.getpixel((0, 0)) for im in mm.load_folder(tmp_path, background=color).images))) for color in ("white", "#0000ff")}
+    corners = {
+        color: dict(
+            zip(
+                names,
+                (im.getpixel((0, 0)) for im in mm.load_folder(tmp_path, background=color).images),
+            )
+        )
+        for color in ("white", "#0000ff")
+    }
     see_through = {"alpha.png", "gray.png", "key.png", "palette.gif"}
     for name in names:
-        assert (corners["white"][name] == (255, 255, 255)) == (name in see_through) and (corners["#0000ff"][name] == (0, 0, 255)) == (name in see_through), name
+        assert (corners["white"][name] == (255, 255, 255)) == (name in see_through) and (
+            corners["#0000ff"][name] == (0, 0, 255)
+        ) == (name in see_through), name
     picture = mm.load_folder(tmp_path).images[names.index("alpha.png")]
-    assert picture.mode == "RGB" and picture.getpixel((10, 10)) == (200, 0, 0) and picture.getpixel((1, 18)) == (127, 127, 127)
+    assert (
+        picture.mode == "RGB"
+        and picture.getpixel((10, 10)) == (200, 0, 0)
+        and picture.getpixel((1, 18)) == (127, 127, 127)
+    )
     assert mm.Images.of([drawing])[0].getpixel((0, 0)) == (255, 255, 255)
     white, blue = (mm.load_folder(tmp_path, background=c).images for c in ("white", "blue"))
-    assert white.fingerprint != blue.fingerprint and mm.load_dataset(str(tmp_path), background="blue").images.fingerprint == blue.fingerprint
+    assert (
+        white.fingerprint != blue.fingerprint
+        and mm.load_dataset(str(tmp_path), background="blue").images.fingerprint == blue.fingerprint
+    )
     with pytest.raises(ValueError, match="background 'whitish' is no color"):
         mm.load_folder(tmp_path, background="whitish")
 
@@ -57,12 +78,20 @@ def test_class_folders_and_no_labels(tmp_path):
 
 
 def test_a_tree_per_criterion_is_matched_by_name(tmp_path):
-    for name, color, kind in (("x.jpg", "red", "apple"), ("y.jpg", "green", "apple"), ("z.jpg", "red", "pear")):
+    for name, color, kind in (
+        ("x.jpg", "red", "apple"),
+        ("y.jpg", "green", "apple"),
+        ("z.jpg", "red", "pear"),
+    ):
         put(tmp_path / "color" / color / name)
         put(tmp_path / "species" / kind / name)
     data = mm.load_folder(tmp_path)
     assert len(data) == 3 and data.criteria == ["color", "species"]
-    assert [data.classes["species"][k] for k in data.labels["species"]] == ["apple", "apple", "pear"]
+    assert [data.classes["species"][k] for k in data.labels["species"]] == [
+        "apple",
+        "apple",
+        "pear",
+    ]
     put(tmp_path / "color" / "blue" / "w.jpg")
     with pytest.raises(ValueError, match=r"w\.jpg is not in both"):
         mm.load_folder(tmp_path)
@@ -98,15 +127,21 @@ def test_a_corrupt_file_is_named_or_left_out(tmp_path, mini, damage):
     put(tmp_path / "good.png")
     Image.effect_noise((64, 64), 50).save(tmp_path / "bad.jpg")
     whole = (tmp_path / "bad.jpg").read_bytes()
-    (tmp_path / "bad.jpg").write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
+    (tmp_path / "bad.jpg").write_bytes(
+        {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage]
+    )
     with pytest.raises(ValueError, match=r"bad\.jpg can't be decoded"):
         mini.encode_images(mm.load_folder(tmp_path).images)
-    with pytest.warns(UserWarning, match=r"left out 1 of 2 pictures that can't be decoded: bad\.jpg"):
+    with pytest.warns(
+        UserWarning, match=r"left out 1 of 2 pictures that can't be decoded: bad\.jpg"
+    ):
         assert len(mm.load_folder(tmp_path, on_corrupt="skip")) == 1
 
 
 def test_unknown_criterion_lists_the_known_ones():
-    with pytest.raises(ValueError, match="criterion 'colour' not in demo-fruit: color, species, shape"):
+    with pytest.raises(
+        ValueError, match="criterion 'colour' not in demo-fruit: color, species, shape"
+    ):
         mm.load_dataset("demo-fruit", n=2).labels["colour"]
 
 
@@ -144,5 +179,11 @@ def test_lists_of_pictures_and_paths():
 def test_a_data_set_describes_itself():
     cards = mm.load_dataset("demo-card", n=40, seed=2)
     table, rows = cards.frame(), cards.describe(shown=3)
-    assert table.shape == (40, 2) and table["suits"].tolist() == [cards.classes["suits"][k] for k in cards.labels["suits"]]
-    assert [r["criterion"] for r in rows] == ["order", "suits"] and rows[0]["classes"].endswith(", ...") and rows[1]["clusters"] == cards.n_clusters("suits")
+    assert table.shape == (40, 2) and table["suits"].tolist() == [
+        cards.classes["suits"][k] for k in cards.labels["suits"]
+    ]
+    assert (
+        [r["criterion"] for r in rows] == ["order", "suits"]
+        and rows[0]["classes"].endswith(", ...")
+        and rows[1]["clusters"] == cards.n_clusters("suits")
+    )

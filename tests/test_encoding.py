@@ -57,7 +57,9 @@ def folder(tmp_path_factory):
     room = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for i in range(N):
-        Image.fromarray(rng.integers(0, 256, (6, 5 + i % 3, 3), np.uint8)).resize((60, 50), Image.Resampling.BICUBIC).save(room / f"{i:03}.jpg")
+        Image.fromarray(rng.integers(0, 256, (6, 5 + i % 3, 3), np.uint8)).resize(
+            (60, 50), Image.Resampling.BICUBIC
+        ).save(room / f"{i:03}.jpg")
     return room
 
 
@@ -73,21 +75,34 @@ def rooms(tmp_path, monkeypatch):
 
 
 def files():
-    return sorted((storage.cache_dir() / "features").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return sorted(
+        (storage.cache_dir() / "features").iterdir(), key=lambda path: path.stat().st_mtime_ns
+    )
 
 
 def batch(encoder, images, b: int) -> Path:
-    return storage.cache_dir() / "features" / f"{storage.key_of('batch', encoder._features_key(images), SIZE, b)}.npy"
+    return (
+        storage.cache_dir()
+        / "features"
+        / f"{storage.key_of('batch', encoder._features_key(images), SIZE, b)}.npy"
+    )
 
 
 def missing(encoder, images) -> list[int]:
     """The images of the batches that are not stored."""
-    return [i for b in range(N // SIZE) if not batch(encoder, images, b).exists() for i in range(b * SIZE, (b + 1) * SIZE)]
+    return [
+        i
+        for b in range(N // SIZE)
+        if not batch(encoder, images, b).exists()
+        for i in range(b * SIZE, (b + 1) * SIZE)
+    ]
 
 
 def fresh(mini) -> OpenCLIPEncoder:
     """The same weights, nothing in memory."""
-    return OpenCLIPEncoder(mini.model, mini.preprocess, mini.tokenizer, "mini", autocast=mini.autocast)
+    return OpenCLIPEncoder(
+        mini.model, mini.preprocess, mini.tokenizer, "mini", autocast=mini.autocast
+    )
 
 
 @torch.inference_mode()
@@ -130,14 +145,20 @@ def test_the_same_bits_as_a_plain_loop_over_whole_batches(mini, folder):
     found = fresh(mini).features(images, 130)  # two pieces, and a batch of 20
     assert isinstance(found, np.memmap) and not found.flags.writeable
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2  # as it was, also for threads to come
+        assert (
+            pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+        )  # as it was, also for threads to come
     np.testing.assert_array_equal(found, plain(mini, images, 130))
     v = fresh(mini).encode_images(images)  # normalised by chunks
-    whole = torch.nn.functional.normalize(torch.from_numpy(np.array(found)) @ mini.image_projection, dim=-1)
+    whole = torch.nn.functional.normalize(
+        torch.from_numpy(np.array(found)) @ mini.image_projection, dim=-1
+    )
     np.testing.assert_allclose(v, whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["as it is", "small", "another preprocessing", "float64", "autocast", "one thread"])
+@pytest.mark.parametrize(
+    "kind", ["as it is", "small", "another preprocessing", "float64", "autocast", "one thread"]
+)
 def test_the_same_bits_in_every_way(mini, folder, kind, monkeypatch):
     import copy
 
@@ -145,16 +166,22 @@ def test_the_same_bits_in_every_way(mini, folder, kind, monkeypatch):
     if kind == "small":
         monkeypatch.setattr(encoder_module, "STREAM_ABOVE", 4096)
     if kind == "another preprocessing":  # nothing is known of a function: it runs for each picture
-        encoder = OpenCLIPEncoder(mini.model, lambda image: mini.preprocess(image.rotate(90)), mini.tokenizer, "turned")
+        encoder = OpenCLIPEncoder(
+            mini.model, lambda image: mini.preprocess(image.rotate(90)), mini.tokenizer, "turned"
+        )
     if kind == "float64":
-        encoder = OpenCLIPEncoder(copy.deepcopy(mini.model).double(), mini.preprocess, mini.tokenizer, "double")
+        encoder = OpenCLIPEncoder(
+            copy.deepcopy(mini.model).double(), mini.preprocess, mini.tokenizer, "double"
+        )
     if kind == "autocast":
         encoder.autocast = True
     if kind == "one thread":
         torch.set_num_threads(1)
     found = encoder.features(images, SIZE)
     np.testing.assert_array_equal(found, plain(encoder, images, SIZE))
-    assert found.dtype == (np.float64 if kind == "float64" else np.float32) and isinstance(found, np.memmap) == (kind != "small")
+    assert found.dtype == (np.float64 if kind == "float64" else np.float32) and isinstance(
+        found, np.memmap
+    ) == (kind != "small")
     assert len(files()) == 1
 
 
@@ -178,7 +205,9 @@ def test_pictures_are_decoded_while_the_model_runs(mini, folder):
     drawn = Drawn(folder, at=lambda i: second.set() if i >= SIZE else None)
 
     def tower(pixels):
-        waited.append(second.wait(10))  # the first batch does not end before a picture of the second is made
+        waited.append(
+            second.wait(10)
+        )  # the first batch does not end before a picture of the second is made
         return pixels[:, 0, 0]
 
     list(mini._batches(tower, drawn.images, SIZE))
@@ -201,7 +230,11 @@ def test_two_batches_are_in_the_model_at_a_time(mini, folder):
 
 def test_a_killed_run_goes_on(mini, folder, truth, tmp_path):
     log, out = tmp_path / "log", tmp_path / "log.npy"
-    run = subprocess.Popen([sys.executable, "-c", SLOW, folder, "0.03", log], env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        [sys.executable, "-c", SLOW, folder, "0.03", log],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
     parts = storage.cache_dir() / "features"
     while run.poll() is None and (not parts.exists() or len(list(parts.glob("*.npy"))) < 3):
         time.sleep(0.01)
@@ -226,7 +259,9 @@ def interrupted(mini, folder, at: int) -> Drawn:
     drawn = Drawn(folder, fail)
     with pytest.raises(RuntimeError, match="the power is cut"):
         fresh(mini).features(drawn.images, SIZE)
-    assert {*range(4 * SIZE)} & {*missing(mini, drawn.images)} == set()  # what was done before is stored
+    assert {*range(4 * SIZE)} & {
+        *missing(mini, drawn.images)
+    } == set()  # what was done before is stored
     drawn.made, drawn.at = [], lambda i: None
     return drawn
 
@@ -236,14 +271,20 @@ def test_a_damaged_batch_is_computed_again(mini, folder, truth, damage):
     drawn = interrupted(mini, folder, at=5 * SIZE)
     path = batch(mini, drawn.images, 1)
     whole = path.read_bytes()
-    damaged = {"flipped": whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:], "cut short": whole[:3000], "empty": b""}
+    damaged = {
+        "flipped": whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:],
+        "cut short": whole[:3000],
+        "empty": b"",
+    }
     path.unlink() if damage == "gone" else path.write_bytes(damaged[damage])
     left = sorted({*missing(mini, drawn.images), *range(SIZE, 2 * SIZE)})
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         np.testing.assert_array_equal(fresh(mini).features(drawn.images, SIZE), truth)
     assert sorted(drawn.made) == left and N > len(left) >= 2 * SIZE
-    assert [f"{path.name} is damaged" in str(w.message) for w in told] == [True] * (damage != "gone")
+    assert [f"{path.name} is damaged" in str(w.message) for w in told] == [True] * (
+        damage != "gone"
+    )
 
 
 def test_a_batch_that_is_damaged_before_all_are_put_together(mini, folder, truth, monkeypatch):
@@ -266,7 +307,13 @@ def test_damaged_features_are_computed_again(mini, folder, truth, damage):
     fresh(mini).features(drawn.images, SIZE)
     (path,) = files()
     whole = path.read_bytes()
-    path.write_bytes({"flipped": whole[:9000] + bytes([whole[9000] ^ 64]) + whole[9001:], "cut short": whole[:20000], "old": whole[:-12]}[damage])
+    path.write_bytes(
+        {
+            "flipped": whole[:9000] + bytes([whole[9000] ^ 64]) + whole[9001:],
+            "cut short": whole[:20000],
+            "old": whole[:-12],
+        }[damage]
+    )
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         np.testing.assert_array_equal(fresh(mini).features(drawn.images, SIZE), truth)
@@ -301,15 +348,37 @@ for size in (44, 92, 400):  # kilobytes: some batches fit, all of them but not t
 
 
 def test_a_full_disk_costs_only_memory(folder, truth, tmp_path):
-    tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
+    tried = subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+    )
     if tried.returncode:
         pytest.skip("no mounts of one's own here")
-    run = ["unshare", "-rm", sys.executable, "-c", FULL, folder, tmp_path / "disk", tmp_path / "out"]
-    done = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    run = [
+        "unshare",
+        "-rm",
+        sys.executable,
+        "-c",
+        FULL,
+        folder,
+        tmp_path / "disk",
+        tmp_path / "out",
+    ]
+    done = subprocess.run(
+        run, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     some, uncopied, all_of_it = (line.split("|") for line in done.stdout.splitlines())
-    assert some[0] == "ndarray" and 2 <= int(some[1]) < 8 and "No space left" in some[3] and len(some) == 4
-    assert uncopied[:3] == ["ndarray", "8", "0"] and "No space left" in uncopied[3] and len(uncopied) == 4
+    assert (
+        some[0] == "ndarray"
+        and 2 <= int(some[1]) < 8
+        and "No space left" in some[3]
+        and len(some) == 4
+    )
+    assert (
+        uncopied[:3] == ["ndarray", "8", "0"]
+        and "No space left" in uncopied[3]
+        and len(uncopied) == 4
+    )
     assert all_of_it == ["memmap", "1", "0"]
     for size in (44, 92, 400):
         np.testing.assert_array_equal(np.load(tmp_path / f"out-{size}.npy"), truth)
@@ -317,9 +386,13 @@ def test_a_full_disk_costs_only_memory(folder, truth, tmp_path):
 
 def test_damaged_pictures_are_named(mini, folder, tmp_path):
     for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes()[: 300 if path.name in ("033.jpg", "035.jpg", "050.jpg") else None])
+        (tmp_path / path.name).write_bytes(
+            path.read_bytes()[: 300 if path.name in ("033.jpg", "035.jpg", "050.jpg") else None]
+        )
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"033\.jpg can't be decoded"):  # the first of them, whichever thread was faster
+        with pytest.raises(
+            ValueError, match=r"033\.jpg can't be decoded"
+        ):  # the first of them, whichever thread was faster
             fresh(mini).features(mm.load_folder(tmp_path).images, SIZE)
     assert threading.active_count() < 10  # no thread is left behind
 
@@ -327,7 +400,9 @@ def test_damaged_pictures_are_named(mini, folder, tmp_path):
 def test_two_processes_at_once(folder, truth, tmp_path):
     logs = [tmp_path / "log0", tmp_path / "log1"]
     run = [sys.executable, "-c", SLOW, folder, "0.01", *logs]
-    done = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        run, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0 and "damaged" not in done.stderr, done.stderr[-2000:]
     for log in logs:
         np.testing.assert_array_equal(np.load(f"{log}.npy"), truth)
@@ -351,14 +426,31 @@ def test_what_another_process_has_finished_is_taken(mini, folder, truth):
 
 @pytest.mark.filterwarnings("error")
 def test_methods_learn_from_mapped_features_without_a_warning(mini, folder):
-    images, mapped, whole, again = mm.load_folder(folder).images[:24], fresh(mini), fresh(mini), fresh(mini)
+    images, mapped, whole, again = (
+        mm.load_folder(folder).images[:24],
+        fresh(mini),
+        fresh(mini),
+        fresh(mini),
+    )
     whole.set_features(images, np.array(mapped.features(images, SIZE)))
-    assert isinstance(again.features(images), np.memmap) and not isinstance(whole.features(images), np.memmap)
-    settings = {"template": "photo of *", "words": ["red", "green", "blue"], "n_clusters": 3, "random_state": 0}
+    assert isinstance(again.features(images), np.memmap) and not isinstance(
+        whole.features(images), np.memmap
+    )
+    settings = {
+        "template": "photo of *",
+        "words": ["red", "green", "blue"],
+        "n_clusters": 3,
+        "random_state": 0,
+    }
     torch.set_warn_always(True)  # else only the first of a process
     try:
-        for kind, more in ((mm.MultiSub, {"alternations": 1, "phase1_epochs": 2, "phase2_epochs": 2}), (mm.MultiMaP, {"epochs": 2})):
-            one, other = (kind(encoder, **settings, **more).fit(images) for encoder in (again, whole))
+        for kind, more in (
+            (mm.MultiSub, {"alternations": 1, "phase1_epochs": 2, "phase2_epochs": 2}),
+            (mm.MultiMaP, {"epochs": 2}),
+        ):
+            one, other = (
+                kind(encoder, **settings, **more).fit(images) for encoder in (again, whole)
+            )
             np.testing.assert_array_equal(one.labels_, other.labels_)
             np.testing.assert_array_equal(one.image_embeddings_, other.image_embeddings_)
             assert len(set(one.labels_)) > 1
@@ -372,10 +464,19 @@ def test_the_benchmark_prints_its_goals(tmp_path, monkeypatch, capsys):
     torch.set_num_threads(1)
     monkeypatch.setattr(encoding, "BATCH", 8)
     monkeypatch.setattr(encoding, "SHIFTS", 10)
-    monkeypatch.setattr("sys.argv", ["encoding", "-n", "70", "--json", str(tmp_path / "found.json")])
+    monkeypatch.setattr(
+        "sys.argv", ["encoding", "-n", "70", "--json", str(tmp_path / "found.json")]
+    )
     encoding.main()
     found, said = json.loads((tmp_path / "found.json").read_text()), capsys.readouterr().out
-    assert found["n"] == 70 and found["encoding"] == pytest.approx(70 / found["seconds"]) and 0.2 < found["gigabytes"] < 1.5
+    assert (
+        found["n"] == 70
+        and found["encoding"] == pytest.approx(70 / found["seconds"])
+        and 0.2 < found["gigabytes"] < 1.5
+    )
     model = max(v for k, v in found.items() if k.startswith("model"))
-    assert found["of the model"] == pytest.approx(found["encoding"] / model) and found["of the slower part"] >= found["of the model"]
+    assert (
+        found["of the model"] == pytest.approx(found["encoding"] / model)
+        and found["of the slower part"] >= found["of the model"]
+    )
     assert all(goal in said for goal in ("at least 0.9", "at least 0.65", "at most 1.5"))

@@ -8,7 +8,23 @@ from sklearn.exceptions import NotFittedError
 import mmclust as mm
 from mmclust.methods.n_clusters import choose_n_clusters, silhouette_curve
 
-TEMPLATE, WORDS = "fruit with a color of *", ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "gray", "gold"]
+TEMPLATE, WORDS = (
+    "fruit with a color of *",
+    [
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "pink",
+        "brown",
+        "white",
+        "black",
+        "gray",
+        "gold",
+    ],
+)
 QUICK = {
     "MultiMaP": {"epochs": 20, "beta": 1.0, "reduction": "relative"},
     "MultiSub": {"lr": 0.1, "alternations": 2, "phase1_epochs": 30, "phase2_epochs": 3},
@@ -32,7 +48,12 @@ def fruit():
 
 def build(mini, method, **changes):
     kind = getattr(mm, method)
-    return kind(mini, **{"template": TEMPLATE, "words": WORDS, "n_clusters": 6, "random_state": 0} | QUICK[method] | changes)
+    return kind(
+        mini,
+        **{"template": TEMPLATE, "words": WORDS, "n_clusters": 6, "random_state": 0}
+        | QUICK[method]
+        | changes,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +89,12 @@ def test_auto_counts_the_colors(mini, fruit, method):
     assert set(model.labels_) <= set(range(model.n_clusters_)) and model.n_clusters == "auto"
     assert model.n_clusters_curve_["n_clusters"].min() == 2
     plain = mm.KMeans(mini, n_clusters="auto", random_state=0).fit(fruit.images)
-    assert plain.n_clusters_ == plain.n_clusters_curve_.set_index("n_clusters")["criterion"].idxmax()
-    assert model.set_params(n_clusters=3).fit(fruit.images).n_clusters_ == 3  # the count of an earlier fit does not stay
+    assert (
+        plain.n_clusters_ == plain.n_clusters_curve_.set_index("n_clusters")["criterion"].idxmax()
+    )
+    assert (
+        model.set_params(n_clusters=3).fit(fruit.images).n_clusters_ == 3
+    )  # the count of an earlier fit does not stay
 
 
 def test_auto_with_too_few_images_or_words_says_so(mini, fruit):
@@ -83,14 +108,21 @@ def test_names_come_with_scores(mini, fruit, fitted):
     for model in fitted.values():
         table = model.name_clusters(scores=True)
         assert table["name"].tolist() == model.name_clusters() and table["size"].sum() == len(fruit)
-        assert (table["next"] != table["name"]).all() and table["size"].tolist() == np.bincount(model.labels_).tolist()
+        assert (table["next"] != table["name"]).all() and table["size"].tolist() == np.bincount(
+            model.labels_
+        ).tolist()
     table = fitted["MultiSub"].name_clusters(scores=True)
     texts = mini.encode_words(WORDS, TEMPLATE)
     similarity = mini.encode_images(fruit.images) @ texts.T
     for row in table.itertuples():
         k = WORDS.index(row.name)
-        own = similarity[fitted["MultiSub"].labels_ == row.cluster, k].mean() - similarity[:, k].mean()
-        assert row.score == pytest.approx(own, abs=0.02)  # v is the learned one: Phase I and II move P a little
+        own = (
+            similarity[fitted["MultiSub"].labels_ == row.cluster, k].mean()
+            - similarity[:, k].mean()
+        )
+        assert row.score == pytest.approx(
+            own, abs=0.02
+        )  # v is the learned one: Phase I and II move P a little
     zero = mm.CLIP_GPT(mini, WORDS, template=TEMPLATE).fit(fruit.images)
     assert zero.name_clusters(scores=True)["name"].tolist() == zero.name_clusters()
 
@@ -99,8 +131,14 @@ def test_names_come_with_scores(mini, fruit, fitted):
 def test_predict_knows_the_training_images(fruit, fitted, method):
     model = fitted[method]
     again = model.predict(fruit.images)
-    assert again.dtype == np.int64 and mm.score(model.labels_, again)["ARI"] > {"MultiMaP": 0.999, "MultiSub": 0.95, "MultiDProxy": 0.9}[method]
-    assert (again[:10] == model.predict(fruit.images[:10])).mean() >= 0.9  # an image's cluster does not hang on its company
+    assert (
+        again.dtype == np.int64
+        and mm.score(model.labels_, again)["ARI"]
+        > {"MultiMaP": 0.999, "MultiSub": 0.95, "MultiDProxy": 0.9}[method]
+    )
+    assert (
+        again[:10] == model.predict(fruit.images[:10])
+    ).mean() >= 0.9  # an image's cluster does not hang on its company
 
 
 @pytest.mark.parametrize("method", list(QUICK))
@@ -118,7 +156,9 @@ def test_predict_in_the_chosen_representation(fruit, fitted, method, representat
     model = fitted[method]
     first = model.chosen_
     try:
-        assert mm.score(model.use_representation(representation).labels_, model.predict(fruit.images))["ARI"] > (0.85 if method != "MultiDProxy" else 0.6)
+        assert mm.score(
+            model.use_representation(representation).labels_, model.predict(fruit.images)
+        )["ARI"] > (0.85 if method != "MultiDProxy" else 0.6)
     finally:
         model.use_representation(first)
 
@@ -128,7 +168,12 @@ def test_predict_of_the_others(mini, fruit):
     np.testing.assert_array_equal(plain.predict(fruit.images), plain.labels_)
     zero = mm.CLIP_GPT(mini, WORDS, template=TEMPLATE).fit(fruit.images)
     np.testing.assert_array_equal(zero.predict(fruit.images), zero.labels_)
-    six = build(mini, "MultiSub", words=["white", "pink", "brown", "gray", "black", "blue"], representation="assignment").fit(fruit.images)
+    six = build(
+        mini,
+        "MultiSub",
+        words=["white", "pink", "brown", "gray", "black", "blue"],
+        representation="assignment",
+    ).fit(fruit.images)
     assert six.representation_ is None
     assert mm.score(six.labels_, six.predict(fruit.images))["ARI"] > 0.9
 
@@ -143,13 +188,25 @@ def test_predict_before_fit_and_of_nothing(mini, fruit, fitted):
 def test_explain(mini, fruit, fitted):
     for method, model in fitted.items():
         weights = model.explain(3)
-        assert isinstance(weights, pd.Series) and weights.sum() == pytest.approx(1, abs=1e-4) and weights.is_monotonic_decreasing
+        assert (
+            isinstance(weights, pd.Series)
+            and weights.sum() == pytest.approx(1, abs=1e-4)
+            and weights.is_monotonic_decreasing
+        )
         assert set(weights.index) == set(getattr(model, "candidates_", WORDS)), method
         assert model.explain(3, top=2).index.tolist() == weights.index[:2].tolist()
     model = fitted["MultiSub"]
     np.testing.assert_allclose(model.explain(5)[WORDS], model.weights_[5])
     known = [i for i in range(60) if fruit.classes["color"][fruit.labels["color"][i]] in WORDS]
-    assert np.mean([model.explain(i).index[0] == fruit.classes["color"][fruit.labels["color"][i]] for i in known]) > 0.9
+    assert (
+        np.mean(
+            [
+                model.explain(i).index[0] == fruit.classes["color"][fruit.labels["color"][i]]
+                for i in known
+            ]
+        )
+        > 0.9
+    )
     for i in (len(fruit), -len(fruit) - 1):
         with pytest.raises(IndexError, match="of 150"):
             model.explain(i)
@@ -157,20 +214,37 @@ def test_explain(mini, fruit, fitted):
 
 @pytest.mark.parametrize("method", list(QUICK))
 def test_early_stopping_stops_and_agrees(mini, fruit, method):
-    long = {"MultiMaP": {"epochs": 250}, "MultiSub": {"phase1_epochs": 100}, "MultiDProxy": {"epochs": 80, "check_every": 5}}[method]
+    long = {
+        "MultiMaP": {"epochs": 250},
+        "MultiSub": {"phase1_epochs": 100},
+        "MultiDProxy": {"epochs": 80, "check_every": 5},
+    }[method]
     full = build(mini, method, **long).fit(fruit.images)
     stopped = build(mini, method, early_stopping=True, **long).fit(fruit.images)
-    assert len(stopped.history_) < len(full.history_) and len(stopped.seconds_) == len(stopped.history_)
+    assert len(stopped.history_) < len(full.history_) and len(stopped.seconds_) == len(
+        stopped.history_
+    )
     nmi = [m.evaluate(fruit.labels["color"], range(3))["NMI"] for m in (full, stopped)]
     assert abs(nmi[0] - nmi[1]) < 0.05
     if method == "MultiDProxy":
-        assert len(stopped.candidates_) == 6 and len(stopped.history_) > stopped.updates_[-1]["epoch"]
+        assert (
+            len(stopped.candidates_) == 6 and len(stopped.history_) > stopped.updates_[-1]["epoch"]
+        )
     if method == "MultiMaP":
         assert stopped.history_[-1]["loss"] == pytest.approx(full.history_[-1]["loss"], rel=0.02)
 
 
 def test_dproxy_never_stops_before_the_last_pruning(mini, fruit):
-    model = build(mini, "MultiDProxy", early_stopping=True, epochs=60, update_every=25, check_every=2, n_checks=1, agreement=-1.0).fit(fruit.images)
+    model = build(
+        mini,
+        "MultiDProxy",
+        early_stopping=True,
+        epochs=60,
+        update_every=25,
+        check_every=2,
+        n_checks=1,
+        agreement=-1.0,
+    ).fit(fruit.images)
     assert len(model.history_) > 25 and len(model.candidates_) == 6
 
 
@@ -178,17 +252,45 @@ def test_several_keywords_share_features(mini, fruit, monkeypatch):
     runs, trunk = [], mini._run
     monkeypatch.setattr(mini, "_run", lambda *a: runs.append(1) or trunk(*a))
     pictures = mm.load_dataset("tuning-fruit", n=90, seed=905)
-    found = mm.cluster_by(pictures.images, ["color", "species"], mini, of="fruit", alternations=1, phase1_epochs=40, lr=0.1)
+    found = mm.cluster_by(
+        pictures.images,
+        ["color", "species"],
+        mini,
+        of="fruit",
+        alternations=1,
+        phase1_epochs=40,
+        lr=0.1,
+    )
     assert len(runs) == 1 and list(found) == ["color", "species"] and found.labels.shape == (90, 2)
     for keyword in found:
         assert mm.score(pictures.labels[keyword], found.labels[keyword])["NMI"] > 0.7
     table = found.difference
-    assert table.loc["color", "color"] == pytest.approx(0, abs=1e-9) and table.loc["color", "species"] > 0.6
+    assert (
+        table.loc["color", "color"] == pytest.approx(0, abs=1e-9)
+        and table.loc["color", "species"] > 0.6
+    )
     assert (table.to_numpy() == table.to_numpy().T).all()
     assert set(found.names["color"]) <= set(found["color"].words)
-    maps = mm.cluster_by(pictures.images, ["color", "species"], mini, of="fruit", n_clusters={"color": 6, "species": 8}, method=mm.MultiMaP, epochs=2)
+    maps = mm.cluster_by(
+        pictures.images,
+        ["color", "species"],
+        mini,
+        of="fruit",
+        n_clusters={"color": 6, "species": 8},
+        method=mm.MultiMaP,
+        epochs=2,
+    )
     assert maps["species"].concepts == ["species", "color"] and maps["species"].n_clusters_ == 8
-    own = mm.cluster_by(pictures.images, "size", mini, of="fruit", words={"size": ["big", "small"]}, n_clusters=2, alternations=1, phase1_epochs=2)
+    own = mm.cluster_by(
+        pictures.images,
+        "size",
+        mini,
+        of="fruit",
+        words={"size": ["big", "small"]},
+        n_clusters=2,
+        alternations=1,
+        phase1_epochs=2,
+    )
     assert own["size"].template == "fruit with a size of *"
 
 

@@ -15,7 +15,11 @@ from mmclust.experiments.run_log import RUNS, slowest
 from mmclust.experiments.workbench import Workbench, read_row
 from mmclust.methods import METHODS
 
-QUICK = {"MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1}, "MultiMaP": {"epochs": 5}, "MultiDProxy": {"epochs": 6, "update_every": 2}}
+QUICK = {
+    "MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1},
+    "MultiMaP": {"epochs": 5},
+    "MultiDProxy": {"epochs": 6, "update_every": 2},
+}
 
 
 @pytest.fixture
@@ -25,7 +29,14 @@ def cache(tmp_path, monkeypatch):
 
 
 def small(**changes):
-    axes = {"dataset": "demo-fruit", "criterion": "color", "method": "MultiSub", "params": QUICK, "n": 24, "kmeans_seeds": 2} | changes
+    axes = {
+        "dataset": "demo-fruit",
+        "criterion": "color",
+        "method": "MultiSub",
+        "params": QUICK,
+        "n": 24,
+        "kmeans_seeds": 2,
+    } | changes
     return mm.grid(**axes)
 
 
@@ -36,8 +47,13 @@ def test_a_grid_is_all_combinations():
         method=["KMeans", "CLIP_GPT"],
         seed=range(3),
     )
-    assert len(two) == (2 + 1) * 2 * 3 and {e.criterion for e in two if e.dataset == "demo-card"} == {"suits"}
-    assert mm.grid(dataset="x", criterion="y", method="MultiSub", params=QUICK)[0].params == QUICK["MultiSub"]
+    assert len(two) == (2 + 1) * 2 * 3 and {
+        e.criterion for e in two if e.dataset == "demo-card"
+    } == {"suits"}
+    assert (
+        mm.grid(dataset="x", criterion="y", method="MultiSub", params=QUICK)[0].params
+        == QUICK["MultiSub"]
+    )
     with pytest.raises(ValueError, match="colour"):
         mm.grid(dataset="x", criterion="y", method="KMeans", colour=1)
     with pytest.raises(ValueError, match="MultiSup"):
@@ -48,7 +64,9 @@ def test_rows_of_every_method(cache):
     experiments = small(method=list(METHODS))
     rows = mm.run(experiments, progress=False)
     assert rows["method"].tolist() == list(METHODS)
-    assert rows[["NMI", "RI"]].apply(lambda c: c.between(0, 1)).all().all() and (rows["n"] == 24).all()
+    assert (
+        rows[["NMI", "RI"]].apply(lambda c: c.between(0, 1)).all().all() and (rows["n"] == 24).all()
+    )
     assert rows.set_index("method")["representation"].to_dict() == {
         "KMeans": "image", "CLIP_GPT": "assignment", "CLIP_label": "assignment", "MultiMaP": "prompt", "MultiSub": "prompt", "MultiDProxy": "fused",
     }  # fmt: skip
@@ -69,15 +87,31 @@ def test_representations_share_one_fit(cache, monkeypatch):
     rows = mm.run(small(representation=["prompt", "word", "assignment"]), progress=False)
     assert len(rows) == 3 and len(fits) == 1 and rows["key"].nunique() == 3
     alone = mm.MultiSub(
-        mm.load_encoder("mini"), mm.reference_words("color", of="fruit"), n_clusters=6, representation="word", random_state=0, **QUICK["MultiSub"]
+        mm.load_encoder("mini"),
+        mm.reference_words("color", of="fruit"),
+        n_clusters=6,
+        representation="word",
+        random_state=0,
+        **QUICK["MultiSub"],
     )
     data = mm.load_dataset("demo-fruit", n=24)
-    assert rows.set_index("representation").loc["word", "NMI"] == pytest.approx(alone.fit(data.images).evaluate(data.labels["color"], range(2))["NMI"])
+    assert rows.set_index("representation").loc["word", "NMI"] == pytest.approx(
+        alone.fit(data.images).evaluate(data.labels["color"], range(2))["NMI"]
+    )
 
 
 def test_another_setting_seed_or_code_is_another_row(cache, monkeypatch):
     bench = Workbench()
-    keys = {bench.key(e) for e in [*small(), *small(seed=1), *small(n=25), *small(params={"lr": 0.3}), *small(criterion="species")]}
+    keys = {
+        bench.key(e)
+        for e in [
+            *small(),
+            *small(seed=1),
+            *small(n=25),
+            *small(params={"lr": 0.3}),
+            *small(criterion="species"),
+        ]
+    }
     monkeypatch.setattr(Workbench, "code", lambda bench, e: "other code")
     assert len(keys | {bench.key(small()[0])}) == 6
 
@@ -87,16 +121,29 @@ def test_a_damaged_row_is_computed_again(cache):
     path = cache / "rows" / f"{row['key']}.json"
     path.write_text(path.read_text()[:20])
     assert read_row(row["key"]) is None
-    assert mm.run(small(), progress=False).iloc[0]["NMI"] == row["NMI"] and json.loads(path.read_text())["key"] == row["key"]
+    assert (
+        mm.run(small(), progress=False).iloc[0]["NMI"] == row["NMI"]
+        and json.loads(path.read_text())["key"] == row["key"]
+    )
 
 
 def test_times_are_not_part_of_a_row(cache):
     rows = mm.run(small(), progress=False)
     assert not {"seconds", "time"} & set(rows.columns)
-    assert len(slowest(time.time() + 60)) == 0 and slowest().loc[0, ["method", "rows"]].tolist() == ["MultiSub", len(rows)]
+    assert len(slowest(time.time() + 60)) == 0 and slowest().loc[
+        0, ["method", "rows"]
+    ].tolist() == ["MultiSub", len(rows)]
     runs = pd.read_csv(cache / "runs.csv")
-    assert list(runs.columns) == RUNS and runs["key"].tolist() == rows["key"].tolist() and runs["method"].tolist() == ["MultiSub"]
-    assert runs["fit_seconds"].gt(0).all() and runs["process"].tolist() == [os.getpid()] and runs["code"].tolist() == [Workbench().code(small()[0])[:12]]
+    assert (
+        list(runs.columns) == RUNS
+        and runs["key"].tolist() == rows["key"].tolist()
+        and runs["method"].tolist() == ["MultiSub"]
+    )
+    assert (
+        runs["fit_seconds"].gt(0).all()
+        and runs["process"].tolist() == [os.getpid()]
+        and runs["code"].tolist() == [Workbench().code(small()[0])[:12]]
+    )
 
 
 def test_too_little_memory_on_a_gpu_halves_the_chunks(cache, monkeypatch):
@@ -116,9 +163,18 @@ def test_too_little_memory_on_a_gpu_halves_the_chunks(cache, monkeypatch):
     with pytest.warns(UserWarning, match="10 images at a time"):
         fitted, seconds = Workbench().fit(small(n=20)[0])
     assert chunks == [model.chunk_size, 10] and seconds > 0
-    assert fitted.evaluate(mm.load_dataset("demo-fruit", n=20).labels["color"], range(2))["NMI"] == pytest.approx(whole["NMI"][0])
-    monkeypatch.setattr(mm.MultiSub, "fit", lambda *args: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("CUDA out of memory")))
-    with pytest.raises(torch.cuda.OutOfMemoryError), pytest.warns(UserWarning, match="on with 1 images"):
+    assert fitted.evaluate(mm.load_dataset("demo-fruit", n=20).labels["color"], range(2))[
+        "NMI"
+    ] == pytest.approx(whole["NMI"][0])
+    monkeypatch.setattr(
+        mm.MultiSub,
+        "fit",
+        lambda *args: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("CUDA out of memory")),
+    )
+    with (
+        pytest.raises(torch.cuda.OutOfMemoryError),
+        pytest.warns(UserWarning, match="on with 1 images"),
+    ):
         Workbench().fit(small(n=20)[0])
 
 
@@ -128,7 +184,11 @@ def test_a_killed_run_goes_on_where_it_was(cache, tmp_path):
         "import mmclust as mm\n"
         f"mm.run(mm.grid(dataset='demo-fruit', criterion='color', method='MultiSub', params={QUICK!r}, n=24, kmeans_seeds=2, seed=range(40)))\n"
     )
-    process = subprocess.Popen([sys.executable, script], env=os.environ | {"MMCLUST_CACHE": str(cache)}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, script],
+        env=os.environ | {"MMCLUST_CACHE": str(cache)},
+        stderr=subprocess.DEVNULL,
+    )
     for _ in range(900):
         if len(list(cache.glob("rows/*.json"))) >= 3:
             break
@@ -139,4 +199,6 @@ def test_a_killed_run_goes_on_where_it_was(cache, tmp_path):
     assert 3 <= len(finished) < 40
     rows = mm.run(small(seed=range(len(finished) + 2)), progress=False)
     assert len(rows) == len(finished) + 2
-    assert {p.name: p.stat().st_mtime_ns for p in cache.glob("rows/*.json") if p.name in finished} == finished
+    assert {
+        p.name: p.stat().st_mtime_ns for p in cache.glob("rows/*.json") if p.name in finished
+    } == finished

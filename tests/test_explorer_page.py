@@ -39,7 +39,14 @@ class Page:
     def __init__(self, chromium, address, width):
         self.page, self.faults = chromium.new_page(viewport={"width": width, "height": 900}), []
         self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
-        self.page.on("response", lambda r: None if r.url.startswith((address, "data:", "blob:")) else self.faults.append(f"outside: {r.url}"))
+        self.page.on(
+            "response",
+            lambda r: (
+                None
+                if r.url.startswith((address, "data:", "blob:"))
+                else self.faults.append(f"outside: {r.url}")
+            ),
+        )
         self.page.goto(address)
         self.says("200 pictures sorted by color in")
 
@@ -51,7 +58,9 @@ class Page:
         self.page.keyboard.press("Tab")
 
     def words(self, name, beginning):
-        self.page.wait_for_function(f"document.querySelector('.mm-field-{name} textarea').value.startsWith('{beginning}')")
+        self.page.wait_for_function(
+            f"document.querySelector('.mm-field-{name} textarea').value.startsWith('{beginning}')"
+        )
 
     def sort(self, text):
         self.page.locator(".mm-go").click()
@@ -60,13 +69,19 @@ class Page:
     def upload(self, content):
         with self.page.expect_file_chooser() as chooser:
             self.page.locator(".widget-upload").click()
-        chooser.value.set_files([{"name": "photos.zip", "mimeType": "application/zip", "buffer": content}])
+        chooser.value.set_files(
+            [{"name": "photos.zip", "mimeType": "application/zip", "buffer": content}]
+        )
 
     def bad(self, name):
         return self.page.locator(f".mm-field-{name} .mm-bad")
 
     def is_whole(self):
-        assert self.page.evaluate(OVERFLOW) == [] and self.page.evaluate(CONTRAST) == [] and self.faults == []
+        assert (
+            self.page.evaluate(OVERFLOW) == []
+            and self.page.evaluate(CONTRAST) == []
+            and self.faults == []
+        )
 
 
 @pytest.fixture(params=[390, 1440])
@@ -79,15 +94,25 @@ def explorer(chromium, address, request):
 def test_a_keyword_its_words_and_the_labels_as_a_file(explorer, request):
     page = explorer.page
     explorer.is_whole()
-    above, button = page.locator(".mm-field-encoder").bounding_box(), page.locator(".mm-go").bounding_box()
-    assert button["y"] > above["y"] + 40 and button["x"] < page.viewport_size["width"] / 2, "the button comes last, at the left"
+    above, button = (
+        page.locator(".mm-field-encoder").bounding_box(),
+        page.locator(".mm-go").bounding_box(),
+    )
+    assert button["y"] > above["y"] + 40 and button["x"] < page.viewport_size["width"] / 2, (
+        "the button comes last, at the left"
+    )
     explorer.give("Keyword", "species")
     explorer.words("words", "apple")
     given = "apple, banana, grapes, cherry, pear, strawberry, lemon, pineapple, corn"
     explorer.give("Reference words", given)
     explorer.give("Clusters: a number, or auto", "8")
     explorer.sort("200 pictures sorted by species in")
-    names = [text.strip() for text in page.locator(".mm-cluster h4").evaluate_all("e => e.map(h => h.childNodes[1].data)")]
+    names = [
+        text.strip()
+        for text in page.locator(".mm-cluster h4").evaluate_all(
+            "e => e.map(h => h.childNodes[1].data)"
+        )
+    ]
     assert len(names) == 8 and set(names) < set(given.split(", "))
     assert page.locator(".mm-map path").count() == page.locator(".mm-grid details").count() == 200
     explorer.is_whole()
@@ -95,18 +120,30 @@ def test_a_keyword_its_words_and_the_labels_as_a_file(explorer, request):
     with page.expect_download() as download:
         page.locator("a.mm-csv").click()
     table = pd.read_csv(download.value.path())
-    assert download.value.suggested_filename == "mmclust-species.csv" and list(table) == ["picture", "file", "species: cluster", "species: name"]
+    assert download.value.suggested_filename == "mmclust-species.csv" and list(table) == [
+        "picture",
+        "file",
+        "species: cluster",
+        "species: name",
+    ]
     shown = page.locator(".mm-cluster").evaluate_all(
         "e => e.map(s => [s.querySelector('h4').childNodes[1].data.trim(), [...s.querySelectorAll('summary')].map(p => p.title)])"
     )
-    in_file = {name: sorted(f"picture {i}" for i in part["picture"]) for name, part in table.groupby("species: name")}
-    assert {name: sorted(pictures) for name, pictures in shown} == in_file, "the file says something else than the page"
+    in_file = {
+        name: sorted(f"picture {i}" for i in part["picture"])
+        for name, part in table.groupby("species: name")
+    }
+    assert {name: sorted(pictures) for name, pictures in shown} == in_file, (
+        "the file says something else than the page"
+    )
     truth = mm.load_dataset("demo-fruit", n=200, seed=0).labels["species"]
     assert mm.score(truth, table["species: cluster"])["NMI"] > 0.75
 
     first = page.locator(".mm-grid details").first  # by mouse, then by keyboard
     first.locator("summary").click()
-    assert first.locator("li").count() == 6 and first.locator("li").first.inner_text().split()[0] in given.split(", ")
+    assert first.locator("li").count() == 6 and first.locator("li").first.inner_text().split()[
+        0
+    ] in given.split(", ")
     weights = [float(text) for text in first.locator("li span").all_inner_texts()]
     assert weights == sorted(weights, reverse=True) and 0 < sum(weights) < 1.03
     explorer.is_whole()
@@ -123,7 +160,9 @@ def test_two_keywords_side_by_side(explorer):
     cells = [int(text) for text in page.locator(".mm-cross td").all_inner_texts() if text.strip()]
     assert sum(cells) == 200 and page.locator(".mm-cross td img").count() == len(cells)
     left, right = (page.locator(".mm-looks > .mm-card").nth(k).bounding_box() for k in range(2))
-    assert (left["y"] == right["y"]) == (page.viewport_size["width"] == 1440), "side by side where there is room"
+    assert (left["y"] == right["y"]) == (page.viewport_size["width"] == 1440), (
+        "side by side where there is room"
+    )
     explorer.is_whole()
 
 
@@ -131,9 +170,15 @@ def test_what_is_wrong_is_told_beside_the_field(explorer):
     page = explorer.page
     explorer.give("Keyword", "<b>hairstyle</b>")
     explorer.bad("keyword").wait_for()
-    assert "no words for '<b>hairstyle</b>' of fruit: type them yourself" in explorer.bad("keyword").inner_text()
+    assert (
+        "no words for '<b>hairstyle</b>' of fruit: type them yourself"
+        in explorer.bad("keyword").inner_text()
+    )
     explorer.sort("nothing was sorted: see Keyword and Reference words")
-    assert "at least two reference words" in explorer.bad("words").inner_text() and page.locator(".mm-cluster").count() == 0
+    assert (
+        "at least two reference words" in explorer.bad("words").inner_text()
+        and page.locator(".mm-cluster").count() == 0
+    )
     page.locator(".mm-field-keyword button", has_text="color").click()
     explorer.words("words", "red")
     assert explorer.bad("keyword").count() == explorer.bad("words").count() == 0
@@ -151,7 +196,9 @@ def test_what_is_wrong_is_told_beside_the_field(explorer):
     explorer.upload(b"no zip")
     explorer.bad("pictures").wait_for()
     assert "photos.zip is no zip" in explorer.bad("pictures").inner_text()
-    many = {f"{i}.bmp": picture((i, 0, 0), "BMP") + os.urandom(2**22) for i in range(4)}  # more than a websocket takes unless it is told to
+    many = {
+        f"{i}.bmp": picture((i, 0, 0), "BMP") + os.urandom(2**22) for i in range(4)
+    }  # more than a websocket takes unless it is told to
     explorer.upload(zip_of(COLORS | many))
     page.locator(".mm-field-pictures .mm-note", has_text="10 pictures").wait_for()
     explorer.sort("10 pictures sorted by color in")
@@ -165,33 +212,55 @@ def test_the_page_shows_itself_at_once_and_says_what_it_does(chromium, address):
     page.goto(address)
     page.locator(".mm-status").wait_for()
     page.get_by_label("Keyword", exact=True).wait_for()
-    assert time.perf_counter() - start < 6, "the goal is 3 s; a machine with other work may take longer"
+    assert time.perf_counter() - start < 6, (
+        "the goal is 3 s; a machine with other work may take longer"
+    )
     page.close()
 
 
 def test_the_page_is_this_machines_alone(address):
     port = int(address.rpartition(":")[2])
-    assert {c.laddr.ip for c in psutil.net_connections() if c.laddr and c.laddr.port == port and c.status == "LISTEN"} == {"127.0.0.1"}
+    assert {
+        c.laddr.ip
+        for c in psutil.net_connections()
+        if c.laddr and c.laddr.port == port and c.status == "LISTEN"
+    } == {"127.0.0.1"}
     with pytest.raises(urllib.error.HTTPError) as told:
-        urllib.request.urlopen(urllib.request.Request(address, headers={"Host": "elsewhere.example"}), timeout=60)
+        urllib.request.urlopen(
+            urllib.request.Request(address, headers={"Host": "elsewhere.example"}), timeout=60
+        )
     assert told.value.code == 403, "a name that somebody else points at this machine"
 
 
 def test_others_need_the_token(chromium, tmp_path):
     pytest.importorskip("voila")
     port = web.free_port()
-    command = [ROOT / "run_all.py", "explore", "--port", str(port), "--no-browser", "--host", "0.0.0.0"]
+    command = [
+        ROOT / "run_all.py",
+        "explore",
+        "--port",
+        str(port),
+        "--no-browser",
+        "--host",
+        "0.0.0.0",
+    ]
     with web.running(command, f"http://127.0.0.1:{port}/voila/static/nothing", tmp_path):
         for given in ("", "?token=guessed"):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/{given}", timeout=60) as answer:
                 assert "/login?" in answer.geturl() and b"mmclust explorer" not in answer.read()
-        token = re.search(r"The explorer is at http://\S+/(\?token=\S+)", (tmp_path / "log").read_text())[1]
+        token = re.search(
+            r"The explorer is at http://\S+/(\?token=\S+)", (tmp_path / "log").read_text()
+        )[1]
         Page(chromium, f"http://127.0.0.1:{port}/{token}", 390).page.close()
 
 
 def test_the_notebook_runs_and_its_static_page_says_what_it_needs(chromium, tmp_path):
-    assert [outcome.status for outcome in reproduce(only=["16"], out=tmp_path, workers=0)] == ["done"]
+    assert [outcome.status for outcome in reproduce(only=["16"], out=tmp_path, workers=0)] == [
+        "done"
+    ]
     for width in (390, 1440):
-        page, faults = look(chromium, tmp_path / "notebooks" / "16_explorer.html", width, contrast=False)
+        page, faults = look(
+            chromium, tmp_path / "notebooks" / "16_explorer.html", width, contrast=False
+        )
         assert faults == [] and "The explorer needs a running kernel" in page.inner_text("body")
         page.close()

@@ -37,25 +37,50 @@ FRUITS = [
     "plum",
     "lime",
 ]
-RANKS = ["ace", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "jack", "queen", "king"]
+RANKS = [
+    "ace",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "jack",
+    "queen",
+    "king",
+]
 COLORS = ["red", "orange", "yellow", "green", "blue", "purple"]
 
 
 def frame(seeds=5, **columns):
     """Every combination of the columns' values and seeds, with an NMI."""
     rng = np.random.default_rng(0)
-    rows = pd.DataFrame(list(itertools.product(*columns.values(), range(seeds))), columns=[*columns, "seed"])
-    levels = {key: rng.uniform(0.45, 0.97) for key in dict.fromkeys(map(tuple, rows[list(columns)].astype(str).to_numpy()))}
+    rows = pd.DataFrame(
+        list(itertools.product(*columns.values(), range(seeds))), columns=[*columns, "seed"]
+    )
+    levels = {
+        key: rng.uniform(0.45, 0.97)
+        for key in dict.fromkeys(map(tuple, rows[list(columns)].astype(str).to_numpy()))
+    }
     means = np.array([levels[tuple(row)] for row in rows[list(columns)].astype(str).to_numpy()])
     return rows.assign(NMI=np.clip(means + rng.normal(0, 0.02, len(rows)), 0, 1))
 
 
-def sweep(seeds=3, criteria=CRITERIA[:7], parameters=("epochs", "lr", "alpha", "score", "early_stopping", "n_clusters")):
+def sweep(
+    seeds=3,
+    criteria=CRITERIA[:7],
+    parameters=("epochs", "lr", "alpha", "score", "early_stopping", "n_clusters"),
+):
     values = {
         "epochs": [10, 20, 40, 60, 100, 200, 500, 1000], "lr": [0.0001, 0.001, 0.005, 0.01, 0.05, 0.1], "alpha": [0.0, 0.1, 1.0, 10.0],
         "score": ["mean", "max"], "early_stopping": [False, True], "n_clusters": [None, 4, 6, 8],
     }  # fmt: skip
-    return pd.concat(frame(seeds, parameter=[p], value=values[p], criterion=criteria) for p in parameters)
+    return pd.concat(
+        frame(seeds, parameter=[p], value=values[p], criterion=criteria) for p in parameters
+    )
 
 
 def history(methods=("MultiMaP", "MultiSub", "MultiDProxy")):
@@ -64,27 +89,54 @@ def history(methods=("MultiMaP", "MultiSub", "MultiDProxy")):
         "MultiMaP": {"loss": 3, "align": 0.4, "concept": 2, "reference": 900}, "MultiSub": {"loss": 3},
         "MultiDProxy": {"loss": 5, "L_a": 0.5, "L_u": 0.02, "L_c": 130, "L_align": -0.9},
     }  # fmt: skip
-    events = {"MultiSub": {0: "Phase I", 20: "Phase II", 40: "Phase I", 60: "Phase II"}, "MultiDProxy": {40: "14 to 7 candidates", 60: "7 to 6 candidates"}}
+    events = {
+        "MultiSub": {0: "Phase I", 20: "Phase II", 40: "Phase I", 60: "Phase II"},
+        "MultiDProxy": {40: "14 to 7 candidates", 60: "7 to 6 candidates"},
+    }
     for method in methods:
         for term, size in terms[method].items():
             values = size * (0.3 + 0.7 * np.exp(-t * 2 / (10 + 7 * (ord(term[-1]) % 5))))
             for epoch in t:
-                rows.append({"method": method, "epoch": epoch, "term": term, "value": values[epoch], "event": events.get(method, {}).get(epoch)})
+                rows.append(
+                    {
+                        "method": method,
+                        "epoch": epoch,
+                        "term": term,
+                        "value": values[epoch],
+                        "event": events.get(method, {}).get(epoch),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
-def timed(methods=METHODS[3:], epochs=(10, 20, 40, 60, 80), plain=("KMeans", "CLIP_GPT", "CLIP_label"), seeds=3):
+def timed(
+    methods=METHODS[3:],
+    epochs=(10, 20, 40, 60, 80),
+    plain=("KMeans", "CLIP_GPT", "CLIP_label"),
+    seeds=3,
+):
     learned = frame(seeds, method=list(methods), epochs=list(epochs), criterion=CRITERIA[:4])
-    rows = pd.concat([learned, frame(seeds, method=list(plain), criterion=CRITERIA[:4])], ignore_index=True)
+    rows = pd.concat(
+        [learned, frame(seeds, method=list(plain), criterion=CRITERIA[:4])], ignore_index=True
+    )
     grown = rows["epochs"].fillna(60)
-    rate = rows["method"].map({"MultiMaP": 0.05, "MultiSub": 0.08, "MultiDProxy": 0.2}).fillna(0.001)
-    return rows.assign(seconds=0.5 + rate * grown, NMI=rows["NMI"] * (1 - 0.3 * np.exp(-grown / 20)))
+    rate = (
+        rows["method"].map({"MultiMaP": 0.05, "MultiSub": 0.08, "MultiDProxy": 0.2}).fillna(0.001)
+    )
+    return rows.assign(
+        seconds=0.5 + rate * grown, NMI=rows["NMI"] * (1 - 0.3 * np.exp(-grown / 20))
+    )
 
 
 def costs(value="seconds", methods=METHODS[3:]):
     rows = itertools.product(methods, (("authors' way", 1.0), ("ours", 0.03)))
     size = 12.5 if value == "seconds" else 5200
-    return pd.DataFrame([{"method": m, "way": way, value: size * share * (1 + i % 2)} for i, (m, (way, share)) in enumerate(rows)])
+    return pd.DataFrame(
+        [
+            {"method": m, "way": way, value: size * share * (1 + i % 2)}
+            for i, (m, (way, share)) in enumerate(rows)
+        ]
+    )
 
 
 def clustered(classes, clusters, n=300, noise=0.25):
@@ -97,24 +149,40 @@ def clustered(classes, clusters, n=300, noise=0.25):
 def pruned(words, halvings=2, every=20):
     updates = [{"epoch": 0, "candidates": list(words)}]
     for k in range(1, halvings + 1):
-        updates.append({"epoch": k * every, "candidates": updates[-1]["candidates"][:: 2 if k % 2 else -2]})
+        updates.append(
+            {"epoch": k * every, "candidates": updates[-1]["candidates"][:: 2 if k % 2 else -2]}
+        )
     return updates
 
 
 def pictures(n=60):
     rng = np.random.default_rng(0)
-    return [Image.fromarray(np.full((32, 32, 3), rng.integers(0, 255, 3), np.uint8)) for _ in range(n)]
+    return [
+        Image.fromarray(np.full((32, 32, 3), rng.integers(0, 255, 3), np.uint8)) for _ in range(n)
+    ]
 
 
 def labelled(criteria, n=60):
-    return type("Labelled", (list,), {"images": property(lambda self: self), "criteria": criteria})(pictures(n))
+    return type("Labelled", (list,), {"images": property(lambda self: self), "criteria": criteria})(
+        pictures(n)
+    )
 
 
 def spaces(n=60, panels=7, classes=8):
     rng = np.random.default_rng(0)
     labels = np.arange(n) % classes
-    names = ["ground truth, on v", "CLIP_GPT", "Multi-MaP", "Multi-Sub", "Multi-DProxy: text", "Multi-DProxy: visual", "Multi-DProxy: fused"]
-    return {name: rng.normal(size=(n, 6)) + 4 * np.eye(classes, 6)[labels] for name in names[:panels]}, labels
+    names = [
+        "ground truth, on v",
+        "CLIP_GPT",
+        "Multi-MaP",
+        "Multi-Sub",
+        "Multi-DProxy: text",
+        "Multi-DProxy: visual",
+        "Multi-DProxy: fused",
+    ]
+    return {
+        name: rng.normal(size=(n, 6)) + 4 * np.eye(classes, 6)[labels] for name in names[:panels]
+    }, labels
 
 
 def tsne(classes, panels=7):
@@ -122,15 +190,64 @@ def tsne(classes, panels=7):
     return figures.tsne_panels(representations, labels, classes)[0]
 
 
-WORDS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "gray", "gold", "silver", "turquoise"]
-LONG = ["a very long name of a cluster of pictures", "red", "strawberries and raspberries", "blue", "green", "violet"]
+WORDS = [
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "white",
+    "black",
+    "gray",
+    "gold",
+    "silver",
+    "turquoise",
+]
+LONG = [
+    "a very long name of a cluster of pictures",
+    "red",
+    "strawberries and raspberries",
+    "blue",
+    "green",
+    "violet",
+]
 GRID = frame(2, alpha=[0.0, 0.1, 0.3, 0.5, 1.0], beta=[0.1, 0.3, 1.0, 3.0], criterion=CRITERIA[:7])
-SPACES = frame(2, subspace=["prompt", "word", "word-eot", "image"], representation=["full", "projected", "normalised"], criterion=["color"])
-ENCODERS = frame(criterion=CRITERIA[:3], method=METHODS[3:], value=["mini after a quarter of its training", "mini after half of it", "mini"])
+SPACES = frame(
+    2,
+    subspace=["prompt", "word", "word-eot", "image"],
+    representation=["full", "projected", "normalised"],
+    criterion=["color"],
+)
+ENCODERS = frame(
+    criterion=CRITERIA[:3],
+    method=METHODS[3:],
+    value=["mini after a quarter of its training", "mini after half of it", "mini"],
+)
 ENCODERS["parameter"] = "encoder"
-EFFECTS = pd.DataFrame(list(itertools.product(METHODS[3:5], [("choose_by", "image"), ("batch_size", 20), ("final_norm", True)])), columns=["method", "of"])
-EFFECTS = EFFECTS.assign(parameter=EFFECTS["of"].str[0], flipped=EFFECTS["of"].str[1], effect=[-0.1, 0.01, 0.02, 0, 0.05, -0.02]).assign(**{"±": 0.015})
-SETTINGS = ["as in the paper", "without L_a", "without L_u", "without the dynamic candidates", "choose_by as released", "no fusion"]
+EFFECTS = pd.DataFrame(
+    list(
+        itertools.product(
+            METHODS[3:5], [("choose_by", "image"), ("batch_size", 20), ("final_norm", True)]
+        )
+    ),
+    columns=["method", "of"],
+)
+EFFECTS = EFFECTS.assign(
+    parameter=EFFECTS["of"].str[0],
+    flipped=EFFECTS["of"].str[1],
+    effect=[-0.1, 0.01, 0.02, 0, 0.05, -0.02],
+).assign(**{"±": 0.015})
+SETTINGS = [
+    "as in the paper",
+    "without L_a",
+    "without L_u",
+    "without the dynamic candidates",
+    "choose_by as released",
+    "no fusion",
+]
 DRAW = {
     "scores": lambda: figures.method_scores(frame(method=METHODS, criterion=CRITERIA), "NMI", METHODS),
     "scores of one": lambda: figures.method_scores(frame(1, method=METHODS[:1], criterion=CRITERIA[:1])),
@@ -183,7 +300,11 @@ def drawn_texts(fig):
 
     def recorded(self, renderer, *args, **kwargs):
         if self.get_visible() and self.get_text().strip():
-            found[id(self)] = (self.get_text(), self.get_window_extent(renderer).transformed(fig.dpi_scale_trans.inverted()), self.get_fontsize())
+            found[id(self)] = (
+                self.get_text(),
+                self.get_window_extent(renderer).transformed(fig.dpi_scale_trans.inverted()),
+                self.get_fontsize(),
+            )
         return draw(self, renderer, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -193,13 +314,21 @@ def drawn_texts(fig):
 
 
 def overlapping(texts):
-    return [(a[0], b[0]) for a, b in itertools.combinations(texts, 2) if a[1].padded(-0.01).overlaps(b[1].padded(-0.01))]
+    return [
+        (a[0], b[0])
+        for a, b in itertools.combinations(texts, 2)
+        if a[1].padded(-0.01).overlaps(b[1].padded(-0.01))
+    ]
 
 
 def cut(texts, fig):
     """Texts that leave the picture as it is saved, without the help of a bounding box that grows with them."""
     width, height = fig.get_size_inches()
-    return [text for text, box, _ in texts if min(box.x0, box.y0) < -0.03 or box.x1 > width + 0.03 or box.y1 > height + 0.03]
+    return [
+        text
+        for text, box, _ in texts
+        if min(box.x0, box.y0) < -0.03 or box.x1 > width + 0.03 or box.y1 > height + 0.03
+    ]
 
 
 def svg(fig):
@@ -214,7 +343,9 @@ def test_is_legible(name):
     fig = DRAW[name]()
     texts = drawn_texts(fig)
     assert texts and not overlapping(texts) and not cut(texts, fig)
-    assert min(size for *_, size in texts) >= 9 and fig.get_figwidth() <= 7.5, "9 pt are 8 pixels where 7.5 inches are shown in 480"
+    assert min(size for *_, size in texts) >= 9 and fig.get_figwidth() <= 7.5, (
+        "9 pt are 8 pixels where 7.5 inches are shown in 480"
+    )
     plt.close(fig)
 
 
@@ -223,7 +354,11 @@ def test_what_is_illegible_is_found():
     ax.set_xticks([0.5, 0.51], ["one label", "another label"])
     ax.text(0.9, 0.5, "a text that leaves the picture at its right border", fontsize=7)
     texts = drawn_texts(fig)
-    assert overlapping(texts) == [("one label", "another label")] and len(cut(texts, fig)) == 1 and min(size for *_, size in texts) == 7
+    assert (
+        overlapping(texts) == [("one label", "another label")]
+        and len(cut(texts, fig)) == 1
+        and min(size for *_, size in texts) == 7
+    )
     plt.close(fig)
 
 
@@ -240,7 +375,11 @@ def test_is_the_same_each_time(name):
 
 def dots(ax):
     """The points of lines with markers that are no legend's."""
-    return [line for line in ax.lines if line.get_marker() not in ("", "None", "_") and len(line.get_xdata())]
+    return [
+        line
+        for line in ax.lines
+        if line.get_marker() not in ("", "None", "_") and len(line.get_xdata())
+    ]
 
 
 def test_scores_are_means_with_intervals_over_seeds():
@@ -251,7 +390,11 @@ def test_scores_are_means_with_intervals_over_seeds():
     assert len(dots(ax)) == 6 and len({line.get_marker() for line in dots(ax)}) == 6
     for method, line in zip(METHODS, dots(ax)):
         assert line.get_xdata() == pytest.approx(means.loc[method, CRITERIA].to_numpy())
-    spans = sorted(np.ptp(line.get_xdata()) / 2 for line in ax.lines if len(line.get_xdata()) == 2 and line not in dots(ax))
+    spans = sorted(
+        np.ptp(line.get_xdata()) / 2
+        for line in ax.lines
+        if len(line.get_xdata()) == 2 and line not in dots(ax)
+    )
     assert spans == pytest.approx(np.sort(half.to_numpy().ravel()))
 
 
@@ -260,20 +403,35 @@ def test_ablation_draws_means_differences_and_every_criterion():
     ax = figures.ablation(rows, baseline=SETTINGS[1]).axes[0]
     means = rows.groupby("row")["NMI"].mean()[SETTINGS]
     assert [bar.get_width() for bar in ax.containers[0]] == pytest.approx(list(means))
-    expected = [f"{m:.3f}" if s == SETTINGS[1] else f"{m - means[SETTINGS[1]]:+.3f}" for s, m in means.items()]
+    expected = [
+        f"{m:.3f}" if s == SETTINGS[1] else f"{m - means[SETTINGS[1]]:+.3f}"
+        for s, m in means.items()
+    ]
     assert [text.get_text() for text in ax.texts] == expected
-    assert any(line.get_linestyle() == "--" and list(line.get_xdata()) == [means[SETTINGS[1]]] * 2 for line in ax.lines)
+    assert any(
+        line.get_linestyle() == "--" and list(line.get_xdata()) == [means[SETTINGS[1]]] * 2
+        for line in ax.lines
+    )
     for criterion, line in zip(CRITERIA, dots(ax)):
-        assert line.get_xdata() == pytest.approx(rows[rows["criterion"] == criterion].groupby("row")["NMI"].mean()[SETTINGS].to_numpy())
+        assert line.get_xdata() == pytest.approx(
+            rows[rows["criterion"] == criterion].groupby("row")["NMI"].mean()[SETTINGS].to_numpy()
+        )
 
 
 def test_heat_maps_print_the_means_and_frame_the_chosen_cell():
-    fig = figures.heat_maps(GRID[GRID["criterion"].isin(CRITERIA[:2])], "alpha", "beta", mark=(0.1, 1.0))
+    fig = figures.heat_maps(
+        GRID[GRID["criterion"].isin(CRITERIA[:2])], "alpha", "beta", mark=(0.1, 1.0)
+    )
     for ax, (criterion, part) in zip(fig.axes[:2], GRID.groupby("criterion", sort=False)):
         table = part.pivot_table(index="beta", columns="alpha", values="NMI")
-        assert ax.get_title() == criterion and [t.get_text() for t in ax.texts] == [f"{v:.3f}" for v in table.to_numpy().ravel()]
+        assert ax.get_title() == criterion and [t.get_text() for t in ax.texts] == [
+            f"{v:.3f}" for v in table.to_numpy().ravel()
+        ]
         (frame_of,) = ax.patches
-        assert frame_of.get_xy() == (list(table.columns).index(0.1), list(table.index).index(1.0)) and ax.get_ylim() == (0, 4), "beta grows upwards"
+        assert frame_of.get_xy() == (
+            list(table.columns).index(0.1),
+            list(table.index).index(1.0),
+        ) and ax.get_ylim() == (0, 4), "beta grows upwards"
     assert len({ax.collections[0].get_clim() for ax in fig.axes[:2]}) == 1, "one scale"
     holes = GRID[(GRID["criterion"] == "color") & ((GRID["alpha"] != 0.3) | (GRID["beta"] != 3.0))]
     assert len(figures.heat_maps(holes, "alpha", "beta").axes[0].texts) == 19
@@ -282,37 +440,71 @@ def test_heat_maps_print_the_means_and_frame_the_chosen_cell():
 def test_curves_go_through_the_means():
     rows = sweep(criteria=CRITERIA[:2])
     fig = figures.curves(rows, mark={"lr": 0.01, "score": "max"}, log=("lr", "alpha"))
-    places = {"score": {"mean": 0, "max": 1}, "early_stopping": {False: 0, True: 1}, "n_clusters": {None: 0, 4: 1, 6: 2, 8: 3}}
+    places = {
+        "score": {"mean": 0, "max": 1},
+        "early_stopping": {False: 0, True: 1},
+        "n_clusters": {None: 0, 4: 1, 6: 2, 8: 3},
+    }
     for ax, (name, part) in zip(fig.axes, rows.groupby("parameter", sort=False)):
         for line, criterion in zip(dots(ax), CRITERIA):
             own = part[part["criterion"] == criterion]
             where = places.get(name, {v: v for v in own["value"]})
             at = [float(where[None if pd.isna(v) else v]) for v in own["value"]]
             means = own["NMI"].groupby(at).mean()
-            assert line.get_xdata() == pytest.approx(means.index.to_numpy()) and line.get_ydata() == pytest.approx(means.to_numpy())
-    assert {10, 500, 1000} <= set(fig.axes[0].get_xticks()) < {10, 20, 40, 60, 100, 200, 500, 1000}, "as many as there is room for"
+            assert line.get_xdata() == pytest.approx(
+                means.index.to_numpy()
+            ) and line.get_ydata() == pytest.approx(means.to_numpy())
+    assert (
+        {10, 500, 1000} <= set(fig.axes[0].get_xticks()) < {10, 20, 40, 60, 100, 200, 500, 1000}
+    ), "as many as there is room for"
     lr, score = fig.axes[1], fig.axes[3]
-    assert lr.get_xscale() == "log" and fig.axes[2].get_xscale() == "symlog" and fig.axes[0].get_xscale() == "linear"
-    marks = {ax: [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] for ax in fig.axes}
-    assert marks[lr] == [0.01] and marks[score] == [1] and not marks[fig.axes[0]] and lr.texts[0].get_text() == "default 0.01"
+    assert (
+        lr.get_xscale() == "log"
+        and fig.axes[2].get_xscale() == "symlog"
+        and fig.axes[0].get_xscale() == "linear"
+    )
+    marks = {
+        ax: [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
+        for ax in fig.axes
+    }
+    assert (
+        marks[lr] == [0.01]
+        and marks[score] == [1]
+        and not marks[fig.axes[0]]
+        and lr.texts[0].get_text() == "default 0.01"
+    )
 
 
 def test_bands_are_over_seeds_and_not_over_criteria():
     ax = figures.curves(ENCODERS, hue="method").axes[0]
     for band, (_, part) in zip(ax.collections, ENCODERS.groupby("method", sort=False)):
-        per_seed = part.groupby(["value", "seed"], sort=False)["NMI"].mean().groupby("value", sort=False)
-        low, high = per_seed.mean() - per_seed.agg(interval), per_seed.mean() + per_seed.agg(interval)
-        assert {round(y, 9) for _, y in band.get_paths()[0].vertices} == {round(y, 9) for y in [*low, *high]}
+        per_seed = (
+            part.groupby(["value", "seed"], sort=False)["NMI"].mean().groupby("value", sort=False)
+        )
+        low, high = (
+            per_seed.mean() - per_seed.agg(interval),
+            per_seed.mean() + per_seed.agg(interval),
+        )
+        assert {round(y, 9) for _, y in band.get_paths()[0].vertices} == {
+            round(y, 9) for y in [*low, *high]
+        }
 
 
 def test_convergence_shows_every_term_at_its_own_size():
     rows = history()
     left, right = figures.convergence(rows[rows["method"] == "MultiDProxy"]).axes
-    terms = rows[rows["method"] == "MultiDProxy"].pivot_table(index="epoch", columns="term", values="value")
+    terms = rows[rows["method"] == "MultiDProxy"].pivot_table(
+        index="epoch", columns="term", values="value"
+    )
     assert left.lines[0].get_ydata() == pytest.approx(terms["loss"].to_numpy())
     for line, term in zip(right.lines, ["L_a", "L_u", "L_c", "L_align"]):
         assert line.get_ydata() * terms[term].abs().max() == pytest.approx(terms[term].to_numpy())
-    assert [t.get_text() for t in right.get_legend().get_texts()] == ["L_a (max. 0.5)", "L_u (max. 0.02)", "L_c (max. 130)", "L_align (max. 0.9)"]
+    assert [t.get_text() for t in right.get_legend().get_texts()] == [
+        "L_a (max. 0.5)",
+        "L_u (max. 0.02)",
+        "L_c (max. 130)",
+        "L_align (max. 0.9)",
+    ]
     assert [t.get_text() for t in left.texts] == ["14 to 7 candidates", "7 to 6 candidates"]
     assert [line.get_xdata()[0] for line in left.lines[1:]] == [40, 60]
 
@@ -324,14 +516,26 @@ def test_quality_against_seconds():
     fig.draw_without_rendering()
     for line, text in itertools.product(dots(ax), ax.texts):
         corners = ax.transData.transform(line.get_xydata())
-        assert not any(text.get_window_extent().contains(*p) for ends in itertools.pairwise(corners) for p in np.linspace(*ends, 50))
+        assert not any(
+            text.get_window_extent().contains(*p)
+            for ends in itertools.pairwise(corners)
+            for p in np.linspace(*ends, 50)
+        )
     for method, line in zip(METHODS[3:], [container.lines[0] for container in ax.containers]):
         own = rows[rows["method"] == method].groupby("epochs")
-        assert line.get_xdata() == pytest.approx(own["seconds"].mean().to_numpy()) and line.get_ydata() == pytest.approx(own["NMI"].mean().to_numpy())
+        assert line.get_xdata() == pytest.approx(
+            own["seconds"].mean().to_numpy()
+        ) and line.get_ydata() == pytest.approx(own["NMI"].mean().to_numpy())
     flat = sorted(line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--")
-    assert flat == pytest.approx(sorted(rows[rows["epochs"].isna()].groupby("method")["NMI"].mean()))
+    assert flat == pytest.approx(
+        sorted(rows[rows["epochs"].isna()].groupby("method")["NMI"].mean())
+    )
     texts = [text.get_text() for text in ax.texts]
-    assert set(texts[:3]) == set(METHODS[:3]) and len(texts) >= 3 + 12 and set(texts[3:]) == {"10", "20", "40", "60", "80"}
+    assert (
+        set(texts[:3]) == set(METHODS[:3])
+        and len(texts) >= 3 + 12
+        and set(texts[3:]) == {"10", "20", "40", "60", "80"}
+    )
 
 
 def test_costs_and_their_ratios():
@@ -339,17 +543,44 @@ def test_costs_and_their_ratios():
     rows.loc[rows["method"] == "MultiSub", "seconds"] *= [2, 1]
     ax = figures.cost_bars(rows).axes[0]
     table = rows.pivot_table(index="method", columns="way", values="seconds").loc[METHODS[3:]]
-    assert [[bar.get_width() for bar in bars] for bars in ax.containers] == [list(table["authors' way"]), list(table["ours"])]
+    assert [[bar.get_width() for bar in bars] for bars in ax.containers] == [
+        list(table["authors' way"]),
+        list(table["ours"]),
+    ]
     texts = [text.get_text() for text in ax.texts]
-    assert texts == ["12.5 s", "25 s", "12.5 s", "0.75 s", "0.75 s", "0.75 s", "17 times", "33 times", "17 times"] and ax.get_xscale() == "log"
+    assert (
+        texts
+        == [
+            "12.5 s",
+            "25 s",
+            "12.5 s",
+            "0.75 s",
+            "0.75 s",
+            "0.75 s",
+            "17 times",
+            "33 times",
+            "17 times",
+        ]
+        and ax.get_xscale() == "log"
+    )
 
 
 def test_candidates_live_until_they_are_dropped():
-    updates = [{"epoch": 0, "candidates": ["red", "car", "Blue", "tree"]}, {"epoch": 20, "candidates": ["Blue", "tree"]}, {"epoch": 50, "candidates": ["Blue"]}]
+    updates = [
+        {"epoch": 0, "candidates": ["red", "car", "Blue", "tree"]},
+        {"epoch": 20, "candidates": ["Blue", "tree"]},
+        {"epoch": 50, "candidates": ["Blue"]},
+    ]
     ax = figures.candidates(updates, 80, ["red", "blue"]).axes[0]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["Blue ✓", "tree", "red ✓", "car"]
-    assert [bar.get_width() for bar in ax.containers[0]] == [80, 50, 20, 20] and list(ax.get_xticks()) == [0, 20, 50, 80]
-    assert ax.containers[0][0].get_facecolor() == ax.containers[0][2].get_facecolor() != ax.containers[0][1].get_facecolor()
+    assert [bar.get_width() for bar in ax.containers[0]] == [80, 50, 20, 20] and list(
+        ax.get_xticks()
+    ) == [0, 20, 50, 80]
+    assert (
+        ax.containers[0][0].get_facecolor()
+        == ax.containers[0][2].get_facecolor()
+        != ax.containers[0][1].get_facecolor()
+    )
 
 
 @pytest.mark.parametrize("clusters", [2, 4, 6])
@@ -362,13 +593,23 @@ def test_confusion_matches_clusters_to_classes(clusters):
     for row in table.index:
         c = int(row.split()[1])
         assert row == f"cluster {c} ({(labels == c).sum()})"
-        assert all(table.loc[row, name] == ((labels == c) & (truth == COLORS.index(name))).sum() for name in table)
+        assert all(
+            table.loc[row, name] == ((labels == c) & (truth == COLORS.index(name))).sum()
+            for name in table
+        )
     values = table.to_numpy() if len(table) <= 4 else table.to_numpy().T
-    best = max(sum(values[i, j] for i, j in enumerate(p)) for p in itertools.permutations(range(values.shape[1]), len(values)))
+    best = max(
+        sum(values[i, j] for i, j in enumerate(p))
+        for p in itertools.permutations(range(values.shape[1]), len(values))
+    )
     assert np.trace(table.to_numpy()) == best
     ax = figures.confusion(labels, truth, names, COLORS[:4]).axes[0]
-    assert [t.get_text() for t in ax.texts] == [str(v) if v else "" for v in table.to_numpy().ravel()]
-    assert [t.get_text() for t in ax.get_yticklabels()] == list(table.index) and [t.get_text() for t in ax.get_xticklabels()] == list(table.columns)
+    assert [t.get_text() for t in ax.texts] == [
+        str(v) if v else "" for v in table.to_numpy().ravel()
+    ]
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(table.index) and [
+        t.get_text() for t in ax.get_xticklabels()
+    ] == list(table.columns)
 
 
 def test_tsne_returns_what_it_draws():
@@ -378,20 +619,35 @@ def test_tsne_returns_what_it_draws():
         assert ax.get_title() == title and len(part) == 60
         for dots_of, name in zip(ax.collections, FRUITS):
             assert np.allclose(dots_of.get_offsets(), part.loc[part["class"] == name, ["x", "y"]])
-    looks = {(tuple(d.get_facecolor()[0]), d.get_paths()[0].vertices.tobytes()) for d in fig.axes[0].collections}
+    looks = {
+        (tuple(d.get_facecolor()[0]), d.get_paths()[0].vertices.tobytes())
+        for d in fig.axes[0].collections
+    }
     assert len(looks) == 20, "color and marker together tell twenty classes apart"
 
 
 def test_pictures_stand_with_their_cluster():
     images, labels = pictures(), np.arange(60) % 3
-    fig = figures.gallery(images, np.where(labels == 1, 2, labels), ["a", "nobody", "b"], per_cluster=4)
+    fig = figures.gallery(
+        images, np.where(labels == 1, 2, labels), ["a", "nobody", "b"], per_cluster=4
+    )
     shown = [np.asarray(ax.images[0].get_array())[0, 0] for ax in fig.axes]
-    assert [(shown[k] == np.asarray(images[i])[0, 0]).all() for k, i in enumerate([0, 18, 36, 57, 1, 20, 40, 59])] == [True] * 8
-    assert [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()] == ["a\n20 images", "b\n40 images"]
+    assert [
+        (shown[k] == np.asarray(images[i])[0, 0]).all()
+        for k, i in enumerate([0, 18, 36, 57, 1, 20, 40, 59])
+    ] == [True] * 8
+    assert [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()] == [
+        "a\n20 images",
+        "b\n40 images",
+    ]
 
 
 def test_bars_are_the_scores():
     rows = frame(1, criterion=CRITERIA[:2], method=METHODS[:3])
     ax = figures.score_bars(rows).axes[0]
-    expected = rows.pivot(index="method", columns="criterion", values="NMI").loc[METHODS[:3]].to_numpy()
-    assert [[bar.get_height() for bar in bars] for bars in ax.containers] == [pytest.approx(list(row)) for row in expected]
+    expected = (
+        rows.pivot(index="method", columns="criterion", values="NMI").loc[METHODS[:3]].to_numpy()
+    )
+    assert [[bar.get_height() for bar in bars] for bars in ax.containers] == [
+        pytest.approx(list(row)) for row in expected
+    ]

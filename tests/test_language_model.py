@@ -31,7 +31,9 @@ pytest.importorskip("openai")
 KEY = "sk-test-0123456789-Never-Shown"
 FOUR = ["red", "green", "blue", "yellow"]
 QUICK = language_model.Limits(timeout=20, patience=30, tries=3, wait=0.01)
-HASTY = language_model.Limits(timeout=0.5, patience=30, tries=2, wait=0.01)  # where the server is silent
+HASTY = language_model.Limits(
+    timeout=0.5, patience=30, tries=2, wait=0.01
+)  # where the server is silent
 
 
 def said(content, **more):
@@ -42,7 +44,13 @@ def said(content, **more):
         "finish_reason": more.pop("finish_reason", "stop"),
         "message": {"role": "assistant", "content": text, "refusal": more.pop("refusal", None)},
     }
-    return {"id": "1", "object": "chat.completion", "model": "fake-1", "choices": [choice], "usage": {"total_tokens": more.pop("tokens", 50)}}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "model": "fake-1",
+        "choices": [choice],
+        "usage": {"total_tokens": more.pop("tokens", 50)},
+    }
 
 
 class Server(ThreadingHTTPServer):
@@ -112,7 +120,9 @@ def assert_hidden(*folders):
 
 
 def words(n=4, limits=QUICK, keyword="color", model="fake", **more):
-    return mm.reference_words(keyword, of="fruit", n=n, source="openai", model=model, limits=limits, **more)
+    return mm.reference_words(
+        keyword, of="fruit", n=n, source="openai", model=model, limits=limits, **more
+    )
 
 
 @contextlib.contextmanager
@@ -121,9 +131,13 @@ def fails(match, error=language_model.AskError):
     with pytest.raises(error, match=match) as caught:
         yield caught
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
-    ours = [frame.locals for frame in frames if Path(mm.__file__).parent in Path(frame.filename).parents]
+    ours = [
+        frame.locals for frame in frames if Path(mm.__file__).parent in Path(frame.filename).parents
+    ]
     assert ours and KEY not in f"{ours}{caught.value!r}" and str(caught.value).isprintable()
-    assert caught.value.__cause__ is None and (caught.value.__context__ is None or caught.value.__suppress_context__)
+    assert caught.value.__cause__ is None and (
+        caught.value.__context__ is None or caught.value.__suppress_context__
+    )
 
 
 def test_an_answer_is_asked_once_and_stored(server, tmp_path, monkeypatch):
@@ -131,22 +145,50 @@ def test_an_answer_is_asked_once_and_stored(server, tmp_path, monkeypatch):
     found = words()
     today = time.strftime("%Y-%m-%d", time.gmtime())
     assert found == FOUR and found.template == "fruit with a color of *"
-    assert found.source == f"fake, asked {today}, stored in fake,fruit,color,4.yaml, not yet reviewed"
+    assert (
+        found.source == f"fake, asked {today}, stored in fake,fruit,color,4.yaml, not yet reviewed"
+    )
     (request,) = server.seen
-    assert request["model"] == "fake" and request["response_format"]["json_schema"]["strict"] and request["max_completion_tokens"] == QUICK.answer_tokens
-    assert "color" in request["messages"][0]["content"] and "fruit with a color of *" in request["messages"][0]["content"] and "4 common" in str(request)
+    assert (
+        request["model"] == "fake"
+        and request["response_format"]["json_schema"]["strict"]
+        and request["max_completion_tokens"] == QUICK.answer_tokens
+    )
+    assert (
+        "color" in request["messages"][0]["content"]
+        and "fruit with a color of *" in request["messages"][0]["content"]
+        and "4 common" in str(request)
+    )
     (path,) = (tmp_path / "words").iterdir()
     record = yaml.safe_load(path.read_text())
-    assert record["reviewed"] is False and record["server"] == "127.0.0.1" and record["answered by"] == "fake-1" and record["asked"] == today
-    assert record["question"] == request["messages"][0]["content"] and json.loads(record["answers"][0])["words"] == FOUR
+    assert (
+        record["reviewed"] is False
+        and record["server"] == "127.0.0.1"
+        and record["answered by"] == "fake-1"
+        and record["asked"] == today
+    )
+    assert (
+        record["question"] == request["messages"][0]["content"]
+        and json.loads(record["answers"][0])["words"] == FOUR
+    )
 
     monkeypatch.delenv("OPENAI_API_KEY")
     server.script = [(500, {}, {})]
-    text = path.read_text().replace("reviewed: false", "reviewed: true").replace("- yellow", "- sea green")
+    text = (
+        path.read_text()
+        .replace("reviewed: false", "reviewed: true")
+        .replace("- yellow", "- sea green")
+    )
     path.write_text(text)
     again = words()
-    assert again == ["red", "green", "blue", "sea green"] and again.source.endswith("reviewed") and "not yet" not in again.source
-    assert len(server.seen) == 1 and path.read_text() == text  # neither asked again nor written over
+    assert (
+        again == ["red", "green", "blue", "sea green"]
+        and again.source.endswith("reviewed")
+        and "not yet" not in again.source
+    )
+    assert (
+        len(server.seen) == 1 and path.read_text() == text
+    )  # neither asked again nor written over
 
 
 def test_every_model_domain_keyword_and_count_has_its_own_answer(server, tmp_path):
@@ -177,7 +219,11 @@ def test_without_a_key_a_model_or_the_package(server, monkeypatch):
 
 def test_identity_draws_nouns_and_asks_nobody(server):
     found = mm.reference_words("identity", of="face", seed=3, source="openai", model="fake")
-    assert len(found) == 40 and found.source == "random nouns of the lexicon, seed 3" and not server.seen
+    assert (
+        len(found) == 40
+        and found.source == "random nouns of the lexicon, seed 3"
+        and not server.seen
+    )
 
 
 # What may pass is tried again
@@ -210,7 +256,10 @@ PASSING = {
     "silent within": (stalls_within, "silent for 0.5 s"),
     "dropped": (drops_at_once, "disconnected|Connection reset"),
     "dropped within": (drops_within, "without sending complete|Connection reset"),
-    "429": ((429, {"error": {"message": f"slow down, {KEY}"}}, {"Retry-After": "0"}), r"429, .*slow down, \[key\]"),
+    "429": (
+        (429, {"error": {"message": f"slow down, {KEY}"}}, {"Retry-After": "0"}),
+        r"429, .*slow down, \[key\]",
+    ),
     "500": ((500, {"error": {"message": f"oh {KEY}"}}, {}), r"500, .*oh \[key\]"),
     "503, not JSON": ((503, b"<html>\nno</html>", {"Content-Type": "text/html"}), "503, "),
     "no JSON": ((200, b"{not json", {}), "no JSON"),
@@ -237,7 +286,9 @@ def test_what_may_pass_is_tried_again(server, tmp_path, name):
     server.script = [reply]
     with fails(f"127.0.0.1 gave no answer in 2 tries: .*({reason})"):
         words(n=3, limits=limits)
-    assert len(server.seen) == 4 and [p.name for p in (tmp_path / "words").iterdir()] == ["fake,fruit,color,4.yaml"]
+    assert len(server.seen) == 4 and [p.name for p in (tmp_path / "words").iterdir()] == [
+        "fake,fruit,color,4.yaml"
+    ]
 
 
 def test_nobody_listens(server, monkeypatch):
@@ -265,7 +316,9 @@ def test_backoff_doubles(server, monkeypatch):
     server.script = [(500, {}, {})]
     with fails("in 4 tries"):
         words(limits=language_model.Limits(tries=4, wait=0.1))
-    assert len(waits) == 3 and all(0.75 * 0.1 * 2**k <= wait <= 0.1 * 2**k for k, wait in enumerate(waits))
+    assert len(waits) == 3 and all(
+        0.75 * 0.1 * 2**k <= wait <= 0.1 * 2**k for k, wait in enumerate(waits)
+    )
 
 
 # What will not pass is not
@@ -294,17 +347,32 @@ def drips(handler):
 
 
 LASTING = {
-    "401": ((401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}, {"x-echo": KEY}), r"refuses the key \(401\): check OPENAI_API_KEY"),
+    "401": (
+        (401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}, {"x-echo": KEY}),
+        r"refuses the key \(401\): check OPENAI_API_KEY",
+    ),
     "403": ((403, {"error": {"message": KEY}}, {}), r"refuses the key \(403\)"),
     "404": ((404, {"error": {"message": "no model 'fake'"}}, {}), r"\(404\): no model 'fake'"),
-    "400": ((400, {"error": {"message": f"\x1b[31mbad\n{KEY} sk-test-0123****own"}}, {}), r"\(400\): .*bad \[key\] \[key\]"),
-    "quota": ((429, {"error": {"message": "pay first", "code": "insufficient_quota"}}, {}), r"\(429\): pay first"),
+    "400": (
+        (400, {"error": {"message": f"\x1b[31mbad\n{KEY} sk-test-0123****own"}}, {}),
+        r"\(400\): .*bad \[key\] \[key\]",
+    ),
+    "quota": (
+        (429, {"error": {"message": "pay first", "code": "insufficient_quota"}}, {}),
+        r"\(429\): pay first",
+    ),
     "moved": ((302, b"", {"Location": "/elsewhere"}), r"\(302\)"),
     "declines": (said("", refusal=f"I won't, {KEY}"), r"declines to name words: I won't, \[key\]"),
-    "filtered": (said("", finish_reason="content_filter"), "declines to name words: its answer was filtered"),
+    "filtered": (
+        said("", finish_reason="content_filter"),
+        "declines to name words: its answer was filtered",
+    ),
     "endless": (endless, "more than 1,000,000 bytes"),
     "endless error": (endless_error, "more than 1,000,000 bytes"),
-    "zipped flood": ((200, gzip.compress(b" " * 50_000_000), {"Content-Encoding": "gzip"}), "more than 1,000,000 bytes"),
+    "zipped flood": (
+        (200, gzip.compress(b" " * 50_000_000), {"Content-Encoding": "gzip"}),
+        "more than 1,000,000 bytes",
+    ),
 }
 
 
@@ -327,12 +395,24 @@ def test_a_server_that_drips_is_left(server):
 def test_servers_that_know_less(server):
     server.script = [
         (400, {"error": {"message": "This response_format type is unavailable now"}}, {}),
-        (422, {"detail": [{"loc": ["body", "max_completion_tokens"], "msg": "extra fields not permitted"}]}, {}),
+        (
+            422,
+            {
+                "detail": [
+                    {"loc": ["body", "max_completion_tokens"], "msg": "extra fields not permitted"}
+                ]
+            },
+            {},
+        ),
         said("Here you are:\n```json\n" + json.dumps({"words": FOUR}) + "\n```"),
     ]
     assert words() == FOUR
     first, second, third = server.seen
-    assert "response_format" in first and "response_format" not in second and "max_tokens" not in second
+    assert (
+        "response_format" in first
+        and "response_format" not in second
+        and "max_tokens" not in second
+    )
     assert third["max_tokens"] == QUICK.answer_tokens and "max_completion_tokens" not in third
 
 
@@ -368,8 +448,15 @@ def test_tokens_that_nobody_counts_are_estimated(server, usage):
 
 
 def test_answers_that_cannot_be_used_cost_their_tokens(server):
-    server.script = [said("red", tokens=700), said(FOUR, tokens=30) | {"choices": []}, said(FOUR, tokens=50)]
-    assert words() == FOUR and (language_model.SPENT.requests, language_model.SPENT.tokens) == (3, 780)
+    server.script = [
+        said("red", tokens=700),
+        said(FOUR, tokens=30) | {"choices": []},
+        said(FOUR, tokens=50),
+    ]
+    assert words() == FOUR and (language_model.SPENT.requests, language_model.SPENT.tokens) == (
+        3,
+        780,
+    )
 
 
 # What is taken of an answer
@@ -395,9 +482,15 @@ def test_what_cannot_be_used_is_dropped_and_asked_for_again(server, tmp_path):
         KEY,
     ]
     server.script = [said(first), said(["SEA-GREEN", "blue", "yellow", "pink", "black"])]
-    with pytest.warns(UserWarning, match="4 of 4 words for 'color' of fruit; dropped: 'red'.*as red"):
+    with pytest.warns(
+        UserWarning, match="4 of 4 words for 'color' of fruit; dropped: 'red'.*as red"
+    ):
         assert words() == ["red", "sea-green", "blue", "yellow"]
-    assert "Name 2 common" in str(server.seen[1]) and "red, sea-green" in str(server.seen[1]) and "pink" not in str(server.seen)
+    assert (
+        "Name 2 common" in str(server.seen[1])
+        and "red, sea-green" in str(server.seen[1])
+        and "pink" not in str(server.seen)
+    )
     (path,) = (tmp_path / "words").glob("*.yaml")
     record = yaml.safe_load(path.read_text())
     assert {
@@ -408,14 +501,29 @@ def test_what_cannot_be_used_is_dropped_and_asked_for_again(server, tmp_path):
         "赤": "not in English letters",
         "color": "the keyword or the domain itself",
     }.items() <= (record["dropped"].items())
-    assert record["dropped"]["Fruits"] == record["dropped"]["color"] and record["dropped"]["SEA-GREEN"] == "as sea-green"
-    assert record["dropped"]["[key]"] == "not in English letters" and record["dropped"]["..."] == "2 more than the 4 asked for"
-    assert sum(reason == "too long" for reason in record["dropped"].values()) == 3 and len(record["answers"]) == 2
+    assert (
+        record["dropped"]["Fruits"] == record["dropped"]["color"]
+        and record["dropped"]["SEA-GREEN"] == "as sea-green"
+    )
+    assert (
+        record["dropped"]["[key]"] == "not in English letters"
+        and record["dropped"]["..."] == "2 more than the 4 asked for"
+    )
+    assert (
+        sum(reason == "too long" for reason in record["dropped"].values()) == 3
+        and len(record["answers"]) == 2
+    )
 
 
-@pytest.mark.parametrize("stem, dropped", [("", {"...": "9996 more than the 4 asked for"}), ("ö", None), ("a b c d", None)])
+@pytest.mark.parametrize(
+    "stem, dropped",
+    [("", {"...": "9996 more than the 4 asked for"}), ("ö", None), ("a b c d", None)],
+)
 def test_a_flood_of_words_is_cut(server, tmp_path, stem, dropped):
-    server.script = [said([f"{stem}{a}{b}{c}" for a in "abcdefghij" for b in "klmnopqrst" for c in range(100)]), said(FOUR)]
+    server.script = [
+        said([f"{stem}{a}{b}{c}" for a in "abcdefghij" for b in "klmnopqrst" for c in range(100)]),
+        said(FOUR),
+    ]
     start = time.monotonic()
     with contextlib.nullcontext() if dropped else pytest.warns(UserWarning, match="dropped"):
         assert words() == (["ak0", "ak1", "ak2", "ak3"] if dropped else FOUR)
@@ -434,35 +542,64 @@ def test_too_few_words_are_told_and_none_is_an_error(server):
         words(n=3)
 
 
-PLURALS = (
-    "cherry cherries, box boxes, peach peaches, leaf leaves, knife knives, mouse mice, fireman firemen, tomato tomatoes, glass glasses, rose roses, bus buses"
-)
+PLURALS = "cherry cherries, box boxes, peach peaches, leaf leaves, knife knives, mouse mice, fireman firemen, tomato tomatoes, glass glasses, rose roses, bus buses"
 DIFFERENT = "glass grass, moss mos, bus bu, princess prince, iris iri, red green, car cart, cactus cact, order border"
 
 
 def test_plurals_are_known():
-    pairs = [pair.split() for pair in PLURALS.split(", ")] + [["water lily", "water lilies"], ["movie", "movies"], ["small child", "small children"]]
-    assert [pair for pair in pairs if not (reviewed_answers.same(*pair) and reviewed_answers.same(*pair[::-1]))] == []
+    pairs = [pair.split() for pair in PLURALS.split(", ")] + [
+        ["water lily", "water lilies"],
+        ["movie", "movies"],
+        ["small child", "small children"],
+    ]
+    assert [
+        pair
+        for pair in pairs
+        if not (reviewed_answers.same(*pair) and reviewed_answers.same(*pair[::-1]))
+    ] == []
     assert [pair for pair in DIFFERENT.split(", ") if reviewed_answers.same(*pair.split())] == []
 
 
-VALUES = st.lists(st.one_of(st.text(max_size=40), st.sampled_from(["red", "reds", "Box", "boxes", "color", "a b c d"]), st.none(), st.integers()), max_size=40)
+VALUES = st.lists(
+    st.one_of(
+        st.text(max_size=40),
+        st.sampled_from(["red", "reds", "Box", "boxes", "color", "a b c d"]),
+        st.none(),
+        st.integers(),
+    ),
+    max_size=40,
+)
 
 
 @given(VALUES, st.integers(1, 10))
 def test_words_that_are_taken_keep_the_rules(values, n):
     kept, dropped = reviewed_answers.clean(values, n, "color", "fruit", ["plum"])
-    assert len(kept) <= max(0, n - 1) and len(dropped) <= reviewed_answers.TOLD + 1 and all(dropped.values())
+    assert (
+        len(kept) <= max(0, n - 1)
+        and len(dropped) <= reviewed_answers.TOLD + 1
+        and all(dropped.values())
+    )
     for k, word in enumerate(kept):
-        assert re.fullmatch("[a-z0-9][a-z0-9' -]{,29}", word) and len(word.split()) <= 3 and word == word.strip()
-        assert not any(reviewed_answers.same(word, other) for other in ["plum", "colors", *kept[:k]])
+        assert (
+            re.fullmatch("[a-z0-9][a-z0-9' -]{,29}", word)
+            and len(word.split()) <= 3
+            and word == word.strip()
+        )
+        assert not any(
+            reviewed_answers.same(word, other) for other in ["plum", "colors", *kept[:k]]
+        )
     assert reviewed_answers.clean(kept, n, "color", "fruit", ["plum"]) == (kept, {})
 
 
 # Stored answers
 
 
-@given(st.dictionaries(st.text(max_size=9), st.text(max_size=9)), st.text(max_size=30), st.text(min_size=1, max_size=9), st.text(min_size=1, max_size=9))
+@given(
+    st.dictionaries(st.text(max_size=9), st.text(max_size=9)),
+    st.text(max_size=30),
+    st.text(min_size=1, max_size=9),
+    st.text(min_size=1, max_size=9),
+)
 def test_any_answer_survives_its_file(tmp_path_factory, dropped, text, model, keyword):
     folder = tmp_path_factory.mktemp("words")
     with pytest.MonkeyPatch.context() as patch:
@@ -479,7 +616,11 @@ def test_any_answer_survives_its_file(tmp_path_factory, dropped, text, model, ke
         }
         path = reviewed_answers.path_of(model, "a/b", keyword, 3)
         reviewed_answers.keep(path, record | {"answers": [text]})
-        assert reviewed_answers.read(path) == record | {"answers": [text]} and path.parent == folder and list(reviewed_answers.stored()) == [path]
+        assert (
+            reviewed_answers.read(path) == record | {"answers": [text]}
+            and path.parent == folder
+            and list(reviewed_answers.stored()) == [path]
+        )
 
 
 def test_damaged_and_badly_edited_files_are_named_and_left_alone(server, tmp_path):
@@ -493,7 +634,9 @@ def test_damaged_and_badly_edited_files_are_named_and_left_alone(server, tmp_pat
         good.replace("words:", "word:"): "lacks 'words'",
         good.replace("- green", "- no"): "word False is no text: put it in quotes",
         good.replace("- green", "- Red"): "a word stands twice",
-        good.replace("keyword: color", "keyword: size"): "it is the answer of fake,fruit,size,4.yaml",
+        good.replace(
+            "keyword: color", "keyword: size"
+        ): "it is the answer of fake,fruit,size,4.yaml",
         good.replace("color of *", "color"): "has no single",
         good.replace("words:\n- red\n- green\n- blue\n- yellow", "words: red"): "at least two",
         "\0" + good: "can't be used",
@@ -509,7 +652,9 @@ def test_damaged_and_badly_edited_files_are_named_and_left_alone(server, tmp_pat
         words()
 
 
-def test_a_folder_that_cannot_be_written_costs_the_file_not_the_words(server, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_costs_the_file_not_the_words(
+    server, tmp_path, monkeypatch
+):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MMCLUST_WORDS", str(tmp_path / "file" / "words"))
     server.script = [said(FOUR)]
@@ -531,16 +676,44 @@ def test_two_processes_end_with_the_same_words(server, tmp_path):
         return reply
 
     server.script = [both(True), both(False), (500, {}, {})]
-    command = [sys.executable, "-m", "mmclust.words", *["--of", "fruit", "--keyword", "color", "--n", "2", "--source", "openai", "--model", "fake"]]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    command = [
+        sys.executable,
+        "-m",
+        "mmclust.words",
+        *[
+            "--of",
+            "fruit",
+            "--keyword",
+            "color",
+            "--n",
+            "2",
+            "--source",
+            "openai",
+            "--model",
+            "fake",
+        ],
+    ]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]
     one, other = (process.communicate(timeout=90)[0].split() for process in processes)
-    assert len(server.seen) == 2 and one == other == yaml.safe_load(next((tmp_path / "words").iterdir()).read_text())["words"] and len(one) == 2
+    assert (
+        len(server.seen) == 2
+        and one
+        == other
+        == yaml.safe_load(next((tmp_path / "words").iterdir()).read_text())["words"]
+        and len(one) == 2
+    )
 
 
 def test_command_line(server, tmp_path, capfd, monkeypatch):
     assert main(["--of", "fruit", "--keyword", "color", "--n", "3"]) == 0
     told = capfd.readouterr()
-    assert told.out.split() == ["red", "orange", "yellow"] and "3 words for 'fruit with a color of *': the lexicon" in told.err
+    assert (
+        told.out.split() == ["red", "orange", "yellow"]
+        and "3 words for 'fruit with a color of *': the lexicon" in told.err
+    )
     server.script = [said(["Red", "reds", "green"])]
     monkeypatch.setenv("MMCLUST_WORDS_MODEL", "fake")
     with pytest.warns(UserWarning):
@@ -550,13 +723,21 @@ def test_command_line(server, tmp_path, capfd, monkeypatch):
     capfd.readouterr()
     assert main(["--review"]) == 0
     told = capfd.readouterr().out
-    assert "2 answers, 2 not yet reviewed" in told and "fake,fruit,color,2.yaml: red, green" in told and "dropped reds: as red" in told
+    assert (
+        "2 answers, 2 not yet reviewed" in told
+        and "fake,fruit,color,2.yaml: red, green" in told
+        and "dropped reds: as red" in told
+    )
     path = tmp_path / "words" / "fake,fruit,color,2.yaml"
     path.write_text(path.read_text().replace("reviewed: false", "reviewed: true"))
     (tmp_path / "words" / "other.yaml").write_text("[")
     assert main(["--review"]) == 1
     told = capfd.readouterr().out
-    assert "3 answers, 1 not yet reviewed" in told and "fruit,color" not in told and "other.yaml can't be used" in told
+    assert (
+        "3 answers, 1 not yet reviewed" in told
+        and "fruit,color" not in told
+        and "other.yaml can't be used" in told
+    )
     server.script = [(401, {"error": {"message": KEY}}, {})]
     with pytest.raises(SystemExit) as left:
         main(["--of", "fruit", "--keyword", "shape", "--n", "2", "--source", "openai"])
@@ -579,7 +760,10 @@ mm.NotebookOutput({0!r}, out).table(pd.DataFrame({{"word": words}}), "words", wo
 
 
 def test_the_key_is_in_no_executed_notebook_log_or_cache_file(server, tmp_path, monkeypatch, capfd):
-    server.script = [(500, {"error": {"message": f"again, {KEY}"}}, {"x-echo": KEY}), said(["Red", KEY, *FOUR])]
+    server.script = [
+        (500, {"error": {"message": f"again, {KEY}"}}, {"x-echo": KEY}),
+        said(["Red", KEY, *FOUR]),
+    ]
     monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MMCLUST_WORDS")
     monkeypatch.setenv("OPENAI_LOG", "debug")
@@ -587,16 +771,35 @@ def test_the_key_is_in_no_executed_notebook_log_or_cache_file(server, tmp_path, 
     books = {"nb": "asks", "verbose": "refused"}
     for folder, name in books.items():
         verbose = "%xmode Verbose\n" if folder == "verbose" else ""
-        profile = write_notebooks(tmp_path / folder, **{name: verbose + NOTEBOOK.format(name).replace('"color"', '"color"' if not verbose else '"size"')})
+        profile = write_notebooks(
+            tmp_path / folder,
+            **{
+                name: verbose
+                + NOTEBOOK.format(name).replace('"color"', '"color"' if not verbose else '"size"')
+            },
+        )
         if verbose:
-            server.script = [(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}, {"www-authenticate": KEY})]
+            server.script = [
+                (
+                    401,
+                    {"error": {"message": f"Incorrect API key provided: {KEY}"}},
+                    {"www-authenticate": KEY},
+                )
+            ]
         (outcome,) = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / folder)
         assert outcome.status == ("failed" if verbose else "done"), outcome.error
     assert "refuses the key (401)" in outcome.error and server.keys == {f"Bearer {KEY}"}
     out = tmp_path / "out"
     pages = {name: (out / "notebooks" / f"{name}.html").read_text() for name in books.values()}
-    assert "red" in pages["asks"] and "DEBUG" in pages["asks"] and "refuses the key" in pages["refused"]
-    assert "AskError" in json.dumps(nbformat.read(out / "notebooks" / "refused.ipynb", 4)) and (out / "asks_words.csv").exists()
+    assert (
+        "red" in pages["asks"]
+        and "DEBUG" in pages["asks"]
+        and "refuses the key" in pages["refused"]
+    )
+    assert (
+        "AskError" in json.dumps(nbformat.read(out / "notebooks" / "refused.ipynb", 4))
+        and (out / "asks_words.csv").exists()
+    )
     stored = next((tmp_path / "cache" / "words").iterdir()).read_text()
     assert "[key]" in stored  # the server did repeat it
     assert_hidden(tmp_path)  # notebooks, pages, tables, states, answers

@@ -42,14 +42,25 @@ print(json.dumps({"gigabytes": peak, "n": len(fitted.labels_), "embeddings": fit
     "method, options",
     [
         ("MultiMaP", {"epochs": 1}),
-        ("MultiSub", {"alternations": 1, "phase1_epochs": 1, "phase2_epochs": 2, "intra": "plain", "representation": "word+image"}),
+        (
+            "MultiSub",
+            {
+                "alternations": 1,
+                "phase1_epochs": 1,
+                "phase2_epochs": 2,
+                "intra": "plain",
+                "representation": "word+image",
+            },
+        ),
         ("MultiDProxy", {"epochs": 2, "update_every": 1, "negatives_grad": True, "layers": 1}),
         ("KMeans", {}),
         ("CLIP_GPT", {}),
     ],
 )
 def test_sixty_thousand_images_within_four_gigabytes(method, options):
-    done = subprocess.run([sys.executable, "-c", FIT, method, json.dumps(options)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FIT, method, json.dumps(options)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     print(method, options, found)
@@ -60,7 +71,11 @@ def test_no_square_matrix_above_the_documented_size():
     n = 40 * pair_losses.EXACT_BELOW
     x, labels = torch.randn(n, 2, requires_grad=True), torch.randint(5, (n,))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for value in (pair_losses.intra_squared(x, labels), pair_losses.intra_plain(x, labels), pair_losses.inter_hinge(x, labels)):
+    for value in (
+        pair_losses.intra_squared(x, labels),
+        pair_losses.intra_plain(x, labels),
+        pair_losses.inter_hinge(x, labels),
+    ):
         value.backward()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < n * n / 10  # bytes: a square matrix of single bits would take more than this
@@ -69,11 +84,18 @@ def test_no_square_matrix_above_the_documented_size():
 def test_a_row_steps_at_the_cost_of_its_chunk():
     rows = PerImageParameters(torch.zeros(1000, 3), batch_size=20, chunk_size=7)
     assert len(rows.batches) == 50 and all(len(leaf) <= 7 for leaf in rows.parameters)
-    assert [r.start for r, _ in rows.chunks][:4] == [0, 7, 14, 20] and rows.value().shape == (1000, 3)
+    assert [r.start for r, _ in rows.chunks][:4] == [0, 7, 14, 20] and rows.value().shape == (
+        1000,
+        3,
+    )
     steps = []
     optimizer = torch.optim.SGD(rows.parameters, lr=1.0)
-    optimizer.register_step_post_hook(lambda *a: steps.append(sum(p.grad is not None for p in rows.parameters)))
-    terms = rows.epoch(optimizer, lambda part, p, size: ((p.sum() + 1) / size, (p.sum() / size + 1,)))
+    optimizer.register_step_post_hook(
+        lambda *a: steps.append(sum(p.grad is not None for p in rows.parameters))
+    )
+    terms = rows.epoch(
+        optimizer, lambda part, p, size: ((p.sum() + 1) / size, (p.sum() / size + 1,))
+    )
     assert steps == [3] * 50  # only the chunks of the batch have gradients
     np.testing.assert_allclose(rows.value(), -1 / 20, atol=1e-7)
     assert terms.shape == (1,)

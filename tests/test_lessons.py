@@ -20,7 +20,10 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NAMES = ["13_multimap_step_by_step", "14_multisub_step_by_step", "15_multidproxy_step_by_step"]
 LESSONS = [NOTEBOOKS / f"{name}.ipynb" for name in NAMES]
 SOLUTIONS = [NOTEBOOKS / "solutions" / f"{name}_solutions.ipynb" for name in NAMES]
-ASKED = re.compile(r"\*\*Check yourself\.\*\*(?:(?!\n\n).)*\?(?:(?!\n\n).)*\n\n<details><summary>Answer</summary>\n\n.{80,}?\n\n</details>", re.S)
+ASKED = re.compile(
+    r"\*\*Check yourself\.\*\*(?:(?!\n\n).)*\?(?:(?!\n\n).)*\n\n<details><summary>Answer</summary>\n\n.{80,}?\n\n</details>",
+    re.S,
+)
 
 
 def source(cell: dict) -> str:
@@ -28,7 +31,11 @@ def source(cell: dict) -> str:
 
 
 def text_of(path: Path) -> str:
-    return "\n".join(source(cell) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown")
+    return "\n".join(
+        source(cell)
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "markdown"
+    )
 
 
 def words(seed=0, n=3, e=6):
@@ -38,12 +45,22 @@ def words(seed=0, n=3, e=6):
 def test_a_prompt_token_by_token(mini):
     tokens = mm.lesson_figures.prompt_tokens(mini, "fruit with a color of * please")
     used = tokens[tokens["role"] != "never read"]
-    assert len(tokens) == 77 and used["token"].tolist()[1:-1] == ["fruit", "with", "a", "color", "of", "*", "please"]
+    assert len(tokens) == 77 and used["token"].tolist()[1:-1] == [
+        "fruit",
+        "with",
+        "a",
+        "color",
+        "of",
+        "*",
+        "please",
+    ]
     assert used["role"].tolist() == ["before"] * 6 + ["word"] + ["after"] * 2
     written = mini.tokenizer(["fruit with a color of red please"])[0].tolist()
     assert used["id"].dropna().tolist() == written[:6] + written[7:9]
     ax = mm.lesson_figures.draw_tokens(tokens, more=2).axes[0]
-    assert {"start", "w", "end", "… to 76"} <= {t.get_text() for t in ax.texts} and len(ax.patches) == len(used) + 2
+    assert {"start", "w", "end", "… to 76"} <= {t.get_text() for t in ax.texts} and len(
+        ax.patches
+    ) == len(used) + 2
     plt.close("all")
 
 
@@ -51,9 +68,15 @@ def test_a_prompt_token_by_token(mini):
 def test_a_point_of_the_plane_has_its_coordinates(x, y, seed):
     plane = mm.lesson_figures.Plane(words(seed), "abc")
     point = plane.point([x], [y])
-    assert np.allclose(plane.coordinates(point), [[x, y]], atol=1e-3) and plane.distance(point)[0] < 1e-3
+    assert (
+        np.allclose(plane.coordinates(point), [[x, y]], atol=1e-3)
+        and plane.distance(point)[0] < 1e-3
+    )
     off = point + torch.linalg.svd(plane.axes).Vh[-1]  # orthogonal to the plane, of length 1
-    assert np.allclose(plane.coordinates(off), [[x, y]], atol=1e-3) and abs(plane.distance(off)[0] - 1) < 1e-3
+    assert (
+        np.allclose(plane.coordinates(off), [[x, y]], atol=1e-3)
+        and abs(plane.distance(off)[0] - 1) < 1e-3
+    )
 
 
 def test_three_words_on_a_line_are_refused():
@@ -81,16 +104,32 @@ def walk(epochs=12):
     share = torch.linspace(0, 1, epochs)[:, None]
     scores = torch.cat([1 - share, share, share * torch.nan], 1)
     path = (1 - share) * z[0] + share * z[1]
-    return mm.lesson_figures.Walk(picture, mm.lesson_figures.landscape(lambda w: w.square().sum(1), plane), plane, {"it": path}, scores, ["a", "b", "c"], "weight", most=2)
+    return mm.lesson_figures.Walk(
+        picture,
+        mm.lesson_figures.landscape(lambda w: w.square().sum(1), plane),
+        plane,
+        {"it": path},
+        scores,
+        ["a", "b", "c"],
+        "weight",
+        most=2,
+    )
 
 
 def test_a_walk_is_shown_frame_by_frame_and_asks_for_nothing_from_outside():
     way = walk()
-    assert way.words == ["a", "b"] and way.frames(5)[[0, -1]].tolist() == [0, 11] and len(way.frames(30)) <= 12
+    assert (
+        way.words == ["a", "b"]
+        and way.frames(5)[[0, -1]].tolist() == [0, 11]
+        and len(way.frames(30)) <= 12
+    )
     table = way.table()
     assert table.iloc[0][["x", "y"]].abs().max() < 1e-4 and abs(table.iloc[-1]["x"] - 1) < 1e-4
     html = mm.lesson_figures.player(way.animation(6)).data
-    assert len(re.findall(r"frames\[\d+\] = \"data:image/png", html)) == len(way.frames(6)) and len(html) < 200_000
+    assert (
+        len(re.findall(r"frames\[\d+\] = \"data:image/png", html)) == len(way.frames(6))
+        and len(html) < 200_000
+    )
     assert not re.search(r"(href|src)=\"http", html) and "fa fa-" not in html and "▶" in html
     fig = way.key_frames([0, 11])
     bars = [[bar.get_width() for bar in ax.patches] for ax in fig.axes if ax.patches]
@@ -102,14 +141,29 @@ def test_a_walk_is_shown_frame_by_frame_and_asks_for_nothing_from_outside():
 def test_paths_and_scores_of_one_length():
     way = walk()
     with pytest.raises(ValueError, match="paths of 3 epochs and scores of 2"):
-        mm.lesson_figures.Walk(way.picture, way.ground, way.plane, {"it": words()}, np.ones((2, 3)), ["a", "b", "c"], "weight")
+        mm.lesson_figures.Walk(
+            way.picture,
+            way.ground,
+            way.plane,
+            {"it": words()},
+            np.ones((2, 3)),
+            ["a", "b", "c"],
+            "weight",
+        )
 
 
 def test_comparisons_say_their_numbers():
     fig, both = mm.lesson_figures.same_curve([3.0, 2.0], [3.0, 2.5])
-    assert fig.axes[0].get_title() == "largest difference 5e-01" and both["library"].tolist() == [3.0, 2.5]
+    assert fig.axes[0].get_title() == "largest difference 5e-01" and both["library"].tolist() == [
+        3.0,
+        2.5,
+    ]
     rng = np.random.default_rng(0)
-    fig = mm.lesson_figures.spaces({"one": (rng.normal(size=(9, 4)), 0.123), "two": (rng.normal(size=(9, 4)), 1.0)}, [0, 1, 2] * 3, ["pear", "apple", "corn"])
+    fig = mm.lesson_figures.spaces(
+        {"one": (rng.normal(size=(9, 4)), 0.123), "two": (rng.normal(size=(9, 4)), 1.0)},
+        [0, 1, 2] * 3,
+        ["pear", "apple", "corn"],
+    )
     assert [ax.get_title() for ax in fig.axes[:2]] == ["one\nNMI 0.12", "two\nNMI 1.00"]
     assert [len(line.get_xdata()) for line in fig.axes[0].lines] == [3, 3, 3]
     plt.close("all")
@@ -122,8 +176,14 @@ def test_a_notebook_is_clean_and_its_cells_are_short(path):
     assert all(len(source(cell).splitlines()) < 15 for cell in cells)
     assert [cell["id"] for cell in cells] == [f"{path.stem[:2]}-{k:02d}" for k in range(len(cells))]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
-    assert [cell["metadata"].get("tags") for cell in code if "parameters" in cell["metadata"].get("tags", [])] == [["parameters"]]
-    assert notebook_parameters(path) >= {"profile", "n", "epochs"} and "TODO" not in "".join(map(source, cells))
+    assert [
+        cell["metadata"].get("tags")
+        for cell in code
+        if "parameters" in cell["metadata"].get("tags", [])
+    ] == [["parameters"]]
+    assert notebook_parameters(path) >= {"profile", "n", "epochs"} and "TODO" not in "".join(
+        map(source, cells)
+    )
     assert "mmclust." not in "".join(map(source, code))  # public names alone, from `mm`
 
 
@@ -134,7 +194,10 @@ def test_every_idea_ends_with_a_question(path):
     assert title.startswith("# ") and len(ideas) >= 8
     for k, idea in enumerate(ideas, 1):
         assert idea.startswith(f"{k}. ") and re.search(ASKED, idea), idea.splitlines()[0]
-    assert lesson.count("**Check yourself.**") == len(re.findall(ASKED, lesson)) and "Check yourself" not in exercises
+    assert (
+        lesson.count("**Check yourself.**") == len(re.findall(ASKED, lesson))
+        and "Check yourself" not in exercises
+    )
     assert "library's version" in ideas[-1]
 
 
@@ -142,9 +205,19 @@ def test_every_idea_ends_with_a_question(path):
 def test_equations_are_numbered_in_order_and_referred_to_by_number(path):
     text = text_of(path)
     numbers = [int(k) for k in re.findall(r"^    .*\s\((\d+)\)(?:$|\s{4})", text, re.M)]
-    assert len(numbers) >= 7 and numbers == list(range(1, len(numbers) + 1)) and "numbers are ours [?]" in text
-    code = "\n".join(source(cell) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code")
-    said = {int(k) for k in re.findall(r"(?:# |, )\((\d+)\)", code)}  # in a cell: "# (3)", or "(6), (7)"
+    assert (
+        len(numbers) >= 7
+        and numbers == list(range(1, len(numbers) + 1))
+        and "numbers are ours [?]" in text
+    )
+    code = "\n".join(
+        source(cell)
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    )
+    said = {
+        int(k) for k in re.findall(r"(?:# |, )\((\d+)\)", code)
+    }  # in a cell: "# (3)", or "(6), (7)"
     assert said and said <= set(numbers)
 
 
@@ -153,7 +226,11 @@ def test_three_exercises_and_a_solution_of_each_that_checks_itself(lesson, solut
     exercises = text_of(lesson).split("\n## Exercises\n")[1]
     titles = re.findall(r"^\*\*(\d\. .*?)\.?\*\*", exercises, re.M)
     assert len(titles) == 3 and f"`solutions/{solution.name}`" in exercises
-    tags = [cell for cell in json.loads(lesson.read_text())["cells"] if "exercise" in cell["metadata"].get("tags", [])]
+    tags = [
+        cell
+        for cell in json.loads(lesson.read_text())["cells"]
+        if "exercise" in cell["metadata"].get("tags", [])
+    ]
     assert [source(cell) for cell in tags] == ["# your code"] * 3
     assert re.findall(r"^## (.*)$", text_of(solution), re.M) == titles
     parts, code = [], []
@@ -169,15 +246,27 @@ def play(browser, path: Path) -> dict:
     """What an animation in a page does when its button is pressed, without a network: frames, those shown, and what was asked for from outside."""
     context = browser.new_context(offline=True)
     page, asked = context.new_page(), []
-    page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+    page.on(
+        "request",
+        lambda request: (
+            asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+        ),
+    )
     page.goto(path.as_uri())
     state = "document.querySelector('.animation img').src"
-    page.wait_for_function("document.querySelector('.animation img').naturalWidth > 300", timeout=30_000)  # its script has begun
-    first, last = page.evaluate(state), page.locator(".animation input[type=range]").first.get_attribute("max")
+    page.wait_for_function(
+        "document.querySelector('.animation img').naturalWidth > 300", timeout=30_000
+    )  # its script has begun
+    first, last = (
+        page.evaluate(state),
+        page.locator(".animation input[type=range]").first.get_attribute("max"),
+    )
     page.locator('.animation button[title="Next frame"]').first.click()
     second = page.evaluate(state)
     page.locator('.animation button[title="Play"]').first.click()
-    page.wait_for_function(f"document.querySelector('.animation input[type=range]').value === '{last}'", timeout=30_000)
+    page.wait_for_function(
+        f"document.querySelector('.animation input[type=range]').value === '{last}'", timeout=30_000
+    )
     shown = [first, second, page.evaluate(state)]
     context.close()
     return {"frames": int(last) + 1, "shown": shown, "asked": asked}
@@ -185,9 +274,16 @@ def play(browser, path: Path) -> dict:
 
 def test_an_animation_plays_without_the_network(chromium, tmp_path):
     page = tmp_path / "walk.html"
-    page.write_text(f'<!doctype html><meta charset="utf-8"><body>{mm.lesson_figures.player(walk().animation(6)).data}</body>', encoding="utf-8")
+    page.write_text(
+        f'<!doctype html><meta charset="utf-8"><body>{mm.lesson_figures.player(walk().animation(6)).data}</body>',
+        encoding="utf-8",
+    )
     played = play(chromium, page)
-    assert played["frames"] == len(walk().frames(6)) and len(set(played["shown"])) == 3 and not played["asked"]
+    assert (
+        played["frames"] == len(walk().frames(6))
+        and len(set(played["shown"])) == 3
+        and not played["asked"]
+    )
     plt.close("all")
 
 
@@ -198,22 +294,39 @@ def test_the_notebooks_run(tmp_path, chromium, monkeypatch):
     sources.mkdir()
     for name in NAMES:
         timed(NOTEBOOKS / f"{name}.ipynb", sources / f"{name}.ipynb")
-    outcomes = reproduce([name[:2] for name in NAMES], out=tmp_path, jobs=2, workers=0, notebooks=sources)
+    outcomes = reproduce(
+        [name[:2] for name in NAMES], out=tmp_path, jobs=2, workers=0, notebooks=sources
+    )
     assert [o.notebook for o in outcomes] == NAMES
-    assert all(o.status == "done" for o in outcomes), [(o.notebook, o.where, o.error) for o in outcomes]
+    assert all(o.status == "done" for o in outcomes), [
+        (o.notebook, o.where, o.error) for o in outcomes
+    ]
     for name in NAMES:
         page = tmp_path / "notebooks" / f"{name}.html"
         html = page.read_text()
-        assert len(html) < 6_000_000 and html.count("<details>") >= 8 and len(re.findall(r'<img[^>]*src="data:image/png', html)) >= 6
+        assert (
+            len(html) < 6_000_000
+            and html.count("<details>") >= 8
+            and len(re.findall(r'<img[^>]*src="data:image/png', html)) >= 6
+        )
         assert not re.search(r"<(?:link|script|img|iframe)[^>]*(?:href|src)=\"https?://", html)
         played = play(chromium, page)
         assert played["frames"] >= 10 and len(set(played["shown"])) == 3 and not played["asked"]
         for kind in ("tokens", "landscape", "walk", "switches", "same"):
-            assert (tmp_path / f"{name}_{kind}.png").exists() and (tmp_path / f"{name}_{kind}.csv").exists()
+            assert (tmp_path / f"{name}_{kind}.png").exists() and (
+                tmp_path / f"{name}_{kind}.csv"
+            ).exists()
         cells = json.loads((tmp_path / "notebooks" / f"{name}.ipynb").read_text())["cells"]
-        noise = ["".join(o["text"]) for c in cells for o in c.get("outputs", []) if o.get("name") == "stderr"]
+        noise = [
+            "".join(o["text"])
+            for c in cells
+            for o in c.get("outputs", [])
+            if o.get("name") == "stderr"
+        ]
         assert not noise, f"{name}: {noise[0][:300]}"
-        print(f"{name}: {kernel_seconds(tmp_path / 'notebooks' / f'{name}.ipynb'):.0f} seconds of the processor")  # told, not tested: pytest -rP
+        print(
+            f"{name}: {kernel_seconds(tmp_path / 'notebooks' / f'{name}.ipynb'):.0f} seconds of the processor"
+        )  # told, not tested: pytest -rP
 
 
 @pytest.mark.slow
@@ -223,14 +336,20 @@ def test_the_solutions_run(path, tmp_path, monkeypatch):
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     copy = timed(path, tmp_path / path.name)
-    papermill.execute_notebook(copy, copy, kernel_name="python3", cwd=path.parent, progress_bar=False)
+    papermill.execute_notebook(
+        copy, copy, kernel_name="python3", cwd=path.parent, progress_bar=False
+    )
     print(f"{path.stem}: {kernel_seconds(copy):.0f} seconds of the processor")
 
 
 def timed(original: Path, copy: Path) -> Path:
     """A copy that says at its end how long its kernel has computed: seconds of the processor, whatever else the machine does."""
     book = nbformat.read(original, as_version=4)
-    book.cells.append(nbformat.v4.new_code_cell("import time\n\nprint(f'process seconds {time.process_time()}')", id="timed"))
+    book.cells.append(
+        nbformat.v4.new_code_cell(
+            "import time\n\nprint(f'process seconds {time.process_time()}')", id="timed"
+        )
+    )
     nbformat.write(book, copy)
     return copy
 
@@ -244,4 +363,7 @@ def test_all_that_teaches_is_listed_and_run_here():
     known = load_profile()["notebooks"]
     assert all(known[name]["teaching"] and known[name]["papers"][0] == "teaching" for name in NAMES)
     assert sorted((NOTEBOOKS / "solutions").glob("*.ipynb")) == SOLUTIONS
-    assert sorted(path for path in NOTEBOOKS.glob("*.ipynb") if "## Exercises" in path.read_text()) == LESSONS
+    assert (
+        sorted(path for path in NOTEBOOKS.glob("*.ipynb") if "## Exercises" in path.read_text())
+        == LESSONS
+    )

@@ -9,7 +9,23 @@ from sklearn.base import clone
 import mmclust as mm
 from mmclust.methods.multisub import mix
 
-TEMPLATE, WORDS = "fruit with a color of *", ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "gray", "gold"]
+TEMPLATE, WORDS = (
+    "fruit with a color of *",
+    [
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "pink",
+        "brown",
+        "white",
+        "black",
+        "gray",
+        "gold",
+    ],
+)
 QUICK = {"alternations": 2, "phase1_epochs": 30, "phase2_epochs": 3}
 
 
@@ -19,7 +35,14 @@ def fruit():
 
 
 def multisub(mini, **changes):
-    return mm.MultiSub(mini, **({"template": TEMPLATE, "words": WORDS, "n_clusters": 6, "random_state": 0} | QUICK | changes))
+    return mm.MultiSub(
+        mini,
+        **(
+            {"template": TEMPLATE, "words": WORDS, "n_clusters": 6, "random_state": 0}
+            | QUICK
+            | changes
+        ),
+    )
 
 
 def test_a_keyword_beats_kmeans(mini, fruit):
@@ -34,17 +57,29 @@ def test_a_keyword_beats_kmeans(mini, fruit):
 def test_what_fit_learns(mini, fruit):
     model = multisub(mini).fit(fruit.images)
     n = len(fruit)
-    assert model.labels_.shape == (n,) and model.labels_.dtype == np.int64 and set(model.labels_) <= set(range(6))
+    assert (
+        model.labels_.shape == (n,)
+        and model.labels_.dtype == np.int64
+        and set(model.labels_) <= set(range(6))
+    )
     assert model.weights_.shape == (n, len(WORDS)) and (model.weights_ >= 0).all()
     np.testing.assert_allclose(model.weights_.sum(1), 1, atol=1e-5)
-    np.testing.assert_allclose(model.proxies_, model.weights_ @ mini.word_embeddings(WORDS).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        model.proxies_, model.weights_ @ mini.word_embeddings(WORDS).numpy(), atol=1e-5
+    )
     with torch.no_grad():
-        np.testing.assert_allclose(model.prompt_embeddings_, mini.prompt(TEMPLATE)(torch.from_numpy(model.proxies_)), atol=1e-5)
+        np.testing.assert_allclose(
+            model.prompt_embeddings_,
+            mini.prompt(TEMPLATE)(torch.from_numpy(model.proxies_)),
+            atol=1e-5,
+        )
     losses = [h["loss"] for h in model.history_ if h["phase"] == 1]
     assert losses[-1] < losses[0] - 0.05
 
 
-@pytest.mark.parametrize("representation, width", [("prompt", 128), ("word", 128), ("image", 128), ("word+image", 256)])
+@pytest.mark.parametrize(
+    "representation, width", [("prompt", 128), ("word", 128), ("image", 128), ("word+image", 256)]
+)
 def test_representations(mini, fruit, representation, width):
     model = multisub(mini, representation=representation).fit(fruit.images)
     assert model.representation_.shape == (len(fruit), width)
@@ -67,7 +102,10 @@ def test_same_seed_same_result_and_chunks_only_round(mini, fruit):
 
 def test_permuting_the_images_permutes_the_proxies(mini, fruit):
     order = np.random.default_rng(0).permutation(len(fruit))
-    one, other = multisub(mini, alternations=1, phase2_epochs=0).fit(fruit.images), multisub(mini, alternations=1, phase2_epochs=0).fit(fruit.images[order])
+    one, other = (
+        multisub(mini, alternations=1, phase2_epochs=0).fit(fruit.images),
+        multisub(mini, alternations=1, phase2_epochs=0).fit(fruit.images[order]),
+    )
     np.testing.assert_allclose(one.prompt_embeddings_[order], other.prompt_embeddings_, atol=2e-3)
 
 
@@ -92,7 +130,9 @@ def test_sklearn_manners(mini, fruit):
     for estimator in (mm.KMeans(mini, n_clusters=3), mm.CLIP_GPT(mini, WORDS), multisub(mini)):
         assert clone(estimator).fit(fruit.images[:20]) is not estimator
         assert not [a for a in vars(estimator) if a.endswith("_")]
-    np.testing.assert_array_equal(multisub(mini).fit_predict(fruit.images), multisub(mini).fit(fruit.images).labels_)
+    np.testing.assert_array_equal(
+        multisub(mini).fit_predict(fruit.images), multisub(mini).fit(fruit.images).labels_
+    )
 
 
 def test_lists_of_pictures(mini):
@@ -103,7 +143,10 @@ def test_lists_of_pictures(mini):
 
 def test_one_cluster(mini, fruit):
     for model in (mm.KMeans(mini, n_clusters=1), multisub(mini, n_clusters=1)):
-        assert set(model.fit_predict(fruit.images[:10])) == {0} and len(model.evaluate(np.zeros(10, int))) == 5
+        assert (
+            set(model.fit_predict(fruit.images[:10])) == {0}
+            and len(model.evaluate(np.zeros(10, int))) == 5
+        )
     assert multisub(mini, n_clusters=1).fit(fruit.images[:10]).name_clusters()[0] in WORDS
 
 
@@ -146,13 +189,30 @@ def test_no_images(mini):
 def test_histories_in_long_form(mini):
     fruit = mm.load_dataset("tuning-fruit", n=30, seed=906)
     words = ["red", "green", "blue", "yellow", "white", "black", "pink", "brown"]
-    common = dict(encoder=mini, template="fruit with a color of *", words=words, n_clusters=4, random_state=0)
-    sub = mm.MultiSub(**common, alternations=2, phase1_epochs=3, phase2_epochs=2).fit(fruit.images).history_frame()
-    assert sub.dropna(subset="event")[["epoch", "event"]].values.tolist() == [[4, "Phase II"], [6, "Phase I"], [9, "Phase II"]]
-    assert sub["term"].tolist() == ["loss"] * 3 + ["loss of Phase II"] * 2 + ["loss"] * 3 + ["loss of Phase II"] * 2
+    common = dict(
+        encoder=mini, template="fruit with a color of *", words=words, n_clusters=4, random_state=0
+    )
+    sub = (
+        mm.MultiSub(**common, alternations=2, phase1_epochs=3, phase2_epochs=2)
+        .fit(fruit.images)
+        .history_frame()
+    )
+    assert sub.dropna(subset="event")[["epoch", "event"]].values.tolist() == [
+        [4, "Phase II"],
+        [6, "Phase I"],
+        [9, "Phase II"],
+    ]
+    assert (
+        sub["term"].tolist()
+        == ["loss"] * 3 + ["loss of Phase II"] * 2 + ["loss"] * 3 + ["loss of Phase II"] * 2
+    )
     dproxy = mm.MultiDProxy(**common, epochs=6, update_every=4).fit(fruit.images).history_frame()
-    assert dproxy.dropna(subset="event")[["epoch", "event"]].drop_duplicates().values.tolist() == [[5, "8 to 4 candidates"]]
+    assert dproxy.dropna(subset="event")[["epoch", "event"]].drop_duplicates().values.tolist() == [
+        [5, "8 to 4 candidates"]
+    ]
     assert set(dproxy["term"]) == {"loss", "L_a", "L_u", "L_c", "L_align"}
     multimap = mm.MultiMaP(**common, concepts=["color", "species"], epochs=3).fit(fruit.images)
     long = multimap.history_frame()
-    assert long["event"].isna().all() and long[long["term"] == "align"]["value"].tolist() == [row["align"] for row in multimap.history_]
+    assert long["event"].isna().all() and long[long["term"] == "align"]["value"].tolist() == [
+        row["align"] for row in multimap.history_
+    ]

@@ -27,7 +27,12 @@ def test_size_and_format():
 def test_the_layout_is_clips():
     config = json.loads((HERE / "open_clip_config.json").read_text())["model_cfg"]
     text = config["text_cfg"]
-    assert text["heads"] == text["width"] // 64 and text["context_length"] == 77 and text["vocab_size"] == 49408 and config["quick_gelu"]
+    assert (
+        text["heads"] == text["width"] // 64
+        and text["context_length"] == 77
+        and text["vocab_size"] == 49408
+        and config["quick_gelu"]
+    )
 
 
 def test_open_clip_loads_it_as_any_other_model(mini):
@@ -44,17 +49,36 @@ def test_same_features_in_the_original_layout(mini):
 
 
 @pytest.mark.parametrize(
-    "name, criterion, least", [("demo-fruit", "color", 0.9), ("demo-fruit", "species", 0.8), ("demo-card", "suits", 0.7), ("demo-face", "glasses", 0.9)]
+    "name, criterion, least",
+    [
+        ("demo-fruit", "color", 0.9),
+        ("demo-fruit", "species", 0.8),
+        ("demo-card", "suits", 0.7),
+        ("demo-face", "glasses", 0.9),
+    ],
 )
 def test_it_sees_what_it_was_taught(mini, name, criterion, least):
     data = mm.load_dataset(name, n=120, seed=77)
-    right = zero_shot(mini, data.images, data.classes[criterion], data.labels[criterion], mm.prompt_template(criterion, of=data.domain))
+    right = zero_shot(
+        mini,
+        data.images,
+        data.classes[criterion],
+        data.labels[criterion],
+        mm.prompt_template(criterion, of=data.domain),
+    )
     assert right.mean() >= least
 
 
 def test_the_card_says_what_it_must():
     card = (HERE / "README.md").read_text()
-    for word in ("CIFAR-10", "seed", "python -m tools.train_mini", "never seen", "float16", "minutes"):
+    for word in (
+        "CIFAR-10",
+        "seed",
+        "python -m tools.train_mini",
+        "never seen",
+        "float16",
+        "minutes",
+    ):
         assert word in card, word
 
 
@@ -75,13 +99,20 @@ def test_features_are_computed_once(mini, monkeypatch):
 def test_a_damaged_feature_file_is_computed_again(mini):
     data = mm.load_dataset("demo-card", n=4, seed=124)
     first = mini.features(data.images)
-    file = next(f for f in (mm.cache_dir() / "features").iterdir() if np.load(f).shape == first.shape and (np.load(f) == first).all())
+    file = next(
+        f
+        for f in (mm.cache_dir() / "features").iterdir()
+        if np.load(f).shape == first.shape and (np.load(f) == first).all()
+    )
     file.write_bytes(file.read_bytes()[:50])
     fresh = mm.load_encoder("mini")
     np.testing.assert_allclose(fresh.features(data.images), first, atol=1e-6)
 
 
-@pytest.mark.parametrize("name, message", [("maxi", "none of: mini"), ("ViT-B-32", "none of: mini"), ("no/such", "none of: mini")])
+@pytest.mark.parametrize(
+    "name, message",
+    [("maxi", "none of: mini"), ("ViT-B-32", "none of: mini"), ("no/such", "none of: mini")],
+)
 def test_unknown_encoders(name, message):
     with pytest.raises(ValueError, match=message):
         mm.load_encoder(name)
@@ -113,10 +144,19 @@ def test_the_checkpoints_of_the_training_get_better(mini):
     data, scores = mm.load_dataset("demo-face", n=80, seed=78), []
     for name in ("mini-quarter", "mini"):
         encoder = mini if name == "mini" else mm.load_encoder(name)
-        right = zero_shot(encoder, data.images, data.classes["emotion"], data.labels["emotion"], mm.prompt_template("emotion", of="face"))
+        right = zero_shot(
+            encoder,
+            data.images,
+            data.classes["emotion"],
+            data.labels["emotion"],
+            mm.prompt_template("emotion", of="face"),
+        )
         scores.append(right.mean())
     assert scores[0] < scores[1]
-    assert mm.load_encoder("mini-half").fingerprint not in (mini.fingerprint, mm.load_encoder("mini-quarter").fingerprint)
+    assert mm.load_encoder("mini-half").fingerprint not in (
+        mini.fingerprint,
+        mm.load_encoder("mini-quarter").fingerprint,
+    )
 
 
 def test_patch_tokens_begin_with_the_image_embedding(mini):
@@ -145,6 +185,8 @@ def test_other_precision_other_features(mini):
 
     images = mm.load_dataset("demo-fruit", n=4, seed=910).images
     assert mini.features(images).dtype == np.float32
-    double = OpenCLIPEncoder(copy.deepcopy(mini.model).double(), mini.preprocess, mini.tokenizer, "mini in float64")
+    double = OpenCLIPEncoder(
+        copy.deepcopy(mini.model).double(), mini.preprocess, mini.tokenizer, "mini in float64"
+    )
     assert double.fingerprint != mini.fingerprint
     assert double.encode_images(images).dtype == np.float64

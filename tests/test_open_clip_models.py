@@ -20,9 +20,26 @@ VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_s
 TEXT = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 OWN = TEXT | {"hf_tokenizer_name": "its own", "vocab_size": len(VOCABULARY), "eos_id": 3}
 WHOLE = {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT, "quick_gelu": True}
-PREPROCESSING = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bicubic", "resize_mode": "squash"}
-BERT = {"hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler", "hf_tokenizer_name": "its own", "context_length": 24}
-COCA = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1, "attn_pooler_heads": 2}
+PREPROCESSING = {
+    "mean": [0.5, 0.4, 0.3],
+    "std": [0.2, 0.3, 0.4],
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
+BERT = {
+    "hf_proj_type": "mlp",
+    "hf_pooler_type": "mean_pooler",
+    "hf_tokenizer_name": "its own",
+    "context_length": 24,
+}
+COCA = {
+    "context_length": 24,
+    "vocab_size": 49408,
+    "width": 32,
+    "heads": 2,
+    "layers": 1,
+    "attn_pooler_heads": 2,
+}
 TOWERS = {  # architecture, and the path of its prompts
     "CLIP": (WHOLE, "cached"),
     "CLIP, text tower apart": (WHOLE | {"custom_text": True}, "cached"),
@@ -42,7 +59,13 @@ TOWERS = {  # architecture, and the path of its prompts
     "NLLB": (WHOLE | {"text_cfg": BERT | {"hf_model_name": "m2m_100", "hf_pooler_type": "cls_pooler"}}, "cropped"),
 }  # fmt: skip
 SMALL = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-BASE = SMALL | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
+BASE = SMALL | {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+}
 CONFIGS = {
     "roberta": lambda: transformers.RobertaConfig(**BASE),
     "bert": lambda: transformers.BertConfig(**BASE),
@@ -60,20 +83,29 @@ def checkpoint(folder: Path, architecture: dict) -> Path:
         transformers.AutoModel.from_config(CONFIGS[kind]()).save_pretrained(folder / kind)
     if "hf_tokenizer_name" in architecture["text_cfg"]:
         tokenizer_files(folder)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": architecture, "preprocess_cfg": PREPROCESSING}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": architecture, "preprocess_cfg": PREPROCESSING})
+    )
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     for name, parameter in model.named_parameters():
         if "positional" in name or "token_embedding" in name:
             parameter.data.normal_(std=0.3)
-    save_file({k: v.clone().contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {k: v.clone().contiguous() for k, v in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
     return folder
 
 
 @pytest.fixture(scope="module", params=list(TOWERS))
 def tower(request, tmp_path_factory):
     architecture, path = TOWERS[request.param]
-    return request.param, mm.load_encoder(str(checkpoint(tmp_path_factory.mktemp("tower"), architecture))), path
+    return (
+        request.param,
+        mm.load_encoder(str(checkpoint(tmp_path_factory.mktemp("tower"), architecture))),
+        path,
+    )
 
 
 @pytest.fixture
@@ -85,11 +117,22 @@ def test_images_are_encoded_as_open_clip_does(tower, pictures):  # noqa: F811
     _, encoder, _ = tower
     with torch.inference_mode():
         theirs = encoder.model.encode_image(torch.stack([encoder.preprocess(p) for p in pictures]))
-    np.testing.assert_allclose(encoder.encode_images(pictures), F.normalize(theirs, dim=-1), atol=1e-5)
-    raw, texts = encoder.encode_texts(["red", "a blue cat"], normalize=False), encoder.encode_texts(["red", "a blue cat"])
-    assert np.abs(np.linalg.norm(raw, axis=1) - 1).min() > 1e-3  # CoCa's own method normalises unless it is told not to
+    np.testing.assert_allclose(
+        encoder.encode_images(pictures), F.normalize(theirs, dim=-1), atol=1e-5
+    )
+    raw, texts = (
+        encoder.encode_texts(["red", "a blue cat"], normalize=False),
+        encoder.encode_texts(["red", "a blue cat"]),
+    )
+    assert (
+        np.abs(np.linalg.norm(raw, axis=1) - 1).min() > 1e-3
+    )  # CoCa's own method normalises unless it is told not to
     np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), texts, atol=1e-5)
-    assert encoder.embedding_dim == 24 and "0.4" in repr(encoder.preprocess) and isinstance(encoder.logit_scale, float)
+    assert (
+        encoder.embedding_dim == 24
+        and "0.4" in repr(encoder.preprocess)
+        and isinstance(encoder.logit_scale, float)
+    )
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -99,16 +142,27 @@ def test_prompts_with_a_written_word_are_the_texts(tower, template):
     assert prompt.path == path
     words = ["red", "blue", "green"]
     learned = encoder.word_embeddings(words).requires_grad_(True)
-    np.testing.assert_allclose(prompt(learned).detach(), encoder.encode_words(words, template), atol=1e-5)
+    np.testing.assert_allclose(
+        prompt(learned).detach(), encoder.encode_words(words, template), atol=1e-5
+    )
     (gradient,) = torch.autograd.grad(prompt(learned)[:, 0].sum(), learned)
     assert gradient.abs().amax(1).min() > 1e-5
-    np.testing.assert_allclose(encoder.prompt(template, path="full")(learned).detach(), prompt(learned).detach(), atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.prompt(template, path="full")(learned).detach(), prompt(learned).detach(), atol=1e-5
+    )
 
 
 def test_methods_learn(tower, pictures):  # noqa: F811
     name, encoder, _ = tower
-    settings = {"template": TEMPLATES[0], "words": ["red", "blue", "green"], "n_clusters": 2, "random_state": 0}
-    model = mm.MultiSub(encoder, **settings, alternations=1, phase1_epochs=8, phase2_epochs=2).fit(pictures)
+    settings = {
+        "template": TEMPLATES[0],
+        "words": ["red", "blue", "green"],
+        "n_clusters": 2,
+        "random_state": 0,
+    }
+    model = mm.MultiSub(encoder, **settings, alternations=1, phase1_epochs=8, phase2_epochs=2).fit(
+        pictures
+    )
     losses = [row["loss"] for row in model.history_[:8]]  # Phase I
     assert min(losses) < losses[0]
     dproxy = mm.MultiDProxy(encoder, **settings, epochs=2, tokens="all")
@@ -130,7 +184,9 @@ def test_switches_of_clips_tower(tower):
             encoder.prompt(TEMPLATES[0], **options)
     else:
         w = encoder.word_embeddings(["red", "blue"])
-        assert (encoder.prompt(TEMPLATES[0], **options)(w) - encoder.prompt(TEMPLATES[0])(w)).abs().max() > 1e-3
+        assert (
+            encoder.prompt(TEMPLATES[0], **options)(w) - encoder.prompt(TEMPLATES[0])(w)
+        ).abs().max() > 1e-3
 
 
 def test_a_table_that_is_not_looked_up_is_refused(tmp_path):
@@ -144,7 +200,9 @@ def test_a_table_that_is_not_looked_up_is_refused(tmp_path):
 
 def test_a_tokenizer_without_words_of_one_token_is_refused(tmp_path):
     encoder = mm.load_encoder(str(checkpoint(tmp_path, TOWERS["RoBERTa"][0])))
-    (tmp_path / "letters").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
+    (tmp_path / "letters").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])
+    )
     encoder.tokenizer.tokenizer = transformers.BertTokenizer(str(tmp_path / "letters"))
     with pytest.raises(ValueError, match="no single tokens for red, blue"):
         encoder.prompt("a *")
@@ -159,13 +217,25 @@ def test_the_same_weights_with_another_activation_are_another_encoder(folder, tm
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"model_cfg": ...}, "says no model_cfg: a checkpoint must bring its architecture and its preprocessing"),
+        (
+            {"model_cfg": ...},
+            "says no model_cfg: a checkpoint must bring its architecture and its preprocessing",
+        ),
         ({"preprocess_cfg": ...}, "says no preprocess_cfg"),
-        ({"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}, "says no std: a checkpoint must bring its preprocessing"),
+        (
+            {"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}},
+            "says no std: a checkpoint must bring its preprocessing",
+        ),
         ({"model_cfg": {"embed_dim": 24, "vision_cfg": VISION}}, "says no text_cfg"),
         ({"model_cfg": WHOLE | {"embed_dim": 32}}, "can't be loaded: .*size mismatch"),
-        ({"model_cfg": WHOLE | {"vision_cfg": VISION | {"image_size": 64}}}, r"visual.positional_embedding of shape \[5, 64\], the architecture .* \[17, 64\]"),
-        ({"model_cfg": WHOLE | {"text_cfg": TEXT | {"context_length": 30}}}, r"positional_embedding of shape \[24, 32\]"),
+        (
+            {"model_cfg": WHOLE | {"vision_cfg": VISION | {"image_size": 64}}},
+            r"visual.positional_embedding of shape \[5, 64\], the architecture .* \[17, 64\]",
+        ),
+        (
+            {"model_cfg": WHOLE | {"text_cfg": TEXT | {"context_length": 30}}},
+            r"positional_embedding of shape \[24, 32\]",
+        ),
         ({"model_cfg": WHOLE | {"text_cfg": OWN}}, "no tokenizer.json"),
     ],
 )
@@ -176,17 +246,25 @@ def test_incomplete_or_wrong_configurations_are_refused(folder, change, message)
 
 
 def test_weights_are_one_safetensors_file(folder, pictures):  # noqa: F811
-    whole, expected = folder / "open_clip_model.safetensors", mm.load_encoder(str(folder)).encode_images(pictures)
+    whole, expected = (
+        folder / "open_clip_model.safetensors",
+        mm.load_encoder(str(folder)).encode_images(pictures),
+    )
     shutil.copy(whole, folder / "a.safetensors")
     np.testing.assert_array_equal(mm.load_encoder(str(folder)).encode_images(pictures), expected)
     whole.rename(folder / "b.safetensors")
-    with pytest.raises(ValueError, match=r"several weights \(a.safetensors, b.safetensors\): call those to be used open_clip_model.safetensors"):
+    with pytest.raises(
+        ValueError,
+        match=r"several weights \(a.safetensors, b.safetensors\): call those to be used open_clip_model.safetensors",
+    ):
         mm.load_encoder(str(folder))
     (folder / "a.safetensors").unlink()
     np.testing.assert_array_equal(mm.load_encoder(str(folder)).encode_images(pictures), expected)
     torch.save(load_file(folder / "b.safetensors"), folder / "open_clip_pytorch_model.bin")
     (folder / "b.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"no safetensors weights but pickles \(open_clip_pytorch_model.bin\)"):
+    with pytest.raises(
+        ValueError, match=r"no safetensors weights but pickles \(open_clip_pytorch_model.bin\)"
+    ):
         mm.load_encoder(str(folder))
     (folder / "open_clip_config.json").write_text("{")
     with pytest.raises(ValueError, match=r"open_clip_config\.json is not JSON"):
@@ -196,10 +274,19 @@ def test_weights_are_one_safetensors_file(folder, pictures):  # noqa: F811
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("ViT-B-32/openai", "QuickGELU mismatch, its weights are marked as trained with that activation: ViT-B-32-quickgelu/openai fits"),
+        (
+            "ViT-B-32/openai",
+            "QuickGELU mismatch, its weights are marked as trained with that activation: ViT-B-32-quickgelu/openai fits",
+        ),
         ("RN50/openai", "trained with that activation: RN50-quickgelu/openai fits"),
-        ("roberta-ViT-B-32/laion2b_s12b_b32k", "are not marked as trained with that activation: hf-hub:laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k"),
-        ("ViT-B-32-quickgelu/laion2b_s34b_b79k", "knows no weights 'laion2b_s34b_b79k' of ViT-B-32-quickgelu: openai"),
+        (
+            "roberta-ViT-B-32/laion2b_s12b_b32k",
+            "are not marked as trained with that activation: hf-hub:laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k",
+        ),
+        (
+            "ViT-B-32-quickgelu/laion2b_s34b_b79k",
+            "knows no weights 'laion2b_s34b_b79k' of ViT-B-32-quickgelu: openai",
+        ),
         ("ViT-B-32-quickgelu/nobody", "knows no weights 'nobody' of ViT-B-32-quickgelu: openai"),
         ("mt5-xl-ViT-H-14/any", "knows no weights 'any' of mt5-xl-ViT-H-14: "),
     ],
@@ -212,10 +299,15 @@ def test_names_that_must_not_be_loaded(cache, name, message):  # noqa: F811
 def test_text_towers_of_transformers_need_it(folder, tmp_path, monkeypatch, cache):  # noqa: F811
     (tmp_path / "own").mkdir()
     own = checkpoint(tmp_path / "own", TOWERS["RoBERTa"][0])
-    edit(own / "open_clip_config.json", model_cfg=WHOLE | {"text_cfg": BERT | {"hf_model_name": "owner/roberta"}})
+    edit(
+        own / "open_clip_config.json",
+        model_cfg=WHOLE | {"text_cfg": BERT | {"hf_model_name": "owner/roberta"}},
+    )
     with pytest.raises(RuntimeError, match=r"can't be fetched \("):
         mm.load_encoder(str(own))
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)  # as if it were not installed
+    monkeypatch.setitem(
+        __import__("sys").modules, "transformers", None
+    )  # as if it were not installed
     with pytest.raises(ImportError, match="needs the package transformers"):
         mm.load_encoder(str(own))
     assert mm.load_encoder(str(folder)).embedding_dim == 24  # CLIP's own does not

@@ -28,7 +28,9 @@ ORDER = [
 
 def test_import_is_light():
     code = "import time; t = time.perf_counter(); import mmclust; s = time.perf_counter() - t; import sys; print('torch' in sys.modules, s)"
-    torch_loaded, seconds = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    torch_loaded, seconds = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert torch_loaded == "False" and float(seconds) < 1
 
 
@@ -42,7 +44,9 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_types_are_right():
-    run = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)  # 30 s, later with its cache 2 s
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True
+    )  # 30 s, later with its cache 2 s
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -68,7 +72,11 @@ def test_the_public_api_has_type_hints():
     lacking = []
     for name, function in found.items():
         signature = inspect.signature(function)
-        lacks = [p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name not in ("self", "cls")]
+        lacks = [
+            p.name
+            for p in signature.parameters.values()
+            if p.annotation is p.empty and p.name not in ("self", "cls")
+        ]
         lacks += ["return"] if signature.return_annotation is signature.empty else []
         lacking += [f"{name}: {', '.join(lacks)}"] if lacks else []
     assert len(found) > 100 and not lacking, "\n".join(lacking)
@@ -84,16 +92,28 @@ def test_conda_installs_the_same_project():
 def test_the_commands_of_the_readme_are_those_that_ci_runs():
     assert "pip install -e . && python run_all.py" in README
     command = 'pip install -e ".[test]" && pytest'
-    assert command in README and command in (ROOT / ".ci" / "run").read_text().replace("install -q", "install")
+    assert command in README and command in (ROOT / ".ci" / "run").read_text().replace(
+        "install -q", "install"
+    )
 
 
 def test_dependencies_are_ranges():
-    groups = [PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"].values()]
-    assert set(PYPROJECT["project"]["optional-dependencies"]) >= {"baselines", "paper", "explorer", "test"}
+    groups = [
+        PYPROJECT["project"]["dependencies"],
+        *PYPROJECT["project"]["optional-dependencies"].values(),
+    ]
+    assert set(PYPROJECT["project"]["optional-dependencies"]) >= {
+        "baselines",
+        "paper",
+        "explorer",
+        "test",
+    }
     assert all(re.fullmatch(r"[\w.-]+>=[\d.]+", d) for group in groups for d in group)
     extras = PYPROJECT["project"]["optional-dependencies"]
     assert {"ipywidgets", "voila"} == {d.partition(">")[0] for d in extras["explorer"]}
-    assert all(set(extras[name]) <= set(extras["test"]) for name in ("baselines", "paper", "explorer")), "what the tests need is not in CI"
+    assert all(
+        set(extras[name]) <= set(extras["test"]) for name in ("baselines", "paper", "explorer")
+    ), "what the tests need is not in CI"
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -132,7 +152,9 @@ def test_folders_import_only_from_those_before_them():
         assert "mmclust" not in imported, f"{name} imports the facade: import what is meant"
         for other in imported if name != "mmclust" else ():
             own, theirs = name.split(".")[1], other.split(".")[1]
-            assert ORDER.index(theirs) <= ORDER.index(own), f"{name} imports {other}, which stands below it"
+            assert ORDER.index(theirs) <= ORDER.index(own), (
+                f"{name} imports {other}, which stands below it"
+            )
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -149,7 +171,10 @@ def test_notebooks_carry_no_outputs_and_use_public_names():
         code = [c for c in cells if c["cell_type"] == "code"]
         assert all(not c["outputs"] and c["execution_count"] is None for c in code), path.name
         assert any("parameters" in c["metadata"].get("tags", []) for c in cells), path.name
-        assert all(len(c["source"] if isinstance(c["source"], list) else c["source"].splitlines()) <= 20 for c in code), path.name
+        assert all(
+            len(c["source"] if isinstance(c["source"], list) else c["source"].splitlines()) <= 20
+            for c in code
+        ), path.name
 
 
 def test_the_readmes_example_runs(tmp_path):
@@ -161,12 +186,17 @@ def test_the_readmes_example_runs(tmp_path):
 
 
 def test_nothing_points_at_this_machine():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split("\n")
     for name in filter(None, tracked):
         path = ROOT / name
         if path.suffix in (".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".cff", ""):
             text = path.read_text(encoding="utf-8")
-            assert not re.search(r"/work/|/root/|\.\./shared", text.replace("/work/|/root/|", "")) or name == "tests/test_packaging.py", name
+            assert (
+                not re.search(r"/work/|/root/|\.\./shared", text.replace("/work/|/root/|", ""))
+                or name == "tests/test_packaging.py"
+            ), name
 
 
 def test_classes_that_are_colors_are_drawn_in_them():
@@ -182,7 +212,13 @@ def test_the_table_of_notebooks_is_complete():
 
     table = (ROOT / "notebooks" / "README.md").read_text()
     names = re.findall(r"^\| \[`(\w+)`\]\(\1\.ipynb\)", table, re.M)
-    assert names == sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")) == sorted(load_profile()["notebooks"])
+    assert (
+        names
+        == sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
+        == sorted(load_profile()["notebooks"])
+    )
     for name, entry in load_profile()["notebooks"].items():
-        title = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"][0]["source"][0]
+        title = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"][0][
+            "source"
+        ][0]
         assert entry["papers"] and entry["shows"] and title.startswith("# "), name

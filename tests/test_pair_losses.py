@@ -29,7 +29,11 @@ def test_values_and_gradients_equal_the_loops(n, clusters, seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     labels = torch.randint(clusters, (n,), generator=generator)
-    ours = pair_losses.intra_squared(x, labels), pair_losses.intra_plain(x, labels), pair_losses.inter_hinge(x, labels, 3.0)
+    ours = (
+        pair_losses.intra_squared(x, labels),
+        pair_losses.intra_plain(x, labels),
+        pair_losses.inter_hinge(x, labels, 3.0),
+    )
     for a, b in zip(ours, reference(x, labels, 3.0)):
         assert abs(a - b) < 1e-9
         (grad_a,), (grad_b,) = (torch.autograd.grad(v, x, retain_graph=True) for v in (a, b))
@@ -58,11 +62,15 @@ def test_sampled_pairs_are_what_they_say():
     assert len(pair_losses.sample_same(torch.arange(4), 10, generator)[0]) == 0
 
 
-@pytest.mark.parametrize("sample, same", [(pair_losses.sample_same, True), (pair_losses.sample_different, False)])
+@pytest.mark.parametrize(
+    "sample, same", [(pair_losses.sample_same, True), (pair_losses.sample_different, False)]
+)
 def test_every_pair_is_equally_likely(sample, same):
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
     i, j = sample(labels, 400_000, torch.Generator().manual_seed(1))
-    pairs = [(a, b) for a, b in itertools.permutations(range(9), 2) if (labels[a] == labels[b]) == same]
+    pairs = [
+        (a, b) for a, b in itertools.permutations(range(9), 2) if (labels[a] == labels[b]) == same
+    ]
     counts = torch.zeros(9, 9).index_put((i, j), torch.ones(len(i)), accumulate=True)
     share = torch.stack([counts[a, b] for a, b in pairs]) / len(i)
     assert abs(share.sum() - 1) < 1e-6
@@ -71,9 +79,18 @@ def test_every_pair_is_equally_likely(sample, same):
 
 def test_sampled_losses_are_unbiased(monkeypatch):
     generator = torch.Generator().manual_seed(2)
-    x, labels = torch.randn(60, 3, dtype=torch.float64, generator=generator), torch.randint(4, (60,), generator=generator)
+    x, labels = (
+        torch.randn(60, 3, dtype=torch.float64, generator=generator),
+        torch.randint(4, (60,), generator=generator),
+    )
     exact = pair_losses.intra_plain(x, labels), pair_losses.inter_hinge(x, labels, 2.0)
     monkeypatch.setattr(pair_losses, "EXACT_BELOW", 10)
-    for loss, value in zip((lambda: pair_losses.intra_plain(x, labels, generator), lambda: pair_losses.inter_hinge(x, labels, 2.0, generator)), exact):
+    for loss, value in zip(
+        (
+            lambda: pair_losses.intra_plain(x, labels, generator),
+            lambda: pair_losses.inter_hinge(x, labels, 2.0, generator),
+        ),
+        exact,
+    ):
         draws = torch.stack([loss() for _ in range(20)])
         assert draws.std() > 0 and abs(draws.mean() - value) < 4 * draws.std() / 20**0.5

@@ -8,7 +8,9 @@ from helpers.processes import command, started
 
 
 def test_a_process_that_has_just_ended_is_not_a_failure():
-    child = subprocess.Popen([sys.executable, "-c", "input()", "a word of its own"], stdin=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "input()", "a word of its own"], stdin=subprocess.PIPE
+    )
     assert [p.pid for p in started("a word of its own")] == [child.pid]
     child.stdin.close()
     process = psutil.Process(child.pid)

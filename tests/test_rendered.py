@@ -73,12 +73,29 @@ def test_each_color_keeps_four_fifths_of_its_partners(color):
 
 
 def test_no_caption_mentions_shape():
-    words = {w for domain in VOCABULARY.values() for entries in domain.values() for synonyms, _ in entries for w in synonyms}
+    words = {
+        w
+        for domain in VOCABULARY.values()
+        for entries in domain.values()
+        for synonyms, _ in entries
+        for w in synonyms
+    }
     assert "red" in words and not words & {"round", "elongated", "oval", "square", "shape"}
 
 
-@pytest.mark.parametrize("name, criterion", [("demo-fruit", "color"), ("demo-fruit", "species"), ("demo-card", "suits"), ("demo-face", "emotion")])
+@pytest.mark.parametrize(
+    "name, criterion",
+    [
+        ("demo-fruit", "color"),
+        ("demo-fruit", "species"),
+        ("demo-card", "suits"),
+        ("demo-face", "emotion"),
+    ],
+)
 def test_kmeans_on_pixels_does_not_solve_a_world(name, criterion):
     data = mm.load_dataset(name, n=250)
     pixels = np.stack([np.asarray(im.resize((24, 24)), np.float32).ravel() for im in data.images])
-    assert mm.score_kmeans(pixels, data.labels[criterion], data.n_clusters(criterion), range(3))["NMI"] < 0.35
+    assert (
+        mm.score_kmeans(pixels, data.labels[criterion], data.n_clusters(criterion), range(3))["NMI"]
+        < 0.35
+    )

@@ -20,7 +20,13 @@ WITHOUT_DATA = (
 )  # fmt: skip
 QUICK = {
     "MultiMaP": {"n_clusters": 3, "epochs": 3, "random_state": 0},
-    "MultiSub": {"n_clusters": 3, "alternations": 1, "phase1_epochs": 3, "phase2_epochs": 1, "random_state": 0},
+    "MultiSub": {
+        "n_clusters": 3,
+        "alternations": 1,
+        "phase1_epochs": 3,
+        "phase2_epochs": 1,
+        "random_state": 0,
+    },
     "MultiDProxy": {"n_clusters": 3, "epochs": 4, "update_every": 2, "random_state": 0},
     "CLIP_GPT": {},
     "CLIP_label": {},
@@ -33,7 +39,9 @@ def images():
 
 
 def build(mini, method, **changes):
-    return getattr(mm, method)(mini, **{"template": TEMPLATE, "words": WORDS} | QUICK[method] | changes)
+    return getattr(mm, method)(
+        mini, **{"template": TEMPLATE, "words": WORDS} | QUICK[method] | changes
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -52,7 +60,9 @@ def test_checks_that_need_no_data(method, check):
 def test_what_the_checks_on_data_ask_for_with_images(mini, images, method):
     model = build(mini, method)
     before = model.get_params()
-    assert model.fit(images) is model and model.get_params() == before  # check_dict_unchanged, check_estimators_fit_returns_self
+    assert (
+        model.fit(images) is model and model.get_params() == before
+    )  # check_dict_unchanged, check_estimators_fit_returns_self
     public = {a for a in vars(model) if not a.startswith("_") and not a.endswith("_")}
     assert public == set(before)  # check_dont_overwrite_attributes
     first = model.labels_.copy()
@@ -72,7 +82,9 @@ def test_clone_shares_the_encoder(mini, method):
 
 
 def test_pipelines(mini, images):
-    pipe = make_pipeline(FunctionTransformer(lambda pictures: pictures[:20]), build(mini, "MultiSub"))
+    pipe = make_pipeline(
+        FunctionTransformer(lambda pictures: pictures[:20]), build(mini, "MultiSub")
+    )
     labels = pipe.fit_predict(images)
     np.testing.assert_array_equal(labels, build(mini, "MultiSub").fit_predict(images[:20]))
     assert pipe.predict(images).shape == (20,)

@@ -23,7 +23,16 @@ from mmclust.experiments.run import COLUMNS
 
 VALUES = np.arange(40, dtype=np.float32).reshape(5, 8) / 7
 KEY = storage.key_of("a test")
-ROW = {"dataset": "x", "seed": 3, "NMI": 1 / 3, "RI": 0.5, "ARI": float("-inf"), "words": 12, "n": 24, "key": KEY}
+ROW = {
+    "dataset": "x",
+    "seed": 3,
+    "NMI": 1 / 3,
+    "RI": 0.5,
+    "ARI": float("-inf"),
+    "words": 12,
+    "n": 24,
+    "key": KEY,
+}
 
 
 @pytest.fixture
@@ -40,7 +49,14 @@ def room(tmp_path_factory):
 
 
 def small(seeds=1, method="KMeans"):
-    return mm.grid(dataset="demo-fruit", criterion="color", method=method, n=12, kmeans_seeds=1, seed=range(seeds))
+    return mm.grid(
+        dataset="demo-fruit",
+        criterion="color",
+        method=method,
+        n=12,
+        kmeans_seeds=1,
+        seed=range(seeds),
+    )
 
 
 def looked_up(read):
@@ -53,7 +69,9 @@ def looked_up(read):
 def stored(key=KEY, again=VALUES):
     """The stored array, whether it was computed, and what was told."""
     computed = []
-    values, told = looked_up(lambda: storage.load_or_compute(key, lambda: computed.append(1) or again))
+    values, told = looked_up(
+        lambda: storage.load_or_compute(key, lambda: computed.append(1) or again)
+    )
     return values, bool(computed), told
 
 
@@ -78,12 +96,19 @@ DAMAGE = {
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damaged_features_are_told_and_computed_again(folder, kind):
     path = folder / "features" / f"{KEY}.npy"
-    assert stored()[1:] == (True, []) and stored(again=VALUES + 1)[1:] == (False, [])  # a missing file is nothing to tell
+    assert stored()[1:] == (True, []) and stored(again=VALUES + 1)[1:] == (
+        False,
+        [],
+    )  # a missing file is nothing to tell
     whole = path.read_bytes()
     path.write_bytes(DAMAGE[kind](whole))
     values, computed, told = stored()
     assert computed and np.array_equal(values, VALUES) and path.read_bytes() == whole
-    assert len(told) == 1 and f"{path} is damaged (" in told[0] and told[0].endswith("): computed again")
+    assert (
+        len(told) == 1
+        and f"{path} is damaged (" in told[0]
+        and told[0].endswith("): computed again")
+    )
     assert stored()[1:] == (False, [])
 
 
@@ -105,11 +130,19 @@ def test_features_without_a_checksum_are_computed_again_in_silence(folder):
     assert "is damaged" in stored()[2][0]
 
 
-@pytest.mark.parametrize("values", [VALUES, VALUES.T, VALUES[::2, 1:], np.float64(3), np.zeros((0, 4)), np.array([True, False])])
+@pytest.mark.parametrize(
+    "values",
+    [VALUES, VALUES.T, VALUES[::2, 1:], np.float64(3), np.zeros((0, 4)), np.array([True, False])],
+)
 def test_every_array_comes_back_and_can_be_mapped(folder, values):
     storage.load_or_compute(KEY, lambda: values)
     back, computed, told = stored()
-    assert not computed and not told and back.dtype == np.asarray(values).dtype and np.array_equal(back, values)
+    assert (
+        not computed
+        and not told
+        and back.dtype == np.asarray(values).dtype
+        and np.array_equal(back, values)
+    )
     if np.size(values):
         assert np.array_equal(np.load(folder / "features" / f"{KEY}.npy", mmap_mode="r"), values)
 
@@ -121,7 +154,9 @@ def test_a_damaged_row_is_told_and_computed_again(folder):
     paths[0].write_bytes(whole[0].replace(json.dumps(rows["NMI"][0]).encode(), b"0.99"))
     again, told = looked_up(lambda: mm.run(small(2), progress=False))
     assert again.equals(rows) and [path.read_bytes() for path in paths] == whole
-    assert told and all(f"{paths[0]} is damaged (" in t and t.endswith("): computed again") for t in told)
+    assert told and all(
+        f"{paths[0]} is damaged (" in t and t.endswith("): computed again") for t in told
+    )
     assert looked_up(lambda: mm.run(small(2), progress=False))[1] == []
 
 
@@ -131,7 +166,11 @@ def test_every_damage_of_a_row_is_told(folder, kind):
     workbench.write_row(KEY, ROW)
     workbench.write_row(other, ROW | {"key": other})
     path = folder / "rows" / f"{KEY}.json"
-    path.write_bytes((path.parent / f"{other}.json").read_bytes() if kind == "another row" else DAMAGE[kind](path.read_bytes()))
+    path.write_bytes(
+        (path.parent / f"{other}.json").read_bytes()
+        if kind == "another row"
+        else DAMAGE[kind](path.read_bytes())
+    )
     row, told = looked_up(lambda: workbench.read_row(KEY))
     assert row is None and len(told) == 1 and f"{path} is damaged (" in told[0]
 
@@ -139,7 +178,16 @@ def test_every_damage_of_a_row_is_told(folder, kind):
 def test_rows_without_a_checksum_are_computed_again_in_silence(folder):
     row = mm.run(small(), progress=False).iloc[0]
     path = folder / "rows" / f"{row['key']}.json"
-    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name not in ("sha256", "code")} | {"NMI": 0.5}))
+    path.write_text(
+        json.dumps(
+            {
+                name: value
+                for name, value in json.loads(path.read_text()).items()
+                if name not in ("sha256", "code")
+            }
+            | {"NMI": 0.5}
+        )
+    )
     again, told = looked_up(lambda: mm.run(small(), progress=False))
     assert again["NMI"][0] == row["NMI"] and told == [] and "sha256" in path.read_text()
 
@@ -147,7 +195,10 @@ def test_rows_without_a_checksum_are_computed_again_in_silence(folder):
 def test_a_row_keeps_its_columns_and_its_file_names_the_code(folder):
     workbench.write_row(KEY, ROW)
     assert workbench.read_row(KEY) == ROW
-    assert json.loads((folder / "rows" / f"{KEY}.json").read_text())["code"] == experiments.code_fingerprint()
+    assert (
+        json.loads((folder / "rows" / f"{KEY}.json").read_text())["code"]
+        == experiments.code_fingerprint()
+    )
     assert list(mm.run(small(), progress=False)) == COLUMNS
 
 
@@ -178,7 +229,11 @@ def namespace():
     """The command that gives a script mounts of its own, or why there is none."""
     for way in (["unshare", "-rm"], ["unshare", "-m"]):
         try:
-            tried = subprocess.run([*way, "mount", "-t", "tmpfs", "-o", "size=64k", "none", "/mnt"], capture_output=True, text=True)
+            tried = subprocess.run(
+                [*way, "mount", "-t", "tmpfs", "-o", "size=64k", "none", "/mnt"],
+                capture_output=True,
+                text=True,
+            )
         except OSError as error:
             pytest.skip(f"no namespaces here: {error}")
         if tried.returncode == 0:
@@ -223,7 +278,11 @@ run("read-only", range(5))
 def test_a_full_disk_costs_no_result_and_the_next_run_goes_on(tmp_path):
     disk, out = tmp_path / "disk", tmp_path / "out"
     disk.mkdir(), out.mkdir()
-    subprocess.run([*namespace(), sys.executable, "-c", SCRIPT, out], env=os.environ | {"MMCLUST_CACHE": str(disk), "OMP_NUM_THREADS": "1"}, check=True)
+    subprocess.run(
+        [*namespace(), sys.executable, "-c", SCRIPT, out],
+        env=os.environ | {"MMCLUST_CACHE": str(disk), "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
     assert not any(disk.iterdir())  # it was a mount of the script alone
     said, rows, files = {}, {}, {}
     for name in ("full", "freed", "read-only"):
@@ -233,16 +292,34 @@ def test_a_full_disk_costs_no_result_and_the_next_run_goes_on(tmp_path):
         files[name] = {path.name: path for path in (out / name).glob("*/*")}
         for path in files[name].values():  # neither half-written nor temporary
             assert path.suffix in (".json", ".npy")
-            assert storage.open_row(path.read_bytes(), path.stem) if path.suffix == ".json" else storage.check_array(path)
+            assert (
+                storage.open_row(path.read_bytes(), path.stem)
+                if path.suffix == ".json"
+                else storage.check_array(path)
+            )
     wanted = {f"{row['key']}.json" for row in rows["full"]}
     kept = wanted & files["full"].keys()
-    assert len(wanted) == 8 and 2 <= len(kept) < 8 and (out / "full-free").read_text() == "0"  # it was full, and not from the beginning
+    assert (
+        len(wanted) == 8 and 2 <= len(kept) < 8 and (out / "full-free").read_text() == "0"
+    )  # it was full, and not from the beginning
     assert rows["freed"] == rows["full"] == rows["read-only"][:8] and len(rows["read-only"]) == 10
-    assert wanted <= files["freed"].keys() == files["read-only"].keys()  # after the space was freed, the rest was stored
-    assert all(files["freed"][name].stat().st_mtime_ns == files["full"][name].stat().st_mtime_ns for name in kept)  # and what was there was kept
-    for name, why in {"full": "No space left on device", "read-only": "Read-only file system"}.items():
+    assert (
+        wanted <= files["freed"].keys() == files["read-only"].keys()
+    )  # after the space was freed, the rest was stored
+    assert all(
+        files["freed"][name].stat().st_mtime_ns == files["full"][name].stat().st_mtime_ns
+        for name in kept
+    )  # and what was there was kept
+    for name, why in {
+        "full": "No space left on device",
+        "read-only": "Read-only file system",
+    }.items():
         message = f"the store at {disk} can't be written ({why}): results of this run are kept in memory only; free space or set MMCLUST_CACHE"
-        assert message in said[name] and said[name].count("can't be written") == 1 and "Traceback" not in said[name]
+        assert (
+            message in said[name]
+            and said[name].count("can't be written") == 1
+            and "Traceback" not in said[name]
+        )
     assert "can't be written" not in said["freed"] and "damaged" not in "".join(said.values())
 
 
@@ -254,8 +331,13 @@ def test_a_store_that_cant_be_written_is_told_once(folder, monkeypatch, code):
         raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
 
     monkeypatch.setattr(os, "replace", fail)
-    _, told = looked_up(lambda: [workbench.write_row(KEY, ROW), storage.load_or_compute(KEY, lambda: VALUES)])
-    assert len(told) == 1 and f"{folder} can't be written ({os.strerror(getattr(errno, code))})" in told[0]
+    _, told = looked_up(
+        lambda: [workbench.write_row(KEY, ROW), storage.load_or_compute(KEY, lambda: VALUES)]
+    )
+    assert (
+        len(told) == 1
+        and f"{folder} can't be written ({os.strerror(getattr(errno, code))})" in told[0]
+    )
     assert [path for path in folder.rglob("*") if path.is_file()] == []  # nothing of it is left
     assert workbench.read_row(KEY) is None
 
@@ -264,7 +346,12 @@ def test_a_folder_that_is_a_file_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path / "file"))
     rows, told = looked_up(lambda: mm.run(small(), progress=False))
-    assert len(rows) == 1 and len(told) == 1 and "can't be written" in told[0] and (tmp_path / "file").read_text() == "mine"
+    assert (
+        len(rows) == 1
+        and len(told) == 1
+        and "can't be written" in told[0]
+        and (tmp_path / "file").read_text() == "mine"
+    )
 
 
 def test_a_killed_writer_leaves_nothing_that_is_read(folder, tmp_path):
@@ -274,7 +361,9 @@ def test_a_killed_writer_leaves_nothing_that_is_read(folder, tmp_path):
     path = folder / "features" / f"{storage.key_of('big')}.npy"
     for _ in range(20):  # until one is killed in the middle
         process = subprocess.Popen([sys.executable, script])
-        while process.poll() is None and not any(p.stat().st_size for p in folder.glob("features/*") if p.exists()):
+        while process.poll() is None and not any(
+            p.stat().st_size for p in folder.glob("features/*") if p.exists()
+        ):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -284,7 +373,9 @@ def test_a_killed_writer_leaves_nothing_that_is_read(folder, tmp_path):
     else:
         pytest.fail("none was killed in the middle of writing")
     values, computed, told = stored(storage.key_of("big"))
-    assert computed and not told and np.array_equal(values, VALUES), "what is read is computed, and nothing looks damaged"
+    assert computed and not told and np.array_equal(values, VALUES), (
+        "what is read is computed, and nothing looks damaged"
+    )
     assert [p.name for p in folder.glob("features/*") if not p.name.endswith(".tmp")] == [path.name]
 
 
@@ -328,22 +419,49 @@ ALL = {"row0", "row1", "row2", "array0", "array1", "new", "left"}
 
 def test_the_command_shows_what_there_is(filled, folder, capsys):
     code, out = prune(capsys)
-    sizes = {kind: sum(path.stat().st_size for name, path in filled.items() if name.startswith(kind)) / 1e6 for kind in ("row", "array")}
+    sizes = {
+        kind: sum(path.stat().st_size for name, path in filled.items() if name.startswith(kind))
+        / 1e6
+        for kind in ("row", "array")
+    }
     assert code == 0 and out.startswith(f"{folder}\n") and there(filled) == ALL
-    days = {n: time.strftime("%Y-%m-%d", time.localtime(time.time() - n * 86400 - 60)) for n in range(1, 6)}
-    assert f"rows: 3 files, {sizes['row']:.3f} MB, last used from {days[3]}" in out and f"to {days[1]}" in out
-    assert f"features: 2 files, {sizes['array']:.3f} MB, last used from {days[5]}" in out and "temporary: 2 files" in out
+    days = {
+        n: time.strftime("%Y-%m-%d", time.localtime(time.time() - n * 86400 - 60))
+        for n in range(1, 6)
+    }
+    assert (
+        f"rows: 3 files, {sizes['row']:.3f} MB, last used from {days[3]}" in out
+        and f"to {days[1]}" in out
+    )
+    assert (
+        f"features: 2 files, {sizes['array']:.3f} MB, last used from {days[5]}" in out
+        and "temporary: 2 files" in out
+    )
     assert "0 rows are of other code" in out
 
 
 def test_the_command_runs_on_its_own_and_an_empty_store_is_no_error(folder):
-    shown = subprocess.run([sys.executable, "-m", "mmclust.experiments.cache_admin"], capture_output=True, text=True, check=True).stdout
-    assert shown.startswith(f"{folder}\n") and "rows: 0 files, 0.000 MB" in shown and not folder.exists()
+    shown = subprocess.run(
+        [sys.executable, "-m", "mmclust.experiments.cache_admin"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (
+        shown.startswith(f"{folder}\n")
+        and "rows: 0 files, 0.000 MB" in shown
+        and not folder.exists()
+    )
 
 
 def test_prune_by_age(filled, capsys):
     code, out = prune(capsys, "--prune", "70h", "--dry-run")
-    assert code == 0 and there(filled) == ALL and out.count("would remove ") == 5 and str(filled["array1"]) in out
+    assert (
+        code == 0
+        and there(filled) == ALL
+        and out.count("would remove ") == 5
+        and str(filled["array1"]) in out
+    )
     code, out = prune(capsys, "--prune", "70h")
     assert code == 0 and there(filled) == {"row0", "row1", "new"} and "removed 4 files" in out
 
@@ -353,8 +471,13 @@ def test_what_is_read_counts_as_used_and_a_look_does_not(filled, capsys):
     row, array = filled["row2"], filled["array1"]
     written = [path.stat().st_mtime_ns for path in (row, array)]
     for path, ns in zip((row, array), written):
-        os.utime(path, ns=(time.time_ns() + 3600 * 10**9, ns))  # what lies ahead, a mount with relatime leaves alone
-    assert workbench.read_row(row.stem) and storage.load_or_compute(array.stem, lambda: pytest.fail("computed")).size
+        os.utime(
+            path, ns=(time.time_ns() + 3600 * 10**9, ns)
+        )  # what lies ahead, a mount with relatime leaves alone
+    assert (
+        workbench.read_row(row.stem)
+        and storage.load_or_compute(array.stem, lambda: pytest.fail("computed")).size
+    )
     assert all(abs(path.stat().st_atime - time.time()) < 60 for path in (row, array))
     assert [path.stat().st_mtime_ns for path in (row, array)] == written
     prune(capsys, "--prune", "12h")
@@ -375,14 +498,19 @@ def test_prune_by_size_takes_the_least_recently_used_first(filled, capsys):
 
 
 def test_prune_by_code(filled, capsys, monkeypatch):
-    filled["row1"].write_text(json.dumps(ROW | {"key": filled["row1"].stem}))  # as older versions wrote it
+    filled["row1"].write_text(
+        json.dumps(ROW | {"key": filled["row1"].stem})
+    )  # as older versions wrote it
     assert "1 rows are of other code" in prune(capsys)[1]
     prune(capsys, "--prune", "100d", "--max-size", "1GB")
     assert there(filled) == ALL - {"left"}
     prune(capsys, "--prune-stale")
     assert there(filled) == ALL - {"row1", "left"}
     monkeypatch.setattr(command, "code_fingerprint", lambda: "other")
-    assert "2 rows are of other code" in prune(capsys)[1] and there(filled) == ALL - {"row1", "left"}
+    assert "2 rows are of other code" in prune(capsys)[1] and there(filled) == ALL - {
+        "row1",
+        "left",
+    }
     prune(capsys, "--prune-stale")
     assert there(filled) == {"array0", "array1", "new"}
 
@@ -392,10 +520,18 @@ def test_verify_finds_damage_and_removes_it_with_a_prune_alone(filled, capsys):
     for name in ("row0", "array0"):
         filled[name].write_bytes(flipped(filled[name].read_bytes(), 130, 1))
     code, out = prune(capsys, "--verify")
-    assert code == 1 and there(filled) == ALL and out.count("is damaged: its checksum is wrong") == 2
+    assert (
+        code == 1 and there(filled) == ALL and out.count("is damaged: its checksum is wrong") == 2
+    )
     assert all(f"{filled[name]} is damaged" in out for name in ("row0", "array0"))
-    assert prune(capsys, "--verify", "--prune", "100d", "--dry-run")[0] == 1 and there(filled) == ALL
-    assert prune(capsys, "--verify", "--prune", "100d")[0] == 0 and there(filled) == ALL - {"row0", "array0", "left"}
+    assert (
+        prune(capsys, "--verify", "--prune", "100d", "--dry-run")[0] == 1 and there(filled) == ALL
+    )
+    assert prune(capsys, "--verify", "--prune", "100d")[0] == 0 and there(filled) == ALL - {
+        "row0",
+        "array0",
+        "left",
+    }
 
 
 def test_a_file_that_vanishes_meanwhile_is_skipped(filled, folder, capsys, monkeypatch):
@@ -415,13 +551,23 @@ def test_it_refuses_a_folder_of_somebody_else(filled, folder, capsys, name):
     (folder / name).write_text("mine")
     with pytest.raises(SystemExit):
         prune(capsys, "--max-size", "0")
-    assert f"{folder / name} was not written by mmclust" in capsys.readouterr().err and there(filled) == ALL and (folder / name).exists()
+    assert (
+        f"{folder / name} was not written by mmclust" in capsys.readouterr().err
+        and there(filled) == ALL
+        and (folder / name).exists()
+    )
 
 
-def test_it_refuses_a_folder_without_a_store_and_links(filled, folder, tmp_path, monkeypatch, capsys):
+def test_it_refuses_a_folder_without_a_store_and_links(
+    filled, folder, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "rows").symlink_to(folder / "rows")
-    for place, said in ((tmp_path, "this is no store of mmclust"), (tmp_path / "linked", "is a link"), (filled["row0"], "Not a directory")):
+    for place, said in (
+        (tmp_path, "this is no store of mmclust"),
+        (tmp_path / "linked", "is a link"),
+        (filled["row0"], "Not a directory"),
+    ):
         monkeypatch.setenv("MMCLUST_CACHE", str(place))
         with pytest.raises(SystemExit):
             prune(capsys, "--max-size", "0")
@@ -429,7 +575,12 @@ def test_it_refuses_a_folder_without_a_store_and_links(filled, folder, tmp_path,
 
 
 def test_nothing_else_in_the_folder_is_touched(filled, folder, capsys):
-    others = [folder / "runs.csv", folder / "features" / f"{KEY}.part", folder / "other" / f"{KEY}.json", folder / "rows" / ".hidden"]
+    others = [
+        folder / "runs.csv",
+        folder / "features" / f"{KEY}.part",
+        folder / "other" / f"{KEY}.json",
+        folder / "rows" / ".hidden",
+    ]
     others[2].parent.mkdir()
     for path in others:
         path.write_text("mine")
@@ -440,7 +591,10 @@ def test_nothing_else_in_the_folder_is_touched(filled, folder, capsys):
     assert there(filled) == {"new"} and all(path.exists() for path in others)
 
 
-BAD = [("--prune", ["30", "d", "-3d", "3y", "nan d", ""], "is no age"), ("--max-size", ["5XB", "GB", "-1", "5GBs", ""], "is no size")]
+BAD = [
+    ("--prune", ["30", "d", "-3d", "3y", "nan d", ""], "is no age"),
+    ("--max-size", ["5XB", "GB", "-1", "5GBs", ""], "is no size"),
+]
 
 
 @pytest.mark.parametrize("option, bad, said", BAD)
@@ -453,5 +607,18 @@ def test_a_bad_age_or_size_is_an_error(filled, capsys, option, bad, said):
 
 
 def test_ages_and_sizes():
-    assert [command.age(t) for t in ("90m", "12h", "30d", "1.5w")] == [5400, 43200, 30 * 86400, 1.5 * 604800]
-    assert [command.size(t) for t in ("0", "1000", "5GB", "2.5 MB", "3k", "7B", "1tb")] == [0, 1000, 5e9, 2.5e6, 3000, 7, 1e12]
+    assert [command.age(t) for t in ("90m", "12h", "30d", "1.5w")] == [
+        5400,
+        43200,
+        30 * 86400,
+        1.5 * 604800,
+    ]
+    assert [command.size(t) for t in ("0", "1000", "5GB", "2.5 MB", "3k", "7B", "1tb")] == [
+        0,
+        1000,
+        5e9,
+        2.5e6,
+        3000,
+        7,
+        1e12,
+    ]

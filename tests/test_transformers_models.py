@@ -28,7 +28,12 @@ KINDS = ["align", "blip"]
 WORDS = ["red", "blue", "green", "eyepatch"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "green", "eye", "##patch", "fruit", "with", "a", "color", "of", "*", ",",
               "is", "the", "this", "one", "two", "cat", "dog", "photo"]  # fmt: skip
-TEMPLATES = ["fruit with a color of *", "* is the color of this fruit", "a fruit of * color, with a cat", "*"]
+TEMPLATES = [
+    "fruit with a color of *",
+    "* is the color of this fruit",
+    "a fruit of * color, with a cat",
+    "*",
+]
 SIZE = {"height": 32, "width": 32}
 
 
@@ -47,12 +52,25 @@ def random_model(kind: str, act: str = "gelu", projection: int = 24):
     if kind == "align":
         vision = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 48, "hidden_dim": 64, "kernel_sizes": [3, 3], "in_channels": [32, 16],
                   "out_channels": [16, projection], "strides": [1, 2], "num_block_repeats": [1, 1], "expand_ratios": [1, 6]}  # fmt: skip
-        model = transformers.AlignModel(transformers.AlignConfig(text_config=text, vision_config=vision, projection_dim=projection))
+        model = transformers.AlignModel(
+            transformers.AlignConfig(
+                text_config=text, vision_config=vision, projection_dim=projection
+            )
+        )
         model.temperature.data.fill_(0.05)
     else:
         text["sep_token_id"] = 3
-        vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
-        config = transformers.BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=projection)
+        vision = {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 16,
+        }
+        config = transformers.BlipConfig(
+            text_config=text, vision_config=vision, image_text_hidden_size=projection
+        )
         model = transformers.BlipForImageTextRetrieval(config)
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and "norm" not in name.lower():
@@ -66,7 +84,15 @@ def random_model(kind: str, act: str = "gelu", projection: int = 24):
 
 def image_processor(kind: str, **options):
     if kind == "align":
-        return transformers.EfficientNetImageProcessor(**{"size": SIZE, "include_top": False, "rescale_offset": True, "rescale_factor": 2 / 255} | options)
+        return transformers.EfficientNetImageProcessor(
+            **{
+                "size": SIZE,
+                "include_top": False,
+                "rescale_offset": True,
+                "rescale_factor": 2 / 255,
+            }
+            | options
+        )
     return transformers.BlipImageProcessor(**{"size": SIZE} | options)
 
 
@@ -105,14 +131,22 @@ def folder(kind, folders, tmp_path):
 @pytest.fixture(scope="module")
 def pictures():
     rng = np.random.default_rng(0)
-    drawn = [Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((60 + i, 50), Image.Resampling.BICUBIC) for i in range(12)]
+    drawn = [
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize(
+            (60 + i, 50), Image.Resampling.BICUBIC
+        )
+        for i in range(12)
+    ]
     return mm.Images.of(drawn)
 
 
 @torch.inference_mode()
 def by_transformers(kind, folder, pictures, texts):
     """Embeddings of images and texts as the library's own forward gives them, through its own processor."""
-    tokenizer, images = transformers.AutoTokenizer.from_pretrained(folder), transformers.AutoImageProcessor.from_pretrained(folder)
+    tokenizer, images = (
+        transformers.AutoTokenizer.from_pretrained(folder),
+        transformers.AutoImageProcessor.from_pretrained(folder),
+    )
     pixels = images(images=list(pictures), return_tensors="pt")["pixel_values"]
     words = tokenizer(texts, padding=True, return_tensors="pt")
     words.pop("token_type_ids")
@@ -130,18 +164,31 @@ def test_the_same_numbers_as_transformers(kind, encoder, folders, pictures):
     if kind == "align":
         np.testing.assert_allclose(ours_v, v, atol=1e-5)
         np.testing.assert_allclose(ours_t, t, atol=1e-5)
-    np.testing.assert_allclose(ours_v @ ours_t.T * (encoder.logit_scale if kind == "align" else 1), scores, atol=1e-4)
-    assert np.ptp(scores.numpy()) > 0.05 and ours_v.shape == (12, 24) and encoder.embedding_dim == 24 and encoder.token_dim == 32
+    np.testing.assert_allclose(
+        ours_v @ ours_t.T * (encoder.logit_scale if kind == "align" else 1), scores, atol=1e-4
+    )
+    assert (
+        np.ptp(scores.numpy()) > 0.05
+        and ours_v.shape == (12, 24)
+        and encoder.embedding_dim == 24
+        and encoder.token_dim == 32
+    )
     assert encoder.logit_scale == pytest.approx({"align": 20, "blip": 1 / 0.07}[kind], rel=1e-3)
 
 
 def test_features_and_the_last_projection(kind, encoder, pictures):
     h, p = encoder.features(pictures), encoder.image_projection
-    np.testing.assert_allclose(F.normalize(torch.from_numpy(h) @ p, dim=-1), encoder.encode_images(pictures), atol=1e-6)
+    np.testing.assert_allclose(
+        F.normalize(torch.from_numpy(h) @ p, dim=-1), encoder.encode_images(pictures), atol=1e-6
+    )
     if kind == "align":
         assert torch.equal(p, torch.eye(24))
     else:
-        assert p.shape == (33, 24) and (h[:, -1] == 1).all() and torch.equal(p[-1], encoder.model.vision_proj.bias)
+        assert (
+            p.shape == (33, 24)
+            and (h[:, -1] == 1).all()
+            and torch.equal(p[-1], encoder.model.vision_proj.bias)
+        )
 
 
 def test_words_are_means_of_tokens(encoder):
@@ -164,15 +211,21 @@ def test_without_padding_as_with_it(kind, encoder, template, dtype, tolerance, w
     results = []
     for path in ("auto", "full"):
         of = prompt(encoder, template, path, dtype, word_tokens=word_tokens)
-        w = torch.randn(4, word_tokens, 32, dtype=dtype, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+        w = torch.randn(
+            4, word_tokens, 32, dtype=dtype, generator=torch.Generator().manual_seed(1)
+        ).requires_grad_(True)
         out = of(w)
         (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)).sum().backward()
         assert not any(p.grad is not None for p in of.model.model.parameters())
         results.append((of, out.detach(), w.grad))
     (auto, out, grad), (full, out_whole, grad_whole) = results
-    tolerance = max(tolerance, 1e-6 * (kind == "align"))  # its attention weights are float32 whatever the model is
+    tolerance = max(
+        tolerance, 1e-6 * (kind == "align")
+    )  # its attention weights are float32 whatever the model is
     assert auto.path == "cropped" and len(full.tokens) == 64 and auto.end < 20
-    assert (out - out_whole).abs().max() < tolerance and (grad - grad_whole).abs().max() < tolerance * max(1, grad_whole.abs().max())
+    assert (out - out_whole).abs().max() < tolerance and (
+        grad - grad_whole
+    ).abs().max() < tolerance * max(1, grad_whole.abs().max())
     assert grad_whole.abs().amax((0, 2)).min() > 1e-3  # every token of the word counts
 
 
@@ -202,7 +255,9 @@ def test_a_tower_that_reads_its_padding_is_run_in_full(encoder):
 
 def test_what_such_a_tower_does_not_have(encoder):
     for switch in ("positions", "final_norm"):
-        with pytest.raises(ValueError, match=r"parts of CLIP's text tower, which .*TextModel is not"):
+        with pytest.raises(
+            ValueError, match=r"parts of CLIP's text tower, which .*TextModel is not"
+        ):
             encoder.prompt(TEMPLATES[0], **{switch: False})
     with pytest.raises(ValueError, match="not causal"):
         encoder.prompt(TEMPLATES[0], path="cached")
@@ -214,7 +269,10 @@ def test_all_tokens_end_with_the_one_that_is_read(encoder):
     w = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     of, full = encoder.prompt(TEMPLATES[2]), encoder.prompt(TEMPLATES[2], path="full")
     tokens = of(w, all_tokens=True)
-    assert tokens.shape == (3, of.end - of.start + 1, 24) and (tokens[:, -1] - of(w)).abs().max() < 1e-6
+    assert (
+        tokens.shape == (3, of.end - of.start + 1, 24)
+        and (tokens[:, -1] - of(w)).abs().max() < 1e-6
+    )
     assert (tokens - full(w, all_tokens=True)).abs().max() < 1e-5
     assert tokens.flatten(0, 1).unique(dim=0).shape[0] == tokens.shape[0] * tokens.shape[1]
 
@@ -233,14 +291,31 @@ def test_patch_tokens(kind, encoder, pictures):
 METHODS = {
     "KMeans": {},
     "CLIP_GPT": {},
-    "MultiMaP": {"concepts": ["color", "fruit"], "epochs": 12, "lr": 0.05, "alpha": 0.01, "beta": 0.01},
+    "MultiMaP": {
+        "concepts": ["color", "fruit"],
+        "epochs": 12,
+        "lr": 0.05,
+        "alpha": 0.01,
+        "beta": 0.01,
+    },
     "MultiSub": {"alternations": 1, "phase1_epochs": 12, "phase2_epochs": 3, "projection_lr": 1e-3},
-    "MultiDProxy": {"epochs": 12, "update_every": 6, "lr": 0.1, "fusion_lr": 1e-3, "user_weight": 0.01, "concept_weight": 0.01},
+    "MultiDProxy": {
+        "epochs": 12,
+        "update_every": 6,
+        "lr": 0.1,
+        "fusion_lr": 1e-3,
+        "user_weight": 0.01,
+        "concept_weight": 0.01,
+    },
 }
 
 
 def build(encoder, method, **more):
-    offered = {"template": TEMPLATES[0], "words": WORDS, "n_clusters": 2, "random_state": 0} | METHODS[method] | more
+    offered = (
+        {"template": TEMPLATES[0], "words": WORDS, "n_clusters": 2, "random_state": 0}
+        | METHODS[method]
+        | more
+    )
     method = getattr(mm, method)
     known = method().get_params()
     return method(encoder, **{k: v for k, v in offered.items() if k in known})
@@ -252,7 +327,11 @@ def test_every_method_learns(encoder, pictures, method):
     assert model.labels_.shape == (12,) and model.image_embeddings_.shape == (12, 24)
     if hasattr(model, "history_"):
         losses = [row["loss"] for row in model.history_]  # Phase II of Multi-Sub has another one
-        assert losses[9] < losses[0] and model.prompt_embeddings_.shape == (12, 24) and model.proxies_.shape == (12, 32)
+        assert (
+            losses[9] < losses[0]
+            and model.prompt_embeddings_.shape == (12, 24)
+            and model.proxies_.shape == (12, 32)
+        )
         assert model.predict(pictures[:3]).shape == (3,)
     if method == "MultiSub":
         assert np.abs(model.projection_ - encoder.image_projection.numpy()).max() > 1e-4
@@ -271,7 +350,9 @@ def test_all_tokens_in_multidproxy(kind, encoder, pictures):
 def test_the_released_code_needs_clips_tower(kind, encoder, pictures, method):
     with pytest.raises(ValueError, match="the widths must be equal"):
         build(encoder, method, variant="released").fit(pictures)
-    equal = TransformersEncoder(random_model(kind, projection=32), encoder.preprocess, encoder.tokenizer, "as wide")
+    equal = TransformersEncoder(
+        random_model(kind, projection=32), encoder.preprocess, encoder.tokenizer, "as wide"
+    )
     with pytest.raises(ValueError, match="parts of CLIP's text tower"):
         build(equal, method, variant="released").fit(pictures)
 
@@ -288,7 +369,10 @@ def test_autocast(kind, encoder, folders, pictures):
     assert v.dtype == np.float32 and 0 < np.abs(v - encoder.encode_images(pictures)).max() < 0.1
     w = encoder.word_embeddings(WORDS)
     out = half.prompt(TEMPLATES[0])(w)
-    assert out.dtype == torch.float32 and F.cosine_similarity(out, encoder.prompt(TEMPLATES[0])(w)).min() > 0.99
+    assert (
+        out.dtype == torch.float32
+        and F.cosine_similarity(out, encoder.prompt(TEMPLATES[0])(w)).min() > 0.99
+    )
 
 
 def test_other_preprocessing_words_or_layers_other_features(kind, encoder, folders, tmp_path):
@@ -301,28 +385,43 @@ def test_other_preprocessing_words_or_layers_other_features(kind, encoder, folde
     for other in (
         TransformersEncoder(random_model(kind), processor, encoder.tokenizer, "other mean"),
         TransformersEncoder(random_model(kind), encoder.preprocess, tokenizer, "other words"),
-        TransformersEncoder(random_model(kind, act="relu"), encoder.preprocess, encoder.tokenizer, "other activation"),
+        TransformersEncoder(
+            random_model(kind, act="relu"),
+            encoder.preprocess,
+            encoder.tokenizer,
+            "other activation",
+        ),
     ):
         assert other.fingerprint not in seen
         seen.add(other.fingerprint)
 
 
 def edit(path: Path, **changes) -> None:
-    path.write_text(json.dumps({k: v for k, v in (json.loads(path.read_text()) | changes).items() if v is not ...}))
+    path.write_text(
+        json.dumps(
+            {k: v for k, v in (json.loads(path.read_text()) | changes).items() if v is not ...}
+        )
+    )
 
 
 @pytest.mark.parametrize(
     "missing, message",
     [
         ("config.json", "nor transformers' config.json"),
-        ("preprocessor_config.json", "no preprocessor_config.json: a checkpoint must bring its preprocessing"),
+        (
+            "preprocessor_config.json",
+            "no preprocessor_config.json: a checkpoint must bring its preprocessing",
+        ),
         ("tokenizer.json", "no tokenizer.json"),
         ("tokenizer_config.json", "no tokenizer_config.json"),
         ("model.safetensors", "no safetensors weights: convert them, or name a revision"),
     ],
 )
 def test_what_is_missing_is_named(folder, missing, message):
-    for file in {missing, missing.replace("tokenizer.json", "vocab.txt")}:  # which of the two there is depends on transformers' version
+    for file in {
+        missing,
+        missing.replace("tokenizer.json", "vocab.txt"),
+    }:  # which of the two there is depends on transformers' version
         (folder / file).unlink(missing_ok=True)
     with pytest.raises(ValueError, match=message):
         mm.load_encoder(str(folder))
@@ -331,7 +430,10 @@ def test_what_is_missing_is_named(folder, missing, message):
 @pytest.mark.parametrize("key", ["image_mean", "size", "image_processor_type"])
 def test_preprocessing_that_is_left_open_is_refused(folder, key):
     edit(folder / "preprocessor_config.json", **{key: ...})
-    with pytest.raises(ValueError, match=f"preprocessor_config.json says no {key}: a checkpoint must bring its preprocessing"):
+    with pytest.raises(
+        ValueError,
+        match=f"preprocessor_config.json says no {key}: a checkpoint must bring its preprocessing",
+    ):
         mm.load_encoder(str(folder))
 
 
@@ -341,13 +443,18 @@ def test_the_layout_of_newer_transformers(kind, folder, encoder, pictures):
     (folder / "preprocessor_config.json").unlink()
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": found}))
     if int(transformers.__version__.split(".")[0]) >= 5:
-        np.testing.assert_array_equal(mm.load_encoder(str(folder)).encode_images(pictures), encoder.encode_images(pictures))
+        np.testing.assert_array_equal(
+            mm.load_encoder(str(folder)).encode_images(pictures), encoder.encode_images(pictures)
+        )
 
 
 def test_pickles_are_refused(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"no safetensors weights but pickles \(pytorch_model.bin\), which can run code: save them as model.safetensors"):
+    with pytest.raises(
+        ValueError,
+        match=r"no safetensors weights but pickles \(pytorch_model.bin\), which can run code: save them as model.safetensors",
+    ):
         mm.load_encoder(str(folder))
 
 
@@ -383,8 +490,12 @@ def test_pictures_of_another_size_are_refused(folders, tmp_path):
 
 
 def test_without_transformers(folder, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)  # as if it were not installed
-    with pytest.raises(ImportError, match=re.escape('needs the package transformers: pip install "mmclust[paper]"')):
+    monkeypatch.setitem(
+        __import__("sys").modules, "transformers", None
+    )  # as if it were not installed
+    with pytest.raises(
+        ImportError, match=re.escape('needs the package transformers: pip install "mmclust[paper]"')
+    ):
         mm.load_encoder(str(folder))
 
 
@@ -400,11 +511,27 @@ class Hub(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.asked.append(path)
         if path.startswith("/api/models/owner/name"):
-            files = [{"type": "file", "path": f.name, "rfilename": f.name, "size": f.stat().st_size, "oid": f.name} for f in self.folder.iterdir()]
-            found = files if "/tree/" in path else {"id": "owner/name", "sha": self.commit, "siblings": files}
+            files = [
+                {
+                    "type": "file",
+                    "path": f.name,
+                    "rfilename": f.name,
+                    "size": f.stat().st_size,
+                    "oid": f.name,
+                }
+                for f in self.folder.iterdir()
+            ]
+            found = (
+                files
+                if "/tree/" in path
+                else {"id": "owner/name", "sha": self.commit, "siblings": files}
+            )
             data, more = json.dumps(found).encode(), {"Content-Type": "application/json"}
         elif path.startswith("/owner/name/resolve/"):
-            data, more = (self.folder / path.rpartition("/")[2]).read_bytes(), {"X-Repo-Commit": self.commit, "ETag": f'"{path.rpartition("/")[2]}"'}
+            data, more = (
+                (self.folder / path.rpartition("/")[2]).read_bytes(),
+                {"X-Repo-Commit": self.commit, "ETag": f'"{path.rpartition("/")[2]}"'},
+            )
         else:
             self.send_error(404)
             return
@@ -429,7 +556,11 @@ def cache(tmp_path, monkeypatch):
 
     def at(url):
         monkeypatch.setattr(constants, "ENDPOINT", url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -453,9 +584,14 @@ def test_from_a_hub_and_then_from_its_cache(kind, folder, encoder, cache, pictur
             thread.join()
     np.testing.assert_array_equal(found.encode_images(pictures), encoder.encode_images(pictures))
     assert found.fingerprint == encoder.fingerprint
-    assert any(path.endswith("model.safetensors") for path in Hub.asked) and not any(path.endswith(".bin") for path in Hub.asked)
+    assert any(path.endswith("model.safetensors") for path in Hub.asked) and not any(
+        path.endswith(".bin") for path in Hub.asked
+    )
     start = time.perf_counter()
-    assert mm.load_encoder("hf-hub:owner/name").fingerprint == found.fingerprint and found.name == "hf-hub:owner/name"
+    assert (
+        mm.load_encoder("hf-hub:owner/name").fingerprint == found.fingerprint
+        and found.name == "hf-hub:owner/name"
+    )
     assert time.perf_counter() - start < 10
     with pytest.raises(RuntimeError, match="hf-hub:owner/name@v2 can't be fetched"):
         mm.load_encoder("hf-hub:owner/name@v2")
@@ -464,7 +600,17 @@ def test_from_a_hub_and_then_from_its_cache(kind, folder, encoder, cache, pictur
 WAYS = r"can't be fetched \(.+\): fill the cache \(HF_HOME\) .*, give a local folder, or use the demo profile's encoder 'mini'$"
 
 
-@pytest.mark.parametrize("name", ["align", "blip", "kakaobrain/align-base", "Salesforce/blip-itm-large-coco", "hf-hub:owner/name", "ViT-B-32-quickgelu/openai"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "align",
+        "blip",
+        "kakaobrain/align-base",
+        "Salesforce/blip-itm-large-coco",
+        "hf-hub:owner/name",
+        "ViT-B-32-quickgelu/openai",
+    ],
+)
 @pytest.mark.parametrize("offline", [False, True])
 def test_without_a_hub_one_sentence_says_the_ways_out(cache, name, offline, monkeypatch):
     from huggingface_hub import constants
@@ -497,5 +643,13 @@ def test_the_benchmark_compares_like_with_like(architecture):
     from benchmarks.prompt import compare
 
     rows = compare("fruit with a color of *", 2, 2, architecture).set_index("path")
-    assert list(rows.index) == ["64 tokens, batches of 2", "8 tokens, batches of 2", "8 tokens, one batch"]
-    assert rows["output difference"].max() < 1e-4 and rows["gradient difference"].max() < 1e-4 and rows["ratio"].iloc[0] == 1
+    assert list(rows.index) == [
+        "64 tokens, batches of 2",
+        "8 tokens, batches of 2",
+        "8 tokens, one batch",
+    ]
+    assert (
+        rows["output difference"].max() < 1e-4
+        and rows["gradient difference"].max() < 1e-4
+        and rows["ratio"].iloc[0] == 1
+    )

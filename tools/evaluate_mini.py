@@ -24,7 +24,13 @@ from mmclust.encoders.mini.captions import held_out
 from mmclust.words import prompt_template
 
 
-def zero_shot(encoder: Encoder, images: Images, classes: list[str], labels: Sequence[int] | np.ndarray, template: str) -> np.ndarray:
+def zero_shot(
+    encoder: Encoder,
+    images: Images,
+    classes: list[str],
+    labels: Sequence[int] | np.ndarray,
+    template: str,
+) -> np.ndarray:
     """Which images (n,) take their true class name."""
     similarity = encoder.encode_images(images) @ encoder.encode_words(classes, template).T
     return similarity.argmax(1) == np.asarray(labels)
@@ -38,9 +44,26 @@ def world_rows(encoder: Encoder, name: str, n: int, seed: int) -> list[dict]:
     for criterion in data.criteria:
         if criterion in ("identity", "shape"):  # never in a caption
             continue
-        right = zero_shot(encoder, data.images, data.classes[criterion], data.labels[criterion], prompt_template(criterion, data.domain))
-        pairs = {"seen pairs": right[~unseen].mean(), "unseen pairs": right[unseen].mean() if unseen.any() else None}
-        rows.append({"data": name, "criterion": criterion, "classes": len(data.classes[criterion]), **pairs, "images": n})
+        right = zero_shot(
+            encoder,
+            data.images,
+            data.classes[criterion],
+            data.labels[criterion],
+            prompt_template(criterion, data.domain),
+        )
+        pairs = {
+            "seen pairs": right[~unseen].mean(),
+            "unseen pairs": right[unseen].mean() if unseen.any() else None,
+        }
+        rows.append(
+            {
+                "data": name,
+                "criterion": criterion,
+                "classes": len(data.classes[criterion]),
+                **pairs,
+                "images": n,
+            }
+        )
     return rows
 
 
@@ -57,8 +80,22 @@ def photo_rows(encoder: Encoder, photos: Path) -> list[dict]:
     for criterion in ("class", "type", "environment"):
         values = [photo_row(classes[i])[criterion] for i in kept_out]
         names = sorted(set(values))
-        right = zero_shot(encoder, images, names, [names.index(v) for v in values], prompt_template(criterion, "photo"))
-        rows.append({"data": "photographs (kept out)", "criterion": criterion, "classes": len(names), "seen pairs": right.mean(), "images": len(kept_out)})
+        right = zero_shot(
+            encoder,
+            images,
+            names,
+            [names.index(v) for v in values],
+            prompt_template(criterion, "photo"),
+        )
+        rows.append(
+            {
+                "data": "photographs (kept out)",
+                "criterion": criterion,
+                "classes": len(names),
+                "seen pairs": right.mean(),
+                "images": len(kept_out),
+            }
+        )
     return rows
 
 
@@ -74,20 +111,34 @@ def original_layout_difference(encoder: Encoder, images: Images) -> tuple[float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="mini", help="mini, or the folder of another checkpoint of it")
-    parser.add_argument("--photos", type=Path, help="CIFAR-10 training pictures, as for the training command")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--encoder", default="mini", help="mini, or the folder of another checkpoint of it"
+    )
+    parser.add_argument(
+        "--photos", type=Path, help="CIFAR-10 training pictures, as for the training command"
+    )
     parser.add_argument("-n", type=int, default=1000, help="pictures per world")
-    parser.add_argument("--seed", type=int, default=1000, help="of the worlds; the experiments use small seeds")
+    parser.add_argument(
+        "--seed", type=int, default=1000, help="of the worlds; the experiments use small seeds"
+    )
     args = parser.parse_args()
     encoder = load_encoder(args.encoder)
-    rows = [row for name in ("demo-fruit", "demo-card", "demo-face") for row in world_rows(encoder, name, args.n, args.seed)]
+    rows = [
+        row
+        for name in ("demo-fruit", "demo-card", "demo-face")
+        for row in world_rows(encoder, name, args.n, args.seed)
+    ]
     if args.photos:
         rows += photo_rows(encoder, args.photos)
     table = pd.DataFrame(rows).astype(object)
     print(table.where(table.notna(), None).to_markdown(index=False, floatfmt=".3f", missingval="-"))
     image, text = original_layout_difference(encoder, load_dataset("demo-fruit", n=16).images)
-    print(f"\noriginal CLIP layout (build_model_from_openai_state_dict): largest difference {image:.1e} in image, {text:.1e} in text embeddings")
+    print(
+        f"\noriginal CLIP layout (build_model_from_openai_state_dict): largest difference {image:.1e} in image, {text:.1e} in text embeddings"
+    )
     if not args.photos:
         print("photographs not measured: give --photos")
 

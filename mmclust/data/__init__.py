@@ -34,10 +34,17 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
         return load_paper(name, **options)
     if plugins.is_plugin_name(name):
         load = plugins.resolve(name)
-        return load(**plugins.filter_kwargs(load, **{k: v for k, v in options.items() if v is not None}))
+        return load(
+            **plugins.filter_kwargs(load, **{k: v for k, v in options.items() if v is not None})
+        )
     if Path(name).expanduser().is_dir():
-        return load_folder(name, **{k: v for k, v in options.items() if k in ("domain", "on_corrupt", "background")})
-    raise ValueError(f"data set {name!r} is neither a folder nor one of: {', '.join([*RENDERED_WORLDS, *PAPER_DATASETS])}")
+        return load_folder(
+            name,
+            **{k: v for k, v in options.items() if k in ("domain", "on_corrupt", "background")},
+        )
+    raise ValueError(
+        f"data set {name!r} is neither a folder nor one of: {', '.join([*RENDERED_WORLDS, *PAPER_DATASETS])}"
+    )
 
 
 def load_folder(path: str | Path, **options: Any) -> ImageDataset:
@@ -57,7 +64,15 @@ def available_datasets(names: dict[str, V] | Sequence[str]) -> dict[str, V] | li
     from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, find, how_to_place
 
     root = data_folder()
-    out = [name for name in names if name in PAPER_DATASETS and not PAPER_DATASETS[name].urls and find(name, root) is None]
+    out = [
+        name
+        for name in names
+        if name in PAPER_DATASETS and not PAPER_DATASETS[name].urls and find(name, root) is None
+    ]
     for name in out:
         print(f"without {name}: {how_to_place(name, root)}")
-    return {k: v for k, v in names.items() if k not in out} if isinstance(names, dict) else [name for name in names if name not in out]
+    return (
+        {k: v for k, v in names.items() if k not in out}
+        if isinstance(names, dict)
+        else [name for name in names if name not in out]
+    )

@@ -13,9 +13,22 @@ from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, status
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mmclust.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PAPER_DATASETS)}; all of them by default")
-    parser.add_argument("--data-dir", metavar="DIR", help="where they lie; by default MMCLUST_DATA, else datasets in the cache folder")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmclust.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"one of {', '.join(PAPER_DATASETS)}; all of them by default",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where they lie; by default MMCLUST_DATA, else datasets in the cache folder",
+    )
     args = parser.parse_args(arguments)
     if unknown := [name for name in args.names if name not in PAPER_DATASETS]:
         parser.error(f"{unknown[0]!r} is none of {', '.join(PAPER_DATASETS)}")

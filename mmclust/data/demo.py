@@ -16,7 +16,12 @@ def load_demo(name: str, n: int = 300, seed: int = 0, size: int = 128) -> ImageD
     world = rendered.RENDERED_WORLDS[name]
     rows = world.sample(n, seed)
     source = hashlib.sha256(inspect.getsource(rendered).encode()).hexdigest()
-    images = Images(n, lambda i: world.render(rows[i], i, seed, size), f"{name} {n} {seed} {size} {source}", f"picture {{}} of {name} (seed {seed})".format)
+    images = Images(
+        n,
+        lambda i: world.render(rows[i], i, seed, size),
+        f"{name} {n} {seed} {size} {source}",
+        f"picture {{}} of {name} (seed {seed})".format,
+    )
     encoded = {c: encode_labels([r[c] for r in rows], world.classes(c)) for c in world.criteria}
     return ImageDataset(
         name, world.domain, images, {c: v for c, (v, _) in encoded.items()}, {c: names for c, (_, names) in encoded.items()},

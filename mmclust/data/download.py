@@ -23,7 +23,10 @@ from tqdm import tqdm
 from mmclust import storage
 
 INCOMING = ".incoming"  # below the data folder: what has come of a download so far
-TRIES, WAIT = 4, 0.5  # so often in a row without a single new byte; seconds before the second of them, doubled before each further one
+TRIES, WAIT = (
+    4,
+    0.5,
+)  # so often in a row without a single new byte; seconds before the second of them, doubled before each further one
 CHUNK = 2**16  # what a broken line costs at most, and far more than a system call
 # An archive may grow to RATIO times its size or FLOOR bytes, whichever is more, up to MOST: pictures are compressed already, and the largest of
 # the papers' sets, CIFAR-10, has 0.2 GB.
@@ -67,21 +70,40 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
     if file.exists():
         if pooch.hashes.hash_matches(file, known_hash):
             return file
-        warnings.warn(f"{file} is not the file with the hash {known_hash}: downloaded again", stacklevel=2)
+        warnings.warn(
+            f"{file} is not the file with the hash {known_hash}: downloaded again", stacklevel=2
+        )
     try:
         incoming.mkdir(parents=True, exist_ok=True)
         for stale in incoming.glob("tmp*"):  # pooch's, of a killed run
             stale.unlink()
-        came = pooch.retrieve(source(url), known_hash, file.name, incoming, downloader=Resuming(incoming / f"{file.name}.part"))
+        came = pooch.retrieve(
+            source(url),
+            known_hash,
+            file.name,
+            incoming,
+            downloader=Resuming(incoming / f"{file.name}.part"),
+        )
         os.replace(came, file)
     except requests.RequestException as error:
         ways = f"try again later (what has come is kept), or get {file.name} in another way and place it in {folder}"
-        raise ConnectionError(f"{source(url)} can't be downloaded ({_reason(error)}): {ways}") from error
+        raise ConnectionError(
+            f"{source(url)} can't be downloaded ({_reason(error)}): {ways}"
+        ) from error
     except ValueError as error:
-        ways = f"if it was renewed there, and you trust it, remove {_record(file)}" if known_hash == noted else "another version may be served there"
-        raise ValueError(f"{source(url)} has not the hash {known_hash}, and was not kept: try again; {ways}") from error
+        ways = (
+            f"if it was renewed there, and you trust it, remove {_record(file)}"
+            if known_hash == noted
+            else "another version may be served there"
+        )
+        raise ValueError(
+            f"{source(url)} has not the hash {known_hash}, and was not kept: try again; {ways}"
+        ) from error
     except OSError as error:
-        raise OSError(error.errno, f"{file} can't be stored ({error.strerror}): free space in {folder} or set MMCLUST_DATA; what has come is kept") from error
+        raise OSError(
+            error.errno,
+            f"{file} can't be stored ({error.strerror}): free space in {folder} or set MMCLUST_DATA; what has come is kept",
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             incoming.rmdir()
@@ -93,7 +115,12 @@ def record(file: Path, url: str) -> None:
     if not _record(file).exists():
         import pooch
 
-        noted = {"url": source(url), "sha256": pooch.file_hash(file), "bytes": file.stat().st_size, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        noted = {
+            "url": source(url),
+            "sha256": pooch.file_hash(file),
+            "bytes": file.stat().st_size,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
         storage.write_atomically(_record(file), json.dumps(noted, indent=1).encode())
 
 
@@ -107,12 +134,18 @@ def _noted(file: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{_record(file)} is damaged: remove it, and {file.name} is taken as it is") from error
+        raise ValueError(
+            f"{_record(file)} is damaged: remove it, and {file.name} is taken as it is"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
     response = getattr(error, "response", None)
-    return f"{response.status_code} {response.reason}" if response is not None else str(error) or type(error).__name__
+    return (
+        f"{response.status_code} {response.reason}"
+        if response is not None
+        else str(error) or type(error).__name__
+    )
 
 
 class Resuming:
@@ -150,12 +183,16 @@ class Resuming:
         import requests
 
         at = self.size if self.tag.exists() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={at}-", "If-Range": self.tag.read_text()} if at else {})
+        headers = {"Accept-Encoding": "identity"} | (
+            {"Range": f"bytes={at}-", "If-Range": self.tag.read_text()} if at else {}
+        )
         with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
             span = answer.headers.get("Content-Range", "")
             if at and answer.status_code == 416 and span == f"bytes */{at}":
                 return  # killed after its last byte
-            if answer.status_code == 416 or (answer.status_code == 206 and not span.startswith(f"bytes {at}-")):
+            if answer.status_code == 416 or (
+                answer.status_code == 206 and not span.startswith(f"bytes {at}-")
+            ):
                 self.part.unlink()
                 raise requests.ConnectionError(f"the server can't go on at byte {at}")
             answer.raise_for_status()
@@ -167,7 +204,16 @@ class Resuming:
             if not resumed:
                 self.part.write_bytes(b"")
                 self.tag.write_text(tag) if tag else self.tag.unlink(missing_ok=True)
-            with self.part.open("ab") as file, tqdm(total=total, initial=at * resumed, unit="B", unit_scale=True, desc=self.part.stem) as bar:
+            with (
+                self.part.open("ab") as file,
+                tqdm(
+                    total=total,
+                    initial=at * resumed,
+                    unit="B",
+                    unit_scale=True,
+                    desc=self.part.stem,
+                ) as bar,
+            ):
                 for chunk in answer.iter_content(CHUNK):
                     bar.update(file.write(chunk))
         if total is not None and self.size != total:
@@ -194,10 +240,22 @@ def unpack(archive: Path, target: Path, inner: str | None = None, most: int | No
             _extract(nested, nested.parent)
             nested.unlink()
         os.replace(part, target)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted, unknown method
-        raise ValueError(f"{archive} is no whole archive ({error}): remove it, and it is downloaded again") from error
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        gzip.BadGzipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+    ) as error:  # RuntimeError: encrypted, unknown method
+        raise ValueError(
+            f"{archive} is no whole archive ({error}): remove it, and it is downloaded again"
+        ) from error
     except OSError as error:
-        raise OSError(error.errno, f"{archive} can't be unpacked to {target} ({error.strerror}): free space or set MMCLUST_DATA") from error
+        raise OSError(
+            error.errno,
+            f"{archive} can't be unpacked to {target} ({error.strerror}): free space or set MMCLUST_DATA",
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -209,7 +267,9 @@ def _extract(archive: Path, folder: Path, most: int | None = None) -> None:
         if i >= MEMBERS:
             raise ValueError(f"{archive} holds more than {MEMBERS:,} files: it is refused")
         if kind == "other":
-            raise ValueError(f"{archive} holds {name!r}, a link or device: it is refused, and better removed")
+            raise ValueError(
+                f"{archive} holds {name!r}, a link or device: it is refused, and better removed"
+            )
         path = folder.joinpath(*_parts(archive, name))
         if "__MACOSX" in path.parts:
             continue
@@ -228,14 +288,18 @@ def _extract(archive: Path, folder: Path, most: int | None = None) -> None:
 
 
 def _bomb(archive: Path, limit: int) -> ValueError:
-    return ValueError(f"{archive} ({archive.stat().st_size:,} bytes) grows beyond {limit:,} bytes when unpacked: it is refused as a bomb")
+    return ValueError(
+        f"{archive} ({archive.stat().st_size:,} bytes) grows beyond {limit:,} bytes when unpacked: it is refused as a bomb"
+    )
 
 
 def _parts(archive: Path, name: str) -> tuple[str, ...]:
     """The parts of a member's path; also those that only Windows would read out of it."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or parts[:1] == ("/",) or parts[:1] == ("//",) or PureWindowsPath(name).drive:
-        raise ValueError(f"{archive} holds {name!r}, a path that leads out of its folder: it is refused, and better removed")
+        raise ValueError(
+            f"{archive} holds {name!r}, a path that leads out of its folder: it is refused, and better removed"
+        )
     return parts
 
 
@@ -244,14 +308,26 @@ def _members(archive: Path, limit: int) -> Iterator[tuple[str, str, Callable]]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
-                special = stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
-                yield info.filename, "other" if special else "folder" if info.is_dir() else "file", lambda info=info: zipped.open(info)
+                special = stat.S_IFMT(info.external_attr >> 16) not in (
+                    0,
+                    stat.S_IFREG,
+                    stat.S_IFDIR,
+                )
+                yield (
+                    info.filename,
+                    "other" if special else "folder" if info.is_dir() else "file",
+                    lambda info=info: zipped.open(info),
+                )
         return
     with gzip.open(archive) as plain:
         bounded: Any = _Bounded(plain, archive, limit)
         with tarfile.open(fileobj=bounded, mode="r|") as tar:
             for member in tar:
-                yield member.name, "file" if member.isreg() else "folder" if member.isdir() else "other", lambda member=member: tar.extractfile(member)
+                yield (
+                    member.name,
+                    "file" if member.isreg() else "folder" if member.isdir() else "other",
+                    lambda member=member: tar.extractfile(member),
+                )
         while bounded.read(CHUNK):  # to the end, where gzip's checksum is
             pass
 
@@ -260,7 +336,12 @@ class _Bounded:
     """A stream that gives `limit` bytes and no more: tar's own headers may be bombs, too."""
 
     def __init__(self, file: gzip.GzipFile, archive: Path, limit: int) -> None:
-        self.file, self.archive, self.limit, self.left = file, archive, limit, limit + FLOOR  # FLOOR: headers and padding
+        self.file, self.archive, self.limit, self.left = (
+            file,
+            archive,
+            limit,
+            limit + FLOOR,
+        )  # FLOOR: headers and padding
 
     def read(self, size: int) -> bytes:
         data = self.file.read(size)

@@ -15,7 +15,9 @@ from mmclust.storage import key_of
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
 
-def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "raise", background: str = "white") -> ImageDataset:
+def load_folder(
+    path: str | Path, domain: str = "photo", on_corrupt: str = "raise", background: str = "white"
+) -> ImageDataset:
     """Pictures below `path`, with the labels that come with them.
 
     Labels are read from `labels.csv` in the folder (a column `file`, relative to the folder, and one column per criterion); without it from
@@ -41,30 +43,60 @@ def load_folder(path: str | Path, domain: str = "photo", on_corrupt: str = "rais
     try:
         ImageColor.getrgb(background)
     except ValueError as error:
-        raise ValueError(f'background {background!r} is no color: give a name or a code, such as "white" or "#808080"') from error
+        raise ValueError(
+            f'background {background!r} is no color: give a name or a code, such as "white" or "#808080"'
+        ) from error
     table = read_csv(root) if (root / "labels.csv").exists() else _from_tree(root)
     files = [root / f for f in table.index]
     if on_corrupt == "skip":
         bad = [f for f in files if not _readable(f)]
         if bad:
             names = ", ".join(str(f.relative_to(root)) for f in bad[:5])
-            warnings.warn(f"{root}: left out {len(bad)} of {len(files)} pictures that can't be decoded: {names}{', ...' * (len(bad) > 5)}", stacklevel=2)
+            warnings.warn(
+                f"{root}: left out {len(bad)} of {len(files)} pictures that can't be decoded: {names}{', ...' * (len(bad) > 5)}",
+                stacklevel=2,
+            )
             table = table.drop(index=[str(f.relative_to(root)) for f in bad])
             files = [root / f for f in table.index]
     if not files:
         raise FileNotFoundError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
     stats = [f.stat() for f in files]
-    fingerprint = key_of("folder", background, [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)])
-    return from_table(root.resolve().name, domain, root, table, fingerprint, f"{len(files)} files of a folder", background)
+    fingerprint = key_of(
+        "folder",
+        background,
+        [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)],
+    )
+    return from_table(
+        root.resolve().name,
+        domain,
+        root,
+        table,
+        fingerprint,
+        f"{len(files)} files of a folder",
+        background,
+    )
 
 
-def from_table(name: str, domain: str, root: Path, table: pd.DataFrame, fingerprint: str, provenance: str, background: str = "white") -> ImageDataset:
+def from_table(
+    name: str,
+    domain: str,
+    root: Path,
+    table: pd.DataFrame,
+    fingerprint: str,
+    provenance: str,
+    background: str = "white",
+) -> ImageDataset:
     """The pictures that the index of a table names, relative to `root`, with its columns as criteria."""
     files = [root / f for f in table.index]
-    images = Images(len(files), lambda i: _decode(files[i], background), fingerprint, lambda i: str(files[i]))
+    images = Images(
+        len(files), lambda i: _decode(files[i], background), fingerprint, lambda i: str(files[i])
+    )
     encoded = {c: encode_labels(table[c].tolist()) for c in table.columns}
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
-    labels, classes = {c: v for c, (v, _) in encoded.items()}, {c: names for c, (_, names) in encoded.items()}
+    labels, classes = (
+        {c: v for c, (v, _) in encoded.items()},
+        {c: names for c, (_, names) in encoded.items()},
+    )
     return ImageDataset(name, domain, images, labels, classes, provenance, rows)
 
 
@@ -72,8 +104,16 @@ def _decode(file: Path, background: str = "white") -> Image.Image:
     try:
         with Image.open(file) as image:
             return opaque(image, background)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
-        raise ValueError(f"picture {file} can't be decoded ({error}): mend or remove it, or load the folder with on_corrupt='skip'") from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:  # the warning where it is an error
+        raise ValueError(
+            f"picture {file} can't be decoded ({error}): mend or remove it, or load the folder with on_corrupt='skip'"
+        ) from error
 
 
 def _readable(file: Path) -> bool:
@@ -85,7 +125,11 @@ def _readable(file: Path) -> bool:
 
 
 def pictures(root: Path) -> list[Path]:
-    return sorted(f.relative_to(root) for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file() and not f.name.startswith("."))
+    return sorted(
+        f.relative_to(root)
+        for f in root.rglob("*")
+        if f.suffix.lower() in SUFFIXES and f.is_file() and not f.name.startswith(".")
+    )
 
 
 def read_csv(root: Path) -> pd.DataFrame:
@@ -99,9 +143,13 @@ def read_csv(root: Path) -> pd.DataFrame:
         raise ValueError(f"{source} names {twice[0]} more than once")
     for criterion in table.columns:
         if empty := table.index[table[criterion].str.strip() == ""].tolist():
-            raise ValueError(f"{source}: {empty[0]} has no label for {criterion!r} ({len(empty)} such cells)")
+            raise ValueError(
+                f"{source}: {empty[0]} has no label for {criterion!r} ({len(empty)} such cells)"
+            )
     if missing := [f for f in table.index if not (root / f).is_file()]:
-        raise FileNotFoundError(f"{source} names {missing[0]}, which is not there ({len(missing)} such files)")
+        raise FileNotFoundError(
+            f"{source} names {missing[0]}, which is not there ({len(missing)} such files)"
+        )
     return table
 
 
@@ -120,11 +168,18 @@ def match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
     for f in files:
         criterion, _, name = f.parts
         if name in trees[criterion]:
-            raise ValueError(f"{root / criterion}: {name} stands in two classes, so its trees can't be matched by name: load each criterion's folder by itself")
+            raise ValueError(
+                f"{root / criterion}: {name} stands in two classes, so its trees can't be matched by name: load each criterion's folder by itself"
+            )
         trees[criterion][name] = f
     first, *others = trees
     for other in others:
         if odd := sorted(trees[first].keys() ^ trees[other].keys()):
-            raise ValueError(f"{root}: {odd[0]} is not in both {first!r} and {other!r} ({len(odd)} such files): load each criterion's folder by itself")
+            raise ValueError(
+                f"{root}: {odd[0]} is not in both {first!r} and {other!r} ({len(odd)} such files): load each criterion's folder by itself"
+            )
     names = sorted(trees[first])
-    return pd.DataFrame({c: [trees[c][n].parts[1] for n in names] for c in trees}, index=[str(trees[first][n]) for n in names])
+    return pd.DataFrame(
+        {c: [trees[c][n].parts[1] for n in names] for c in trees},
+        index=[str(trees[first][n]) for n in names],
+    )

@@ -23,8 +23,19 @@ class Images(Sequence[Image.Image]):
     `make` from several threads at a time.
     """
 
-    def __init__(self, n: int, make: Callable[[int], Image.Image], fingerprint: str, describe: Callable[[int], str] = "picture {}".format) -> None:
-        self._indices, self._make, self._describe, self._whole = np.arange(n), make, describe, fingerprint
+    def __init__(
+        self,
+        n: int,
+        make: Callable[[int], Image.Image],
+        fingerprint: str,
+        describe: Callable[[int], str] = "picture {}".format,
+    ) -> None:
+        self._indices, self._make, self._describe, self._whole = (
+            np.arange(n),
+            make,
+            describe,
+            fingerprint,
+        )
 
     @classmethod
     def of(cls, images: Pictures) -> Images:
@@ -32,11 +43,18 @@ class Images(Sequence[Image.Image]):
         if isinstance(images, Images):
             return images
         if isinstance(images, (str, Path)):
-            raise TypeError(f"images are expected, not the path {str(images)!r}: load it with mm.load_folder first")
-        pictures = [im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im)) for im in images]
+            raise TypeError(
+                f"images are expected, not the path {str(images)!r}: load it with mm.load_folder first"
+            )
+        pictures = [
+            im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im)) for im in images
+        ]
         digest = hashlib.sha256()
         for picture in pictures:
-            digest.update(f"{picture.mode}{picture.size}{' on white' * transparent(picture)}".encode() + picture.tobytes())
+            digest.update(
+                f"{picture.mode}{picture.size}{' on white' * transparent(picture)}".encode()
+                + picture.tobytes()
+            )
         return cls(len(pictures), lambda i: opaque(pictures[i]), digest.hexdigest())
 
     @property
@@ -73,12 +91,16 @@ class Images(Sequence[Image.Image]):
         return f"<{len(self)} images, {self.fingerprint[:8]}>"
 
 
-Pictures = Sequence[Image.Image | np.ndarray] | np.ndarray  # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or all in one array
+Pictures = (
+    Sequence[Image.Image | np.ndarray] | np.ndarray
+)  # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or all in one array
 
 
 def transparent(picture: Image.Image) -> bool:
     """Whether a picture may have transparent parts: an alpha channel, or a transparent color."""
-    return picture.mode in ("RGBA", "RGBa", "LA", "PA") or ("transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB"))
+    return picture.mode in ("RGBA", "RGBa", "LA", "PA") or (
+        "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
+    )
 
 
 def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
@@ -86,7 +108,9 @@ def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
     if not transparent(picture):
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture).convert(
+        "RGB"
+    )
 
 
 class Labellings(dict):
@@ -97,7 +121,9 @@ class Labellings(dict):
         self.dataset = dataset
 
     def __missing__(self, criterion: str) -> np.ndarray:
-        raise ValueError(f"criterion {criterion!r} not in {self.dataset}: {', '.join(self) or 'it has no labels'}")
+        raise ValueError(
+            f"criterion {criterion!r} not in {self.dataset}: {', '.join(self) or 'it has no labels'}"
+        )
 
 
 @dataclass
@@ -124,10 +150,14 @@ class ImageDataset:
     derived_criteria: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.labels = Labellings(self.name, {c: np.asarray(v, np.int64) for c, v in self.labels.items()})
+        self.labels = Labellings(
+            self.name, {c: np.asarray(v, np.int64) for c, v in self.labels.items()}
+        )
         for criterion, values in self.labels.items():
             if len(values) != len(self.images):
-                raise ValueError(f"{self.name}: {len(values)} labels of {criterion!r} for {len(self.images)} images")
+                raise ValueError(
+                    f"{self.name}: {len(values)} labels of {criterion!r} for {len(self.images)} images"
+                )
 
     @property
     def criteria(self) -> list[str]:
@@ -146,13 +176,24 @@ class ImageDataset:
         """The labels as class names: a pandas DataFrame, a row per image, a column per criterion."""
         import pandas as pd
 
-        return pd.DataFrame({c: [self.classes[c][k] for k in self.labels[c]] for c in self.criteria}, index=range(len(self)))
+        return pd.DataFrame(
+            {c: [self.classes[c][k] for k in self.labels[c]] for c in self.criteria},
+            index=range(len(self)),
+        )
 
     def describe(self, shown: int = 8) -> list[dict]:
         """A row per criterion: data set, images, criterion, clusters, classes (the first of them)."""
         return [
-            {"data set": self.name, "images": len(self), "criterion": c, "clusters": self.n_clusters(c)}
-            | {"classes": ", ".join(self.classes[c][:shown]) + ", ..." * (len(self.classes[c]) > shown)}
+            {
+                "data set": self.name,
+                "images": len(self),
+                "criterion": c,
+                "clusters": self.n_clusters(c),
+            }
+            | {
+                "classes": ", ".join(self.classes[c][:shown])
+                + ", ..." * (len(self.classes[c]) > shown)
+            }
             for c in self.criteria
         ]
 
@@ -163,10 +204,21 @@ class ImageDataset:
         """The same data set with the images at `indices` (n',), in that order."""
         indices = np.arange(len(self))[indices]
         rows = [self.rows[i] for i in indices] if self.rows else []
-        return ImageDataset(self.name, self.domain, self.images[indices], {c: v[indices] for c, v in self.labels.items()}, self.classes, self.provenance, rows, self.derived_criteria)
+        return ImageDataset(
+            self.name,
+            self.domain,
+            self.images[indices],
+            {c: v[indices] for c, v in self.labels.items()},
+            self.classes,
+            self.provenance,
+            rows,
+            self.derived_criteria,
+        )
 
 
-def encode_labels(values: Sequence[str], order: Sequence[str] | None = None) -> tuple[np.ndarray, list[str]]:
+def encode_labels(
+    values: Sequence[str], order: Sequence[str] | None = None
+) -> tuple[np.ndarray, list[str]]:
     """Class names (n,) to integers (n,) and the list they point into: in `order`, or sorted."""
     classes = list(order) if order is not None else sorted(set(values))
     position = {c: i for i, c in enumerate(classes)}

@@ -79,7 +79,9 @@ PAPER_DATASETS = {
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
     """Where the papers' data lie: `data_dir`, else `MMCLUST_DATA`, else datasets in the cache folder."""
-    return Path(data_dir or os.environ.get("MMCLUST_DATA") or storage.cache_dir() / "datasets").expanduser()
+    return Path(
+        data_dir or os.environ.get("MMCLUST_DATA") or storage.cache_dir() / "datasets"
+    ).expanduser()
 
 
 def expected(name: str) -> pd.DataFrame:
@@ -88,7 +90,13 @@ def expected(name: str) -> pd.DataFrame:
     return table[table["data set"] == name].set_index("criterion")
 
 
-def load_paper(name: str, n: int | None = None, seed: int = 0, data_dir: str | Path | None = None, criterion: str | None = None) -> ImageDataset:
+def load_paper(
+    name: str,
+    n: int | None = None,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    criterion: str | None = None,
+) -> ImageDataset:
     """A data set of the papers, from `data_folder(data_dir)`; downloaded and unpacked there if it is not there and can be.
 
     The released archives hold one tree of class folders per criterion. The pictures of these trees are matched by their content, else by
@@ -107,7 +115,9 @@ def load_paper(name: str, n: int | None = None, seed: int = 0, data_dir: str | P
     A number of pictures or classes other than the papers' is a warning.
     """
     if criterion not in (None, *expected(name).index):
-        raise ValueError(f"criterion {criterion!r} not in {name}: {', '.join(expected(name).index)}")
+        raise ValueError(
+            f"criterion {criterion!r} not in {name}: {', '.join(expected(name).index)}"
+        )
     root = data_folder(data_dir)
     place = find(name, root) or obtain(name, root)
     data = read(name, place, criterion)
@@ -124,24 +134,45 @@ def draw(data: ImageDataset, n: int | None, seed: int) -> ImageDataset:
     """
     if n is not None and n < 1:
         raise ValueError(f"{data.name}: n must be at least 1, not {n}")
-    return data if n is None or n >= len(data) else data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
+    return (
+        data
+        if n is None or n >= len(data)
+        else data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
+    )
 
 
 def differences(name: str, data: ImageDataset) -> list[str]:
     """Where a whole data set is not what the papers' table says: number of pictures, number of classes."""
     table = expected(name)
     said = [int(table["images"].iloc[0]), *PAPER_DATASETS[name].images]
-    out = [] if len(data) in said else [f"{len(data):,} pictures, where {' or '.join(f'{k:,}' for k in said)} are expected"]
+    out = (
+        []
+        if len(data) in said
+        else [f"{len(data):,} pictures, where {' or '.join(f'{k:,}' for k in said)} are expected"]
+    )
     clusters = table["clusters"].dropna()
-    return out + [f"{data.n_clusters(c)} classes of {c}, where {k} are expected" for c, k in clusters.items() if c in data.criteria and data.n_clusters(c) != k]
+    return out + [
+        f"{data.n_clusters(c)} classes of {c}, where {k} are expected"
+        for c, k in clusters.items()
+        if c in data.criteria and data.n_clusters(c) != k
+    ]
 
 
 def find(name: str, root: Path) -> Path | None:
     """The folder of a data set below the data folder: placed there, or in an unpacked archive, at most two folders down there."""
     spec = PAPER_DATASETS[name]
     unpacked = [root / _stem(url) for url in spec.urls]
-    below = [root.glob("*"), *(u.glob(depth) for u in unpacked for depth in ("*", "*/*", "*/*/*")), (root / spec.folders[0]).glob("*")]
-    found = [p for places in below for p in sorted(places) if p.name.casefold() in spec.folders and p.is_dir()]
+    below = [
+        root.glob("*"),
+        *(u.glob(depth) for u in unpacked for depth in ("*", "*/*", "*/*/*")),
+        (root / spec.folders[0]).glob("*"),
+    ]
+    found = [
+        p
+        for places in below
+        for p in sorted(places)
+        if p.name.casefold() in spec.folders and p.is_dir()
+    ]
     return next((p for p in found if not missing(name, p)), found[0] if found else None)
 
 
@@ -149,12 +180,18 @@ def missing(name: str, place: Path) -> list[str]:
     """The criteria for which a folder of trees has none; empty where its labels come from elsewhere."""
     if (place / "labels.csv").exists() or name == "cmuface" or place.name == BATCHES:
         return []
-    return [c for c in expected(name).index if c not in PAPER_DATASETS[name].optional and _tree(name, place, c) is None]
+    return [
+        c
+        for c in expected(name).index
+        if c not in PAPER_DATASETS[name].optional and _tree(name, place, c) is None
+    ]
 
 
 def _tree(name: str, place: Path, criterion: str) -> Path | None:
     names = (criterion, PAPER_DATASETS[name].trees.get(criterion))
-    return next((p for p in sorted(place.iterdir()) if p.is_dir() and p.name.casefold() in names), None)
+    return next(
+        (p for p in sorted(place.iterdir()) if p.is_dir() and p.name.casefold() in names), None
+    )
 
 
 def _stem(url: str) -> str:
@@ -176,15 +213,21 @@ def obtain(name: str, root: Path) -> Path:
     """
     spec = PAPER_DATASETS[name]
     if not spec.urls:
-        raise FileNotFoundError(f"{name} is not in {root} and has no public download with its labels ({spec.about}): {how_to_place(name, root)}")
+        raise FileNotFoundError(
+            f"{name} is not in {root} and has no public download with its labels ({spec.about}): {how_to_place(name, root)}"
+        )
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         if (place := find(name, root)) is not None:
             return place
         if taken := [root / _stem(url) for url in spec.urls if (root / _stem(url)).exists()]:
-            raise ValueError(f"{taken[0]} holds no folder {' or '.join(spec.folders)}: remove it, and it is unpacked again")
+            raise ValueError(
+                f"{taken[0]} holds no folder {' or '.join(spec.folders)}: remove it, and it is unpacked again"
+            )
         failed = []
-        for url in sorted(spec.urls, key=lambda url: not (root / download.file_name(url)).exists()):  # what is there needs no download
+        for url in sorted(
+            spec.urls, key=lambda url: not (root / download.file_name(url)).exists()
+        ):  # what is there needs no download
             try:
                 archive = download.fetch(url, root, spec.md5 and f"md5:{spec.md5}")
             except ConnectionError as error:
@@ -194,7 +237,9 @@ def obtain(name: str, root: Path) -> Path:
             if not spec.md5:
                 download.record(archive, url)  # now that it has shown to be a whole archive
             if (place := find(name, root)) is None:
-                raise ValueError(f"{archive} holds no folder {' or '.join(spec.folders)}: another version may be served at {url}")
+                raise ValueError(
+                    f"{archive} holds no folder {' or '.join(spec.folders)}: another version may be served at {url}"
+                )
             return place
     raise ConnectionError("; ".join(map(str, failed))) from failed[0]
 
@@ -215,54 +260,86 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
         table = _matched(name, place, criterion, digest)
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.urls else ""
-        raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{how_to_place(name, place.parent)}")
+        raise FileNotFoundError(
+            f"{place} holds no pictures of {name}: {again}{how_to_place(name, place.parent)}"
+        )
     # of the pictures alone: another disk or another download gives the same fingerprint
     fingerprint = storage.key_of("pictures", [digest(f) for f in table.index])
-    data = folder.from_table(name, spec.domain, place, table, fingerprint, f"the papers' {name}, {len(table)} pictures")
+    data = folder.from_table(
+        name, spec.domain, place, table, fingerprint, f"the papers' {name}, {len(table)} pictures"
+    )
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data
 
 
 def _listed(name: str, place: Path) -> pd.DataFrame:
-    table = folder.read_csv(place).rename(columns={v: k for k, v in PAPER_DATASETS[name].trees.items()})
-    criteria = [c for c in expected(name).index if c in table or c not in PAPER_DATASETS[name].optional]
+    table = folder.read_csv(place).rename(
+        columns={v: k for k, v in PAPER_DATASETS[name].trees.items()}
+    )
+    criteria = [
+        c for c in expected(name).index if c in table or c not in PAPER_DATASETS[name].optional
+    ]
     if absent := [c for c in criteria if c not in table]:
-        raise ValueError(f"{place / 'labels.csv'} has no column {absent[0]!r}, only: {', '.join(table.columns)}")
+        raise ValueError(
+            f"{place / 'labels.csv'} has no column {absent[0]!r}, only: {', '.join(table.columns)}"
+        )
     return table[criteria]
 
 
 def _named(place: Path) -> pd.DataFrame:
     """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the finest size that is there."""
-    faces = {f.name: (str(f), match) for f in folder.pictures(place) if (match := FACE.fullmatch(f.name))}
+    faces = {
+        f.name: (str(f), match) for f in folder.pictures(place) if (match := FACE.fullmatch(f.name))
+    }
     finest = min((match["scale"] or "1" for _, match in faces.values()), default=None)
     kept = [(f, match) for f, match in faces.values() if (match["scale"] or "1") == finest]
-    return pd.DataFrame({c: [match[c] for _, match in kept] for c in expected("cmuface").index}, index=[f for f, _ in kept])
+    return pd.DataFrame(
+        {c: [match[c] for _, match in kept] for c in expected("cmuface").index},
+        index=[f for f, _ in kept],
+    )
 
 
-def _matched(name: str, place: Path, criterion: str | None, digest: Callable[[str], str]) -> pd.DataFrame:
+def _matched(
+    name: str, place: Path, criterion: str | None, digest: Callable[[str], str]
+) -> pd.DataFrame:
     """The pictures of one tree per criterion, matched by content, else by name; else those of the criterion."""
     trees = {c: tree for c in expected(name).index if (tree := _tree(name, place, c))}
-    files = {c: [tree.relative_to(place) / f for f in folder.pictures(tree)] for c, tree in trees.items()}
+    files = {
+        c: [tree.relative_to(place) / f for f in folder.pictures(tree)] for c, tree in trees.items()
+    }
     every = [f for own in files.values() for f in own]
     if odd := [f for f in every if len(f.parts) != 3]:
         raise ValueError(f"{place / odd[0]} does not stand as <criterion>/<class>/<picture>")
-    keyed = {c: sorted((digest(str(f)), f.name, f) for f in own) for c, own in files.items()}  # by name among copies of one picture
+    keyed = {
+        c: sorted((digest(str(f)), f.name, f) for f in own) for c, own in files.items()
+    }  # by name among copies of one picture
     contents = [[key for key, _, _ in own] for own in keyed.values()]
     if all(own == contents[0] for own in contents):
         rows = sorted(zip(*([f for _, _, f in own] for own in keyed.values())))
-        return pd.DataFrame([[f.parts[1] for f in row] for row in rows], [str(row[0]) for row in rows], list(trees))
+        return pd.DataFrame(
+            [[f.parts[1] for f in row] for row in rows], [str(row[0]) for row in rows], list(trees)
+        )
     try:
         shared = set.intersection(*map(set, contents))
-        first, *others = ([(key, name) for key, name, _ in own if key in shared] for own in keyed.values())
+        first, *others = (
+            [(key, name) for key, name, _ in own if key in shared] for own in keyed.values()
+        )
         if any(own != first for own in others):  # then one name means different pictures
             raise ValueError("the same picture has different names")
-        return folder.match_trees(place, every).rename(columns={tree.name: c for c, tree in trees.items()})
+        return folder.match_trees(place, every).rename(
+            columns={tree.name: c for c, tree in trees.items()}
+        )
     except ValueError as error:
         if criterion in files:
-            return pd.DataFrame({criterion: [f.parts[1] for f in files[criterion]]}, [str(f) for f in files[criterion]])
+            return pd.DataFrame(
+                {criterion: [f.parts[1] for f in files[criterion]]},
+                [str(f) for f in files[criterion]],
+            )
         counts = ", ".join(f"{c} {len(own):,}" for c, own in files.items())
         why = f"the trees in {place} hold different pictures ({counts}), by content and by name ({error})"
-        raise SeparateCriteria(f"{name}: {why}: give criterion= one of {', '.join(files)}") from error
+        raise SeparateCriteria(
+            f"{name}: {why}: give criterion= one of {', '.join(files)}"
+        ) from error
 
 
 def _batches(place: Path) -> ImageDataset:
@@ -272,14 +349,34 @@ def _batches(place: Path) -> ImageDataset:
     try:
         parts = [CIFAR10(place.parent, train=train) for train in (True, False)]
     except RuntimeError as error:
-        raise ValueError(f"{place} is not whole (a file is missing or its md5 is wrong): remove it, and it is downloaded again") from error
+        raise ValueError(
+            f"{place} is not whole (a file is missing or its md5 is wrong): remove it, and it is downloaded again"
+        ) from error
     pixels = np.concatenate([part.data for part in parts])
     kinds = [part.classes[k] for part in parts for k in part.targets]
     fingerprint = storage.key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list)
-    images = Images(len(pixels), lambda i: Image.fromarray(pixels[i]), fingerprint, "picture {} of CIFAR-10 (train, then test)".format)
-    encoded = {c: encode_labels([of[k] for k in kinds]) for c, of in (("type", PHOTO_TYPE), ("environment", PHOTO_ENVIRONMENT))}
-    labels, classes = {c: v for c, (v, _) in encoded.items()}, {c: names for c, (_, names) in encoded.items()}
-    return ImageDataset("cifar10", PAPER_DATASETS["cifar10"].domain, images, labels, classes, "CIFAR-10, train and test, by torchvision")
+    images = Images(
+        len(pixels),
+        lambda i: Image.fromarray(pixels[i]),
+        fingerprint,
+        "picture {} of CIFAR-10 (train, then test)".format,
+    )
+    encoded = {
+        c: encode_labels([of[k] for k in kinds])
+        for c, of in (("type", PHOTO_TYPE), ("environment", PHOTO_ENVIRONMENT))
+    }
+    labels, classes = (
+        {c: v for c, (v, _) in encoded.items()},
+        {c: names for c, (_, names) in encoded.items()},
+    )
+    return ImageDataset(
+        "cifar10",
+        PAPER_DATASETS["cifar10"].domain,
+        images,
+        labels,
+        classes,
+        "CIFAR-10, train and test, by torchvision",
+    )
 
 
 def status(name: str, root: Path) -> tuple[bool, str]:
@@ -287,11 +384,20 @@ def status(name: str, root: Path) -> tuple[bool, str]:
     place = find(name, root)
     if place is None:
         urls = " or ".join(download.source(url) for url in PAPER_DATASETS[name].urls)
-        return bool(urls), f"not there; would be downloaded from {urls}" if urls else f"not there; {how_to_place(name, root)} ({PAPER_DATASETS[name].about})"
+        return (
+            bool(urls),
+            f"not there; would be downloaded from {urls}"
+            if urls
+            else f"not there; {how_to_place(name, root)} ({PAPER_DATASETS[name].about})",
+        )
     try:
         with contextlib.suppress(SeparateCriteria):
             return True, _summary(name, place, [read(name, place)])
-        return True, _summary(name, place, [read(name, place, c) for c in expected(name).index if _tree(name, place, c)])
+        return True, _summary(
+            name,
+            place,
+            [read(name, place, c) for c in expected(name).index if _tree(name, place, c)],
+        )
     except (OSError, ValueError) as error:
         return False, f"there, but can't be read: {error}"
 
@@ -299,6 +405,13 @@ def status(name: str, root: Path) -> tuple[bool, str]:
 def _summary(name: str, place: Path, parts: list[ImageDataset]) -> str:
     counts = ", ".join(dict.fromkeys(f"{len(data):,} pictures" for data in parts))
     clusters = ", ".join(f"{c} {data.n_clusters(c)}" for data in parts for c in data.criteria)
-    said = "; ".join(dict.fromkeys(d for data in parts for d in differences(name, data))) or "as in the papers' table"
-    apart = "; its trees hold different pictures, and each criterion is loaded by itself" if len(parts) > 1 else ""
+    said = (
+        "; ".join(dict.fromkeys(d for data in parts for d in differences(name, data)))
+        or "as in the papers' table"
+    )
+    apart = (
+        "; its trees hold different pictures, and each criterion is loaded by itself"
+        if len(parts) > 1
+        else ""
+    )
     return f"there, in {place}: {counts}, {clusters} classes; {said}{apart}"

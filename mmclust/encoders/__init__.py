@@ -46,7 +46,9 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
     if name in REPOSITORIES or (name.startswith(("hf-hub:", *OWNERS)) and not folder.exists()):
         folder = fetched(repository.removeprefix("hf-hub:"), name)
     if folder.is_file():
-        raise ValueError(f"{folder} is a bare checkpoint: put it into a folder with open_clip_config.json, which says its architecture and preprocessing")
+        raise ValueError(
+            f"{folder} is a bare checkpoint: put it into a folder with open_clip_config.json, which says its architecture and preprocessing"
+        )
     if not folder.is_dir():
         return load_open_clip(name, device, autocast)
     if (folder / "open_clip_config.json").exists():
@@ -55,4 +57,6 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
         from mmclust.encoders.transformers_models import load_transformers
 
         return load_transformers(folder, name, device, autocast)
-    raise ValueError(f"{folder} holds no open_clip_config.json (nor transformers' config.json): a checkpoint must bring its architecture and its preprocessing")
+    raise ValueError(
+        f"{folder} holds no open_clip_config.json (nor transformers' config.json): a checkpoint must bring its architecture and its preprocessing"
+    )

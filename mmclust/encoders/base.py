@@ -14,8 +14,21 @@ from tqdm import tqdm
 
 from mmclust import storage
 from mmclust.data.images import Images, Pictures
-from mmclust.encoders.feature_stream import STREAM_ABOVE, as_tensor, batches, is_stored, store_batches, stored
-from mmclust.encoders.prompt import PLACEHOLDER, PromptEncoder, split_template, token_table, word_ids
+from mmclust.encoders.feature_stream import (
+    STREAM_ABOVE,
+    as_tensor,
+    batches,
+    is_stored,
+    store_batches,
+    stored,
+)
+from mmclust.encoders.prompt import (
+    PLACEHOLDER,
+    PromptEncoder,
+    split_template,
+    token_table,
+    word_ids,
+)
 
 
 class Encoder:
@@ -53,7 +66,12 @@ class Encoder:
         autocast: bool = False,
     ) -> None:  # fmt: skip
         self.model: Any = model.to(device).eval().requires_grad_(False)
-        self.preprocess, self.name, self.device, self.autocast = preprocess, name, torch.device(device), autocast
+        self.preprocess, self.name, self.device, self.autocast = (
+            preprocess,
+            name,
+            torch.device(device),
+            autocast,
+        )
         self.tokenizer: Any = tokenizer
         self._kept: dict = {}
 
@@ -93,7 +111,9 @@ class Encoder:
         if "fingerprint" not in self._kept:
             digest = hashlib.blake2b(self._recipe().encode(), digest_size=16)
             for key, value in sorted(self.model.state_dict().items()):
-                digest.update(f"{key} {value.dtype}".encode() + value.detach().cpu().float().numpy().tobytes())
+                digest.update(
+                    f"{key} {value.dtype}".encode() + value.detach().cpu().float().numpy().tobytes()
+                )
             self._kept["fingerprint"] = digest.hexdigest()
         return self._kept["fingerprint"]
 
@@ -116,9 +136,16 @@ class Encoder:
         key = self._features_key(images)
         if key not in self._kept:
             if len(images) > STREAM_ABOVE:
-                self._kept[key] = stored(key, len(images), batch_size, lambda keep: self._batches(self._trunk, images, batch_size, keep))
+                self._kept[key] = stored(
+                    key,
+                    len(images),
+                    batch_size,
+                    lambda keep: self._batches(self._trunk, images, batch_size, keep),
+                )
             else:
-                self._kept[key] = storage.load_or_compute(key, lambda: self._run(self._trunk, images, batch_size))
+                self._kept[key] = storage.load_or_compute(
+                    key, lambda: self._run(self._trunk, images, batch_size)
+                )
         return self._kept[key]
 
     def shares(self, images: Pictures, batch_size: int = 256, batches: int = 16) -> list[range]:
@@ -139,7 +166,12 @@ class Encoder:
             self.features(images, batch_size)
             return
         some = images[share.start * batch_size : share.stop * batch_size]
-        store_batches(self._features_key(images), batch_size, share.start, lambda keep: self._batches(self._trunk, some, batch_size, keep))
+        store_batches(
+            self._features_key(images),
+            batch_size,
+            share.start,
+            lambda keep: self._batches(self._trunk, some, batch_size, keep),
+        )
 
     def set_features(self, images: Pictures, features: np.ndarray) -> None:
         """Take features (n, h), computed elsewhere, as those of these images: the trunk does not run for them.
@@ -157,7 +189,10 @@ class Encoder:
 
     def encode_images(self, images: Pictures) -> np.ndarray:
         """Image embeddings v, float32 (n, d), L2-normalised."""
-        features, projection = as_tensor(self.features(images)), at_least_float32(self.image_projection).cpu()
+        features, projection = (
+            as_tensor(self.features(images)),
+            at_least_float32(self.image_projection).cpu(),
+        )
         out = torch.empty(len(features), projection.shape[1], dtype=features.dtype)
         for part, rows in zip(features.split(STREAM_ABOVE), out.split(STREAM_ABOVE)):
             rows.copy_(F.normalize(part @ projection, dim=-1))
@@ -172,7 +207,9 @@ class Encoder:
             ValueError: for an image tower that has none.
         """
         if self._patches is None:
-            raise ValueError(f"the image tower of {self.name} gives no patch tokens: it is not a vision transformer")
+            raise ValueError(
+                f"the image tower of {self.name} gives no patch tokens: it is not a vision transformer"
+            )
         images = Images.of(images)
         key = storage.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
         if key not in self._kept:
@@ -183,7 +220,12 @@ class Encoder:
     def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> np.ndarray:
         """Text embeddings, float32 (len(texts), d), L2-normalised unless told otherwise."""
         texts = list(texts)
-        parts = [self.towers.encode_text(self.tokenizer(texts[i : i + 256]).to(self.device), normalize=False) for i in range(0, len(texts), 256)]
+        parts = [
+            self.towers.encode_text(
+                self.tokenizer(texts[i : i + 256]).to(self.device), normalize=False
+            )
+            for i in range(0, len(texts), 256)
+        ]
         out = at_least_float32(torch.cat(parts))
         return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
 
@@ -204,29 +246,49 @@ class Encoder:
         ids = [word_ids(self.tokenizer, word) for word in words]
         if empty := [word for word, i in zip(words, ids) if not i]:
             raise ValueError(f"a reference word is empty: {empty[0]!r} among {list(words)}")
-        return torch.stack([at_least_float32(self.token_table(torch.tensor(i, device=self.device))).mean(0) for i in ids])
+        return torch.stack(
+            [
+                at_least_float32(self.token_table(torch.tensor(i, device=self.device))).mean(0)
+                for i in ids
+            ]
+        )
 
     def prompt(self, template: str, **options: Any) -> PromptEncoder:
         """The encoder of this template with learned proxies in its placeholder; built once per template. Options as for `PromptEncoder`."""
         key = ("prompt", template, *sorted(options.items()))
         if key not in self._kept:
-            self._kept[key] = PromptEncoder(self.towers, self.tokenizer, template, autocast=self.autocast, **options)
+            self._kept[key] = PromptEncoder(
+                self.towers, self.tokenizer, template, autocast=self.autocast, **options
+            )
         return self._kept[key]
 
-    def _run(self, tower: Callable[[torch.Tensor], torch.Tensor], images: Images, batch_size: int) -> np.ndarray:
+    def _run(
+        self, tower: Callable[[torch.Tensor], torch.Tensor], images: Images, batch_size: int
+    ) -> np.ndarray:
         return np.concatenate(list(self._batches(tower, images, batch_size)))
 
-    def _batches(self, tower: Callable[[torch.Tensor], torch.Tensor], images: Images, batch_size: int, keep: Callable | None = None) -> Iterator[np.ndarray]:
+    def _batches(
+        self,
+        tower: Callable[[torch.Tensor], torch.Tensor],
+        images: Images,
+        batch_size: int,
+        keep: Callable | None = None,
+    ) -> Iterator[np.ndarray]:
         """What the tower gives for each batch, in order, with a progress bar; see `stream.batches`."""
         dtype = self.token_table.weight.dtype
 
         def forward(pixels: torch.Tensor) -> np.ndarray:
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast),
+            ):
                 return at_least_float32(tower(pixels.to(self.device, dtype))).cpu().numpy()
 
         found = batches(images, batch_size, self.preprocess, forward, self.device, keep)
         total = -(-len(images) // batch_size)
-        quiet = {"disable": True} if total == 1 else {}  # not False: that would overrule TQDM_DISABLE
+        quiet = (
+            {"disable": True} if total == 1 else {}
+        )  # not False: that would overrule TQDM_DISABLE
         return tqdm(found, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT = 10  # seconds for the hub's first answer
-FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # of a repository: architecture, preprocessing, tokenizer, weights; no pickles
+FILES = [
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.safetensors",
+]  # of a repository: architecture, preprocessing, tokenizer, weights; no pickles
 
 
 def reason(error: Exception) -> str:
@@ -41,7 +46,9 @@ def fetched(repository: str, name: str) -> Path:
     try:
         answers(repository, revision or None)
         return Path(snapshot_download(repository, **options))
-    except Exception as error:  # of the network, the hub, the disk: each library below has its own classes
+    except (
+        Exception
+    ) as error:  # of the network, the hub, the disk: each library below has its own classes
         try:
             return Path(snapshot_download(repository, **options, local_files_only=True))
         except Exception:
@@ -59,7 +66,9 @@ def expect(repository: str, name: str) -> None:
     try:
         answers(repository)
     except Exception as error:
-        if not (Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots").is_dir():
+        if not (
+            Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
+        ).is_dir():
             raise unfetchable(name, error) from error
 
 
@@ -94,9 +103,19 @@ def weights_in(folder: Path, preferred: str) -> Path:
     if folder / preferred in found or len(found) == 1:
         return folder / preferred if folder / preferred in found else found[0]
     if found:
-        raise ValueError(f"{folder} holds several weights ({', '.join(f.name for f in found)}): call those to be used {preferred}")
-    pickles = [f.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for f in sorted(folder.glob(pattern))]
-    instead = f" but pickles ({', '.join(pickles)}), which can run code: save them as {preferred} where you trust them" if pickles else ""
+        raise ValueError(
+            f"{folder} holds several weights ({', '.join(f.name for f in found)}): call those to be used {preferred}"
+        )
+    pickles = [
+        f.name
+        for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
+        for f in sorted(folder.glob(pattern))
+    ]
+    instead = (
+        f" but pickles ({', '.join(pickles)}), which can run code: save them as {preferred} where you trust them"
+        if pickles
+        else ""
+    )
     ways = "convert them, or name a revision that has them (owner/name@refs/pr/N, where the hub's bot made one)"
     raise ValueError(f"{folder} holds no safetensors weights{instead or f': {ways}'}")
 
@@ -104,10 +123,24 @@ def weights_in(folder: Path, preferred: str) -> Path:
 def check_tokenizer(folder: Path) -> None:
     """Raise ValueError where a folder does not say how texts become tokens."""
     files = {f.name for f in folder.iterdir()}
-    if not {"tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json"} & files:
-        raise ValueError(f"{folder} holds no tokenizer.json (nor vocab.txt): a checkpoint must bring its tokenizer")
+    if (
+        not {
+            "tokenizer.json",
+            "vocab.txt",
+            "tokenizer.model",
+            "spiece.model",
+            "sentencepiece.bpe.model",
+            "vocab.json",
+        }
+        & files
+    ):
+        raise ValueError(
+            f"{folder} holds no tokenizer.json (nor vocab.txt): a checkpoint must bring its tokenizer"
+        )
     if "tokenizer_config.json" not in files:
-        raise ValueError(f"{folder} holds no tokenizer_config.json: a checkpoint must bring its tokenizer")
+        raise ValueError(
+            f"{folder} holds no tokenizer_config.json: a checkpoint must bring its tokenizer"
+        )
 
 
 def needs_transformers(name: str) -> None:
@@ -115,4 +148,6 @@ def needs_transformers(name: str) -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise ImportError(f'encoder {name} needs the package transformers: pip install "mmclust[paper]"') from None
+        raise ImportError(
+            f'encoder {name} needs the package transformers: pip install "mmclust[paper]"'
+        ) from None

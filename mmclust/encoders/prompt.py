@@ -26,12 +26,21 @@ def split_template(template: str) -> tuple[str, str]:
         ValueError: if the template does not hold exactly one `*`.
     """
     if template.count(PLACEHOLDER) != 1:
-        raise ValueError(f"a template needs exactly one {PLACEHOLDER!r} where the word goes, as in 'fruit with a color of *'; got {template!r}")
+        raise ValueError(
+            f"a template needs exactly one {PLACEHOLDER!r} where the word goes, as in 'fruit with a color of *'; got {template!r}"
+        )
     before, after = template.split(PLACEHOLDER)
     return before.strip(), after.strip()
 
 
-PROBE_WORDS = ("red", "blue", "one", "two", "cat", "dog")  # words of one token each, in about every vocabulary
+PROBE_WORDS = (
+    "red",
+    "blue",
+    "one",
+    "two",
+    "cat",
+    "dog",
+)  # words of one token each, in about every vocabulary
 
 
 def word_ids(tokenizer: Any, word: str) -> list[int]:
@@ -51,13 +60,17 @@ def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, li
     """
     before, after = split_template(template)
     texts = [" ".join(part for part in (before, word, after) if part) for word in PROBE_WORDS]
-    rows = tokenizer(texts, context_length=4 * len(template) + 64)  # longer than any text of that many characters
+    rows = tokenizer(
+        texts, context_length=4 * len(template) + 64
+    )  # longer than any text of that many characters
     pad = int(rows[0, -1])
     for first, second in zip(rows[::2], rows[1::2]):
         if len(differ := (first != second).nonzero()) == 1:
             at, end = int(differ), 1 + int((first != pad).nonzero().max())
             return first[:at].tolist(), int(first[at]), first[at + 1 : end].tolist(), pad
-    raise ValueError(f"this tokenizer has no single tokens for {', '.join(PROBE_WORDS)}: the placeholder of {template!r} can't be found in its tokens")
+    raise ValueError(
+        f"this tokenizer has no single tokens for {', '.join(PROBE_WORDS)}: the placeholder of {template!r} can't be found in its tokens"
+    )
 
 
 def token_table(model: Any) -> nn.Embedding:
@@ -71,8 +84,12 @@ def token_table(model: Any) -> nn.Embedding:
         return tower.token_embedding
     inner = getattr(tower, "transformer", tower)
     if hasattr(inner, "embed_tokens") or hasattr(inner, "get_input_embeddings"):
-        return inner.embed_tokens if hasattr(inner, "embed_tokens") else inner.get_input_embeddings()
-    raise ValueError(f"a text tower of type {type(tower).__name__} has no token embeddings that are known here")
+        return (
+            inner.embed_tokens if hasattr(inner, "embed_tokens") else inner.get_input_embeddings()
+        )
+    raise ValueError(
+        f"a text tower of type {type(tower).__name__} has no token embeddings that are known here"
+    )
 
 
 class PromptEncoder:
@@ -104,38 +121,71 @@ class PromptEncoder:
         self, model: Any, tokenizer: Any, template: str, word_tokens: int = 1, path: str = "auto", positions: bool = True, final_norm: bool = True,
         autocast: bool = False,
     ) -> None:  # fmt: skip
-        self.model, self.template, self.word_tokens, self.positions, self.final_norm = model, template, word_tokens, positions, final_norm
+        self.model, self.template, self.word_tokens, self.positions, self.final_norm = (
+            model,
+            template,
+            word_tokens,
+            positions,
+            final_norm,
+        )
         self.autocast = autocast
         if path not in ("auto", "cached", "cropped", "full"):
             raise ValueError(f'path is "auto", "cached", "cropped" or "full", not {path!r}')
         self.tower, self.table = getattr(model, "text", model), token_table(model)
-        if not (positions and final_norm) and (not hasattr(self.tower, "ln_final") or getattr(self.tower, "cls_emb", None) is not None):
-            raise ValueError(f"positions=False and final_norm=False switch off parts of CLIP's text tower, which {type(self.tower).__name__} is not")
+        if not (positions and final_norm) and (
+            not hasattr(self.tower, "ln_final") or getattr(self.tower, "cls_emb", None) is not None
+        ):
+            raise ValueError(
+                f"positions=False and final_norm=False switch off parts of CLIP's text tower, which {type(self.tower).__name__} is not"
+            )
         before, word, after, pad = tokenize_template(tokenizer, template)
         self.start = len(before)
         self.end = self.start + word_tokens + len(after) - 1  # where end-of-text stands
-        length = min(getattr(self.tower, "context_length", 0) or tokenizer.context_length, tokenizer.context_length)  # mT5 knows no longest text
+        length = min(
+            getattr(self.tower, "context_length", 0) or tokenizer.context_length,
+            tokenizer.context_length,
+        )  # mT5 knows no longest text
         if self.end >= length:
-            raise ValueError(f"template {template!r} needs {self.end + 1} tokens, the text encoder reads {length}")
+            raise ValueError(
+                f"template {template!r} needs {self.end + 1} tokens, the text encoder reads {length}"
+            )
         ids = [*before, *[word] * word_tokens, *after]
-        self.tokens = torch.tensor(ids + [pad] * (length - len(ids)), device=self.table.weight.device)
-        self.path = next(p for p in ("cached", "cropped", "full") if self._holds(p)) if path == "auto" else path
+        self.tokens = torch.tensor(
+            ids + [pad] * (length - len(ids)), device=self.table.weight.device
+        )
+        self.path = (
+            next(p for p in ("cached", "cropped", "full") if self._holds(p))
+            if path == "auto"
+            else path
+        )
         if path == "cached" and not self._holds(path, check=False):
-            raise ValueError("this text tower is not causal or not read at end-of-text: the cached prefix does not hold for it")
+            raise ValueError(
+                "this text tower is not causal or not read at end-of-text: the cached prefix does not hold for it"
+            )
         if path == "cropped" and not self._holds(path):
-            raise ValueError("this text tower reads its padding: without it, it gives something else")
+            raise ValueError(
+                "this text tower reads its padding: without it, it gives something else"
+            )
 
-    def __call__(self, proxies: torch.Tensor, normalize: bool = True, all_tokens: bool = False) -> torch.Tensor:
+    def __call__(
+        self, proxies: torch.Tensor, normalize: bool = True, all_tokens: bool = False
+    ) -> torch.Tensor:
         words = proxies[:, None] if proxies.ndim == 2 else proxies
         if words.ndim != 3 or words.shape[1] != self.word_tokens:
-            raise ValueError(f"proxies of shape (n, e) or (n, {self.word_tokens}, e) are expected, not {tuple(proxies.shape)}")
+            raise ValueError(
+                f"proxies of shape (n, e) or (n, {self.word_tokens}, e) are expected, not {tuple(proxies.shape)}"
+            )
         with torch.autocast(words.device.type, torch.bfloat16, enabled=self.autocast):
             out = self._by(self.path, words, all_tokens)
         out = out.float() if self.autocast else out
         return F.normalize(out, dim=-1) if normalize else out
 
     def _by(self, path: str, words: torch.Tensor, all_tokens: bool = False) -> torch.Tensor:
-        return self._tail(words, all_tokens) if path == "cached" else self._whole(words, all_tokens, crop=path == "cropped")
+        return (
+            self._tail(words, all_tokens)
+            if path == "cached"
+            else self._whole(words, all_tokens, crop=path == "cropped")
+        )
 
     @torch.no_grad()
     def _holds(self, path: str, check: bool = True) -> bool:
@@ -153,9 +203,15 @@ class PromptEncoder:
             short, whole = (F.normalize(self._by(p, words), dim=-1) for p in (path, "full"))
         except RuntimeError:  # open_clip's own towers take one length
             return False
-        return torch.allclose(short.float(), whole.float(), atol=2e-2 if table.dtype in (torch.float16, torch.bfloat16) else 1e-4)
+        return torch.allclose(
+            short.float(),
+            whole.float(),
+            atol=2e-2 if table.dtype in (torch.float16, torch.bfloat16) else 1e-4,
+        )
 
-    def _whole(self, words: torch.Tensor, all_tokens: bool = False, crop: bool = False) -> torch.Tensor:
+    def _whole(
+        self, words: torch.Tensor, all_tokens: bool = False, crop: bool = False
+    ) -> torch.Tensor:
         """Every token of the context (or, cropped, of the prompt) by the model's own `encode_text`; hooks put the words in their place and skip
         what is switched off."""
         tower, placed = self.tower, []
@@ -163,8 +219,17 @@ class PromptEncoder:
 
         def place(module: nn.Module, args: tuple, embedded: torch.Tensor) -> torch.Tensor:
             placed.append(True)
-            x = torch.cat([embedded[:, : self.start], words.to(embedded.dtype), embedded[:, self.start + self.word_tokens :]], 1)
-            return x if self.positions else x - tower.positional_embedding  # the model adds it again
+            x = torch.cat(
+                [
+                    embedded[:, : self.start],
+                    words.to(embedded.dtype),
+                    embedded[:, self.start + self.word_tokens :],
+                ],
+                1,
+            )
+            return (
+                x if self.positions else x - tower.positional_embedding
+            )  # the model adds it again
 
         def last(module: nn.Module, args: tuple, out: Any) -> Any:
             states.append(getattr(out, "last_hidden_state", out) if self.final_norm else args[0])
@@ -179,11 +244,15 @@ class PromptEncoder:
             for handle in handles:
                 handle.remove()
         if not placed:
-            raise ValueError(f"a text tower of type {type(tower).__name__} does not look its tokens up in its table: a learned word has no way in")
+            raise ValueError(
+                f"a text tower of type {type(tower).__name__} does not look its tokens up in its table: a learned word has no way in"
+            )
         if not all_tokens:
             return out
         if states[0].ndim != 3:
-            raise ValueError(f"a text tower of type {type(tower).__name__} gives no embeddings of its tokens")
+            raise ValueError(
+                f"a text tower of type {type(tower).__name__} gives no embeddings of its tokens"
+            )
         return torch.cat([self._project(states[0][:, self.start : self.end]), out[:, None]], 1)
 
     @torch.no_grad()
@@ -195,23 +264,46 @@ class PromptEncoder:
         for block in tower.transformer.resblocks:
             x, (key, value) = _attend(block, x)
             self._cache.append((key[:, 0], value[:, 0]))
-        self._suffix = tower.token_embedding(self.tokens[self.start + self.word_tokens : self.end + 1])
-        first = tower.transformer.resblocks[0]  # what follows the word enters it the same for every image
+        self._suffix = tower.token_embedding(
+            self.tokens[self.start + self.word_tokens : self.end + 1]
+        )
+        first = tower.transformer.resblocks[
+            0
+        ]  # what follows the word enters it the same for every image
         after = first.ln_1(self._suffix + self._position[self.start + self.word_tokens :])
         self._entered = F.linear(after, first.attn.in_proj_weight, first.attn.in_proj_bias)
 
     def _tail(self, words: torch.Tensor, all_tokens: bool = False) -> torch.Tensor:
-        x = torch.cat([words.to(self._suffix.dtype), self._suffix.expand(len(words), -1, -1)], 1) + self._position[self.start :]
+        x = (
+            torch.cat([words.to(self._suffix.dtype), self._suffix.expand(len(words), -1, -1)], 1)
+            + self._position[self.start :]
+        )
         blocks = self.tower.transformer.resblocks
         for i, (block, prefix) in enumerate(zip(blocks, self._cache)):
-            x, _ = _attend(block, x, prefix, last_only=i == len(blocks) - 1 and not all_tokens, known=self._entered if i == 0 else None)
+            x, _ = _attend(
+                block,
+                x,
+                prefix,
+                last_only=i == len(blocks) - 1 and not all_tokens,
+                known=self._entered if i == 0 else None,
+            )
         x = x if all_tokens else x[:, -1]
         return self._project(self.tower.ln_final(x) if self.final_norm else x)
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         tower = self.tower
-        projection = tower.text_projection if hasattr(tower, "text_projection") else getattr(tower, "proj", None) or self.model.project
-        return x if projection is None else x @ projection if isinstance(projection, torch.Tensor) else projection(x)
+        projection = (
+            tower.text_projection
+            if hasattr(tower, "text_projection")
+            else getattr(tower, "proj", None) or self.model.project
+        )
+        return (
+            x
+            if projection is None
+            else x @ projection
+            if isinstance(projection, torch.Tensor)
+            else projection(x)
+        )
 
 
 def can_shortcut(tower: Any) -> bool:
@@ -219,13 +311,25 @@ def can_shortcut(tower: Any) -> bool:
     mask = getattr(tower, "attn_mask", None)
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", [])
     pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
-    causal = mask is not None and mask.ndim == 2 and bool((torch.isinf(mask) == torch.ones_like(mask, dtype=torch.bool).triu(1)).all())
-    plain = len(blocks) > 0 and all(type(b) is ResidualAttentionBlock and not hasattr(b, "ln_1_kv") for b in blocks)
-    return causal and plain and pool in ("argmax", "eos") and getattr(tower, "cls_emb", None) is None
+    causal = (
+        mask is not None
+        and mask.ndim == 2
+        and bool((torch.isinf(mask) == torch.ones_like(mask, dtype=torch.bool).triu(1)).all())
+    )
+    plain = len(blocks) > 0 and all(
+        type(b) is ResidualAttentionBlock and not hasattr(b, "ln_1_kv") for b in blocks
+    )
+    return (
+        causal and plain and pool in ("argmax", "eos") and getattr(tower, "cls_emb", None) is None
+    )
 
 
 def _attend(
-    block: Any, x: torch.Tensor, prefix: tuple[torch.Tensor, torch.Tensor] | None = None, last_only: bool = False, known: torch.Tensor | None = None
+    block: Any,
+    x: torch.Tensor,
+    prefix: tuple[torch.Tensor, torch.Tensor] | None = None,
+    last_only: bool = False,
+    known: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
     """One residual block on tokens x (n, l, e) behind the keys and values of a prefix, (heads, P, e / heads) each; `last_only` follows the
     last token alone. `known` are the queries, keys and values, (k, 3 e), of the last k tokens, where they are the same for every image.
@@ -243,7 +347,9 @@ def _attend(
     length = q.shape[2]
     scores = q @ k.transpose(-1, -2)
     if length > 1:
-        scores = scores + torch.full((length, length), -torch.inf, dtype=scores.dtype, device=x.device).triu(1)
+        scores = scores + torch.full(
+            (length, length), -torch.inf, dtype=scores.dtype, device=x.device
+        ).triu(1)
     if prefix is not None:
         before = (q.flatten(1, 2) @ prefix[0].transpose(1, 2)).unflatten(1, (n, length))
         scores = torch.cat([before, scores], -1)
@@ -251,7 +357,11 @@ def _attend(
     y = weights[..., -k.shape[2] :] @ v
     if prefix is not None:
         y = y + (weights[..., : -k.shape[2]].flatten(1, 2) @ prefix[1]).unflatten(1, (n, length))
-    x = x + block.ls_1(frozen_linear(y.permute(1, 2, 0, 3).flatten(2), block.attn.out_proj.weight, block.attn.out_proj.bias))
+    x = x + block.ls_1(
+        frozen_linear(
+            y.permute(1, 2, 0, 3).flatten(2), block.attn.out_proj.weight, block.attn.out_proj.bias
+        )
+    )
     return x + block.ls_2(_mlp(block.mlp, block.ln_2(x))), (k, v)
 
 
@@ -280,19 +390,36 @@ class _FrozenLinear(torch.autograd.Function):
     """oneDNN's linear layer with a gradient for its input alone; on some CPUs it is a quarter faster than the BLAS behind `F.linear`."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         ctx.weight = weight
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return torch.ops.mkldnn._linear_pointwise(grad.contiguous(), ctx.weight.T, None, "none", [], ""), None, None
+        return (
+            torch.ops.mkldnn._linear_pointwise(
+                grad.contiguous(), ctx.weight.T, None, "none", [], ""
+            ),
+            None,
+            None,
+        )
 
 
 def frozen_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """`F.linear`, by oneDNN where that is exact and there: float32 on the CPU, a weight that does not learn, no autocast."""
-    exact = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if exact and not weight.requires_grad and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    exact = (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+    )
+    if (
+        exact
+        and not weight.requires_grad
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
         return _FrozenLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)

@@ -15,7 +15,12 @@ from mmclust.encoders import checkpoint
 from mmclust.encoders.base import Encoder
 
 CONTEXT = 64  # tokens of a text: what ALIGN's processor pads to; BLIP's has no such number
-PREPROCESSING = ("image_processor_type", "size", "image_mean", "image_std")  # the rest is that class's own, as in older checkpoints
+PREPROCESSING = (
+    "image_processor_type",
+    "size",
+    "image_mean",
+    "image_std",
+)  # the rest is that class's own, as in older checkpoints
 
 
 class Align:
@@ -64,7 +69,10 @@ class Blip(Align):
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
         """All tokens (n, 1 + patches, d), class token first, L2-normalised."""
-        return F.normalize(self.model.vision_proj(self.model.vision_model(pixel_values=pixels).last_hidden_state), dim=-1)
+        return F.normalize(
+            self.model.vision_proj(self.model.vision_model(pixel_values=pixels).last_hidden_state),
+            dim=-1,
+        )
 
     @property
     def image_projection(self) -> torch.Tensor:
@@ -82,7 +90,10 @@ def with_one(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([x, x.new_ones(len(x), 1)], 1)
 
 
-TOWERS = {"align": ("AlignModel", Align), "blip": ("BlipForImageTextRetrieval", Blip)}  # config.json's model_type -> transformers' class, and ours
+TOWERS = {
+    "align": ("AlignModel", Align),
+    "blip": ("BlipForImageTextRetrieval", Blip),
+}  # config.json's model_type -> transformers' class, and ours
 
 
 class Preprocess:
@@ -101,13 +112,29 @@ class Preprocess:
 class TransformersEncoder(Encoder):
     """ALIGN or BLIP; arguments and methods as for `Encoder`. `model` is transformers' `AlignModel` or `BlipForImageTextRetrieval`."""
 
-    def __init__(self, model: Any, preprocess: Preprocess, tokenizer: Callable, name: str, device: str = "cpu", autocast: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        preprocess: Preprocess,
+        tokenizer: Callable,
+        name: str,
+        device: str = "cpu",
+        autocast: bool = False,
+    ) -> None:
         super().__init__(model, preprocess, tokenizer, name, device, autocast)
         self._towers = TOWERS[model.config.model_type][1](self.model)
 
     def _recipe(self) -> str:
-        about = {k: v for k, v in self.model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")}
-        words = {k: v for k, v in json.loads(self.tokenizer.tokenizer.backend_tokenizer.to_str()).items() if k not in ("padding", "truncation")}
+        about = {
+            k: v
+            for k, v in self.model.config.to_dict().items()
+            if k not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+        }
+        words = {
+            k: v
+            for k, v in json.loads(self.tokenizer.tokenizer.backend_tokenizer.to_str()).items()
+            if k not in ("padding", "truncation")
+        }
         return super()._recipe() + json.dumps([about, words], sort_keys=True, default=str)
 
     @property
@@ -133,7 +160,9 @@ class TransformersEncoder(Encoder):
         return self._towers.patches
 
 
-def load_transformers(folder: Path, name: str, device: str = "cpu", autocast: bool = False) -> TransformersEncoder:
+def load_transformers(
+    folder: Path, name: str, device: str = "cpu", autocast: bool = False
+) -> TransformersEncoder:
     """ALIGN or BLIP from a folder in transformers' layout.
 
     It must hold config.json (architecture), preprocessor_config.json (or processor_config.json, as transformers 5 writes it), the tokenizer
@@ -149,29 +178,50 @@ def load_transformers(folder: Path, name: str, device: str = "cpu", autocast: bo
     config = checkpoint.read_json(folder / "config.json")
     if config.get("model_type") not in TOWERS:
         known = ", ".join(TOWERS)
-        raise ValueError(f"{folder / 'config.json'} is of model_type {config.get('model_type')!r}, not one of {known} (CLIP models: in open_clip's layout)")
-    checkpoint.require(folder / "config.json", config, ("text_config", "vision_config"), "architecture")
+        raise ValueError(
+            f"{folder / 'config.json'} is of model_type {config.get('model_type')!r}, not one of {known} (CLIP models: in open_clip's layout)"
+        )
+    checkpoint.require(
+        folder / "config.json", config, ("text_config", "vision_config"), "architecture"
+    )
     _check_preprocessing(folder)
     checkpoint.check_tokenizer(folder)
     if not (folder / "model.safetensors.index.json").exists():
         checkpoint.weights_in(folder, "model.safetensors")
     kind = getattr(transformers, TOWERS[config["model_type"]][0])
     try:
-        model, about = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, output_loading_info=True)
+        model, about = kind.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         tokenizer = HFTokenizer(str(folder), context_length=CONTEXT, local_files_only=True)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(
+            f"{folder} can't be loaded: {' '.join(str(error).split())[:300]}"
+        ) from error
     if missing := sorted(about["missing_keys"]):
-        raise ValueError(f"the weights in {folder} lack {len(missing)} tensors of {kind.__name__}, such as {missing[0]}: they are another model's")
+        raise ValueError(
+            f"the weights in {folder} lack {len(missing)} tensors of {kind.__name__}, such as {missing[0]}: they are another model's"
+        )
     _check_fit(folder, model, processor, tokenizer)
-    return TransformersEncoder(model.float(), Preprocess(processor), tokenizer, name, device, autocast)
+    return TransformersEncoder(
+        model.float(), Preprocess(processor), tokenizer, name, device, autocast
+    )
 
 
 def _check_preprocessing(folder: Path) -> None:
-    path = next((p for p in (folder / "preprocessor_config.json", folder / "processor_config.json") if p.exists()), None)
+    path = next(
+        (
+            p
+            for p in (folder / "preprocessor_config.json", folder / "processor_config.json")
+            if p.exists()
+        ),
+        None,
+    )
     if path is None:
-        raise ValueError(f"{folder} holds no preprocessor_config.json: a checkpoint must bring its preprocessing")
+        raise ValueError(
+            f"{folder} holds no preprocessor_config.json: a checkpoint must bring its preprocessing"
+        )
     found = checkpoint.read_json(path)
     checkpoint.require(path, found.get("image_processor", found), PREPROCESSING, "preprocessing")
 
@@ -181,7 +231,14 @@ def _check_fit(folder: Path, model: Any, processor: Any, tokenizer: Any) -> None
     if words > rows:
         raise ValueError(f"the tokenizer in {folder} has {words} tokens, the text tower {rows}")
     if tokenizer.tokenizer.pad_token_id != model.config.text_config.pad_token_id:
-        raise ValueError(f"the tokenizer in {folder} pads with {tokenizer.tokenizer.pad_token_id}, the text tower with {model.config.text_config.pad_token_id}")
+        raise ValueError(
+            f"the tokenizer in {folder} pads with {tokenizer.tokenizer.pad_token_id}, the text tower with {model.config.text_config.pad_token_id}"
+        )
     size = model.config.vision_config.image_size
-    if model.config.model_type == "blip" and {processor.size["height"], processor.size["width"]} != {size}:
-        raise ValueError(f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image tower takes {size} x {size}")
+    if model.config.model_type == "blip" and {
+        processor.size["height"],
+        processor.size["width"],
+    } != {size}:
+        raise ValueError(
+            f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image tower takes {size} x {size}"
+        )

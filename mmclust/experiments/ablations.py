@@ -20,7 +20,14 @@ from mmclust.experiments.run import missing_fits, run
 from mmclust.experiments.workbench import Workbench, read_row
 from mmclust.profiles import override_params, params_for_dataset
 
-SYMBOLS = {"R": "update_every", "L": "layers", "E": "epochs", "lambda": "lam", "M": "n_clusters", "m": "margin"}  # the papers' letters
+SYMBOLS = {
+    "R": "update_every",
+    "L": "layers",
+    "E": "epochs",
+    "lambda": "lam",
+    "M": "n_clusters",
+    "m": "margin",
+}  # the papers' letters
 
 
 @dataclass(frozen=True)
@@ -32,11 +39,17 @@ class Cost:
     seconds: float
 
     def __str__(self) -> str:
-        took = f"about {self.seconds // 60:.0f}:{self.seconds % 60:02.0f} min" if self.fits else "nothing to wait for"
+        took = (
+            f"about {self.seconds // 60:.0f}:{self.seconds % 60:02.0f} min"
+            if self.fits
+            else "nothing to wait for"
+        )
         return f"{self.fits} fits to make ({self.stored} rows are stored): {took}"
 
 
-def estimate_cost(experiments: list[Experiment], device: str = "cpu", probe_epochs: int = 4) -> Cost:
+def estimate_cost(
+    experiments: list[Experiment], device: str = "cpu", probe_epochs: int = 4
+) -> Cost:
     """The cost of experiments before they start: a few epochs of each setting that differs in more than criterion and seed, times its epochs.
 
     Pictures are drawn and encoded where they are not yet; this is kept, so that the experiments need not do it again.
@@ -64,7 +77,11 @@ def _seconds(bench: Workbench, e: Experiment, probe_epochs: int) -> tuple[float,
     planned: Any = model.settings() if hasattr(model, "settings") else None
     short, epochs = {}, 0
     if hasattr(planned, "alternations"):
-        short = {"alternations": 1, "phase1_epochs": min(planned.phase1_epochs, probe_epochs), "phase2_epochs": min(planned.phase2_epochs, 1)}
+        short = {
+            "alternations": 1,
+            "phase1_epochs": min(planned.phase1_epochs, probe_epochs),
+            "phase2_epochs": min(planned.phase2_epochs, 1),
+        }
         epochs = planned.alternations * (planned.phase1_epochs + planned.phase2_epochs)
     elif hasattr(planned, "epochs"):
         short, epochs = {"epochs": min(planned.epochs, probe_epochs)}, planned.epochs
@@ -83,7 +100,11 @@ def parameter(method: str, name: str) -> str:
     Raises:
         ValueError: for one that the method does not have; the message lists those it has.
     """
-    known = [p for p in inspect.signature(method_class(method)).parameters if p not in ("encoder", "template", "words", "random_state", "verbose")]
+    known = [
+        p
+        for p in inspect.signature(method_class(method)).parameters
+        if p not in ("encoder", "template", "words", "random_state", "verbose")
+    ]
     found = name if name in known else SYMBOLS.get(name, name)
     if found not in known:
         raise ValueError(f"{method} has no parameter {name!r}: {', '.join(known)}")
@@ -96,7 +117,12 @@ def defaults(method: str, params: dict | None = None) -> dict:
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
 
-def ablation(settings: Mapping[str, tuple], on_cost: Callable[[Cost], object] | None = print, device: str = "cpu", **axes: Any) -> pd.DataFrame:
+def ablation(
+    settings: Mapping[str, tuple],
+    on_cost: Callable[[Cost], object] | None = print,
+    device: str = "cpu",
+    **axes: Any,
+) -> pd.DataFrame:
     """Settings side by side, each by its name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 
     Args:
@@ -109,7 +135,11 @@ def ablation(settings: Mapping[str, tuple], on_cost: Callable[[Cost], object] | 
     """
     parts = {}
     for name, (method, params, *representation) in settings.items():
-        parts[name] = grid(method=method, params=params, **axes | ({"representation": representation[0]} if representation else {}))
+        parts[name] = grid(
+            method=method,
+            params=params,
+            **axes | ({"representation": representation[0]} if representation else {}),
+        )
     experiments = [e for part in parts.values() for e in part]
     if on_cost:
         on_cost(estimate_cost(experiments, device))
@@ -136,14 +166,26 @@ def sweep(
     Raises:
         ValueError: for a parameter that the method does not have, or one without values.
     """
-    named = {parameter(method, name): list(v) if isinstance(v, Iterable) and not isinstance(v, str) else [v] for name, v in values.items()}
+    named = {
+        parameter(method, name): list(v)
+        if isinstance(v, Iterable) and not isinstance(v, str)
+        else [v]
+        for name, v in values.items()
+    }
     if empty := [name for name, v in named.items() if not v]:
         raise ValueError(f"no values to try for {empty[0]!r}")
     if together:
-        points = [dict(zip(named, combination)) for combination in itertools.product(*named.values())]
+        points = [
+            dict(zip(named, combination)) for combination in itertools.product(*named.values())
+        ]
     else:
         points = [{name: value} for name, tried in named.items() for value in tried]
-    rows = ablation({str(k): (method, override_params(base or {}, **point)) for k, point in enumerate(points)}, on_cost, device, **axes)
+    rows = ablation(
+        {str(k): (method, override_params(base or {}, **point)) for k, point in enumerate(points)},
+        on_cost,
+        device,
+        **axes,
+    )
     of = [points[int(k)] for k in rows.pop("row")]
     if together:
         return pd.concat([pd.DataFrame(of, dtype=object).infer_objects(), rows], axis=1)
@@ -168,16 +210,30 @@ def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFram
         model, start = bench.estimator(e), time.perf_counter()
         model.fit(data.images)
         seconds = time.perf_counter() - start
-        about = {"dataset": e.dataset, "criterion": e.criterion, "method": e.method, "seed": e.seed, "seconds": seconds}
+        about = {
+            "dataset": e.dataset,
+            "criterion": e.criterion,
+            "method": e.method,
+            "seed": e.seed,
+            "seconds": seconds,
+        }
         epochs = len(model.seconds_) if hasattr(model, "seconds_") else float("nan")
-        rows.append(about | {"epochs": epochs} | model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds)))
+        rows.append(
+            about
+            | {"epochs": epochs}
+            | model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds))
+        )
     return pd.DataFrame(rows)
 
 
 def interval(values: ArrayLike) -> float:
     """Half the width of the 95 % t-interval of a mean; NaN for fewer than two values."""
     values = np.asarray(values, dtype=float)
-    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    return (
+        float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+        if len(values) > 1
+        else float("nan")
+    )
 
 
 def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: str = "row") -> dict:
@@ -185,4 +241,11 @@ def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: st
     per_seed = rows.groupby([by, "seed"])[metric].mean().unstack("seed")
     difference = (per_seed.loc[one] - per_seed.loc[other]).dropna()
     p = float(stats.ttest_1samp(difference, 0).pvalue) if difference.abs().max() > 0 else 1.0
-    return {"one": one, "other": other, "difference": float(difference.mean()), "±": interval(difference), "p": p, "seeds": len(difference)}
+    return {
+        "one": one,
+        "other": other,
+        "difference": float(difference.mean()),
+        "±": interval(difference),
+        "p": p,
+        "seeds": len(difference),
+    }

@@ -39,14 +39,18 @@ class Entry:
 def age(text: str) -> float:
     """Seconds of "90m", "12h", "30d" or "4w"."""
     if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())):
-        raise argparse.ArgumentTypeError(f"{text!r} is no age: a number and m, h, d or w, such as 30d")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no age: a number and m, h, d or w, such as 30d"
+        )
     return float(match[1]) * AGES[match[2]]
 
 
 def size(text: str) -> float:
     """Bytes of "5GB", "300 MB", "2k" or "1000"."""
     if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: a number and B, kB, MB, GB or TB, such as 5GB")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size: a number and B, kB, MB, GB or TB, such as 5GB"
+        )
     return float(match[1]) * SIZES[match[2]]
 
 
@@ -57,16 +61,27 @@ def entries(folder: Path) -> list[Entry]:
         ValueError: the folder is not a store, or not of mmclust alone.
     """
     rooms = [room for room in (folder / "rows", folder / "features") if room.is_dir()]
-    if not rooms and folder.exists() and {path.name for path in folder.iterdir()} - {"datasets", "words"}:
+    if (
+        not rooms
+        and folder.exists()
+        and {path.name for path in folder.iterdir()} - {"datasets", "words"}
+    ):
         raise ValueError(f"{folder} holds neither rows nor features: this is no store of mmclust")
     found = []
     for room in rooms:
         if room.is_symlink():
-            raise ValueError(f"{room} is a link, and nothing is removed elsewhere: set MMCLUST_CACHE to where it leads")
+            raise ValueError(
+                f"{room} is a link, and nothing is removed elsewhere: set MMCLUST_CACHE to where it leads"
+            )
         for path in room.iterdir():
             if not re.match(r"\.|[0-9a-f]{32}", path.name):
-                raise ValueError(f"{path} was not written by mmclust: {folder} is no store of its own")
-            kind = next((kind for kind in (room.name, "temporary") if re.fullmatch(NAMES[kind], path.name)), None)
+                raise ValueError(
+                    f"{path} was not written by mmclust: {folder} is no store of its own"
+                )
+            kind = next(
+                (kind for kind in (room.name, "temporary") if re.fullmatch(NAMES[kind], path.name)),
+                None,
+            )
             with contextlib.suppress(FileNotFoundError):
                 stat = path.lstat()
                 if kind and S_ISREG(stat.st_mode):
@@ -91,7 +106,13 @@ def fault(entry: Entry, arrays: bool) -> str:
         return f"damaged: {error}"
 
 
-def condemned(files: list[Entry], faults: dict[Entry, str], older: float | None, other_code: bool, limit: float | None) -> dict[Entry, str]:
+def condemned(
+    files: list[Entry],
+    faults: dict[Entry, str],
+    older: float | None,
+    other_code: bool,
+    limit: float | None,
+) -> dict[Entry, str]:
     """The files to remove, each with the reason."""
     out = {entry: what for entry, what in faults.items() if other_code or what != OTHER_CODE}
     for entry in files:
@@ -111,12 +132,36 @@ def total(files: Iterable[Entry]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mmclust.experiments.cache_admin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--verify", action="store_true", help="check features too; what is damaged is listed, and removed by any of the next three")
-    parser.add_argument("--prune", type=age, metavar="AGE", help="remove what was not used for so long, such as 12h or 30d")
-    parser.add_argument("--prune-stale", action="store_true", help="remove rows that other code than the present computed")
-    parser.add_argument("--max-size", type=size, metavar="SIZE", help="remove the least recently used beyond this size, such as 5GB")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be removed, remove nothing")
+    parser = argparse.ArgumentParser(
+        prog="python -m mmclust.experiments.cache_admin",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check features too; what is damaged is listed, and removed by any of the next three",
+    )
+    parser.add_argument(
+        "--prune",
+        type=age,
+        metavar="AGE",
+        help="remove what was not used for so long, such as 12h or 30d",
+    )
+    parser.add_argument(
+        "--prune-stale",
+        action="store_true",
+        help="remove rows that other code than the present computed",
+    )
+    parser.add_argument(
+        "--max-size",
+        type=size,
+        metavar="SIZE",
+        help="remove the least recently used beyond this size, such as 5GB",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list what would be removed, remove nothing"
+    )
     args = parser.parse_args(arguments)
     try:
         files = entries(storage.cache_dir())
@@ -127,10 +172,17 @@ def main(arguments: list[str] | None = None) -> int:
     for kind in NAMES:
         own = [entry for entry in files if entry.kind == kind]
         used = [time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)) for entry in own]
-        print(f"{kind:>9}: {len(own)} files, {total(own) / 1e6:.3f} MB" + (f", last used from {used[0]} to {used[-1]}" if own else ""))
+        print(
+            f"{kind:>9}: {len(own)} files, {total(own) / 1e6:.3f} MB"
+            + (f", last used from {used[0]} to {used[-1]}" if own else "")
+        )
     print(f"{list(faults.values()).count(OTHER_CODE)} rows are of other code than the present")
     damaged = {entry for entry, what in faults.items() if what != OTHER_CODE}
-    print(*(f"{entry.path} is {faults[entry]}" for entry in sorted(damaged, key=str)), sep="\n", end="\n" if damaged else "")
+    print(
+        *(f"{entry.path} is {faults[entry]}" for entry in sorted(damaged, key=str)),
+        sep="\n",
+        end="\n" if damaged else "",
+    )
     if not (args.prune_stale or args.prune is not None or args.max_size is not None):
         return int(bool(damaged))
     remove = condemned(files, faults, args.prune, args.prune_stale, args.max_size)
@@ -142,7 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
             entry.path.unlink(missing_ok=True)
         except OSError as error:
             parser.exit(1, f"{entry.path} can't be removed: {error.strerror}\n")
-    print(f"{'would remove' if args.dry_run else 'removed'} {len(remove)} files, {total(remove) / 1e6:.3f} MB")
+    print(
+        f"{'would remove' if args.dry_run else 'removed'} {len(remove)} files, {total(remove) / 1e6:.3f} MB"
+    )
     return int(bool(damaged) and args.dry_run)
 
 

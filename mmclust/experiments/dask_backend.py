@@ -44,11 +44,15 @@ def connect(address: str | None = None, timeout: float = 10.0) -> Client:
 
     address = address or os.environ.get(ADDRESS)
     if not address:
-        raise ValueError(f"no scheduler: give its address, such as tcp://127.0.0.1:8786, or set {ADDRESS}")
+        raise ValueError(
+            f"no scheduler: give its address, such as tcp://127.0.0.1:8786, or set {ADDRESS}"
+        )
     try:
         return Client(address, timeout=timeout, set_as_default=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConnectionError(f"no Dask scheduler answers at {address} ({type(error).__name__}): start one with `dask scheduler`, or go without") from error
+        raise ConnectionError(
+            f"no Dask scheduler answers at {address} ({type(error).__name__}): start one with `dask scheduler`, or go without"
+        ) from error
 
 
 def current() -> Client | None:
@@ -63,7 +67,9 @@ def current() -> Client | None:
 
 
 @contextmanager
-def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool = True) -> Iterator[SpecCluster]:
+def local_cluster(
+    device: str = "cpu", n_workers: int | None = None, start: bool = True
+) -> Iterator[SpecCluster]:
     """A scheduler and workers on this machine, as a context that gives the `distributed.SpecCluster`.
 
     One worker per GPU, which sees that GPU alone. Without a GPU `n_workers`, by default one per core, each with its share of the torch threads:
@@ -76,17 +82,32 @@ def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool
     if device.startswith("cuda"):
         import torch
 
-        own = [{"CUDA_VISIBLE_DEVICES": str(i)} for i in ([int(device.split(":")[1])] if ":" in device else range(torch.cuda.device_count()))]
+        own = [
+            {"CUDA_VISIBLE_DEVICES": str(i)}
+            for i in (
+                [int(device.split(":")[1])] if ":" in device else range(torch.cuda.device_count())
+            )
+        ]
     else:
         own = [{} for _ in range(n_workers or cores())]
     threads = thread_environment(len(own))
     shared = threads | {"MMCLUST_CACHE": os.environ.get("MMCLUST_CACHE", "")}
 
     # no profiler and no page of its own in each worker, and event loops that seldom wake: they take time from the fits
-    quiet = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms", "distributed.admin.tick.cycle": "5s"}
+    quiet = {
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "500ms",
+        "distributed.admin.tick.cycle": "5s",
+    }
     # Dask lets workers give memory back to the system after every few kilobytes, and fits wait for it
     as_others_do = {"distributed.nanny.pre-spawn-environ": threads}
-    about = {"nthreads": 1, "silence_logs": 50, "preload": [__name__], "dashboard": False, "config": quiet}
+    about = {
+        "nthreads": 1,
+        "silence_logs": 50,
+        "preload": [__name__],
+        "dashboard": False,
+        "config": quiet,
+    }
 
     class Workers(SpecCluster):
         most = len(own)
@@ -97,7 +118,14 @@ def local_cluster(device: str = "cpu", n_workers: int | None = None, start: bool
 
     with (
         dask.config.set(quiet | as_others_do),
-        Workers({}, {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}, silence_logs=50) as cluster,
+        Workers(
+            {},
+            {
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
+            },
+            silence_logs=50,
+        ) as cluster,
     ):
         if start:
             cluster.scale(cluster.most)
@@ -131,7 +159,9 @@ def compute(
     from distributed.comm import CommClosedError
 
     wanted: dict[Any, int] = {}
-    device = device.partition(":")[0]  # a worker sees the GPU that it may use, whatever its number here
+    device = device.partition(":")[
+        0
+    ]  # a worker sees the GPU that it may use, whatever its number here
     try:
         shares: dict[tuple, list] = {}
         for group in fits:
@@ -140,15 +170,24 @@ def compute(
                 shares[data] = _submit_shares(client, bench, alone, device)
             fitted = client.submit(_fit, alone, device, shares[data], key=f"fit-{bench.key(alone)}")
             for i in group:
-                wanted[client.submit(_row, fitted, experiments[i], keys[i], device, key=f"row-{keys[i]}")] = i
+                wanted[
+                    client.submit(
+                        _row, fitted, experiments[i], keys[i], device, key=f"row-{keys[i]}"
+                    )
+                ] = i
         for future in as_completed(wanted):
             done(keys[wanted[future]], future.result())
     except KilledWorker as error:
-        raise RuntimeError(f"a worker died each time it computed {experiments[wanted[future]]} (out of memory?): {error}") from error
+        raise RuntimeError(
+            f"a worker died each time it computed {experiments[wanted[future]]} (out of memory?): {error}"
+        ) from error
     except (CommClosedError, OSError) as error:
         raise ConnectionError(_gone(client)) from error
     except Exception as error:
-        if type(error).__name__ in ("CancelledError", "FutureCancelledError") or client.status not in ("running", "connecting"):
+        if type(error).__name__ in (
+            "CancelledError",
+            "FutureCancelledError",
+        ) or client.status not in ("running", "connecting"):
             raise ConnectionError(_gone(client)) from error
         raise
     finally:
@@ -160,7 +199,10 @@ def _submit_shares(client: Client, bench: Workbench, e: Experiment, device: str)
     """Tasks that compute the image features of a data set, each a share of them: what the fits on it wait for, so that no two workers do it."""
     encoder, images = bench.encoder(e.encoder), bench.dataset(e).images
     name = f"{images.fingerprint[:16]}-{encoder.fingerprint[:16]}"
-    return [client.submit(_encode, e, share, device, key=f"encode-{name}-{share.start}") for share in encoder.shares(images)]
+    return [
+        client.submit(_encode, e, share, device, key=f"encode-{name}-{share.start}")
+        for share in encoder.shares(images)
+    ]
 
 
 def _gone(client: Client) -> str:
@@ -190,10 +232,16 @@ class Fitted:
         self.model, self.seconds = model, seconds
 
     def __sizeof__(self) -> int:
-        return 1000 + sum(getattr(value, "nbytes", 0) for value in vars(self.model).values())  # so that rows go to it, not it to them
+        return 1000 + sum(
+            getattr(value, "nbytes", 0) for value in vars(self.model).values()
+        )  # so that rows go to it, not it to them
 
     def __getstate__(self) -> dict:
-        return {"kind": type(self.model), "learned": {k: v for k, v in vars(self.model).items() if k != "encoder"}, "seconds": self.seconds}
+        return {
+            "kind": type(self.model),
+            "learned": {k: v for k, v in vars(self.model).items() if k != "encoder"},
+            "seconds": self.seconds,
+        }
 
     def __setstate__(self, state: dict) -> None:
         self.model, self.seconds = state["kind"].__new__(state["kind"]), state["seconds"]
@@ -207,8 +255,19 @@ def _encode(e: Experiment, share: range, device: str) -> int:
     images, encoder = bench.dataset(e).images, bench.encoder(e.encoder)
     encoder.store_share(images, share)
     if len(images) > STREAM_ABOVE:  # of few it is not worth a line
-        row = {"key": f"{images.fingerprint[:16]}-{share.start}", "dataset": e.dataset, "criterion": "", "encoder": e.encoder, "method": "image features"}
-        run_log.note_run(row | {"representation": "", "seed": e.seed, "n": len(images)}, device, time.perf_counter() - start, 0.0)
+        row = {
+            "key": f"{images.fingerprint[:16]}-{share.start}",
+            "dataset": e.dataset,
+            "criterion": "",
+            "encoder": e.encoder,
+            "method": "image features",
+        }
+        run_log.note_run(
+            row | {"representation": "", "seed": e.seed, "n": len(images)},
+            device,
+            time.perf_counter() - start,
+            0.0,
+        )
     return share.stop - share.start
 
 

@@ -41,7 +41,20 @@ from mmclust.methods.multimap import MultiMaP
 from mmclust.methods.multisub import MultiSub
 
 TEMPLATE, EPOCHS = "fruit with a color of *", 4  # the first warms up
-WORDS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "gray", "gold"]
+WORDS = [
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "white",
+    "black",
+    "gray",
+    "gold",
+]
 SETTINGS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "MultiMaP": (MultiMaP, {"concepts": ["color", "species"], "epochs": EPOCHS}),
     "MultiSub": (MultiSub, {"alternations": 1, "phase1_epochs": EPOCHS, "phase2_epochs": 0}),
@@ -87,16 +100,25 @@ def encoder(kind: type[OpenCLIPEncoder], learns: bool, architecture: str) -> Ope
     return built
 
 
-def references(method: str, architecture: str) -> tuple[type[Any], OpenCLIPEncoder, dict[str, Any], int]:
+def references(
+    method: str, architecture: str
+) -> tuple[type[Any], OpenCLIPEncoder, dict[str, Any], int]:
     """The authors' way of a method: the estimator's class, the encoder it runs on, what is set differently, and images per batch. That of
     the released scripts; of Multi-DProxy, which has none, all 77 tokens on frozen towers."""
     if method == "MultiDProxy":
-        return MultiDProxy, encoder(Naive, False, architecture), {"concept_weight": 1.0}, BATCH[method]
+        return (
+            MultiDProxy,
+            encoder(Naive, False, architecture),
+            {"concept_weight": 1.0},
+            BATCH[method],
+        )
     kind = TrunkBackwards if method == "MultiSub" else SETTINGS[method][0]
     return kind, encoder(Naive, True, architecture), {}, BATCH[method]
 
 
-def fit(kind: type[Any], settings: dict, of: OpenCLIPEncoder, images: Images, **more: Any) -> tuple[list[float], float]:
+def fit(
+    kind: type[Any], settings: dict, of: OpenCLIPEncoder, images: Images, **more: Any
+) -> tuple[list[float], float]:
     """The seconds of every epoch after the first, and the last epoch's loss."""
     model = kind(of, WORDS, template=TEMPLATE, n_clusters=6, random_state=0, **settings, **more)
     if isinstance(model, TrunkInEveryBatch):
@@ -119,14 +141,22 @@ def compare(
         RuntimeError: where the two sides end at different losses.
     """
     images = Images.of(np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8))
-    ours, naive, learning = (encoder(kind, learns, architecture) for kind, learns in ((OpenCLIPEncoder, False), (Naive, False), (Naive, True)))
+    ours, naive, learning = (
+        encoder(kind, learns, architecture)
+        for kind, learns in ((OpenCLIPEncoder, False), (Naive, False), (Naive, True))
+    )
     features = ours.features(images)
     rows = []
     for method in methods:
         kind = SETTINGS[method][0]
-        against: dict[str, tuple[type[Any], OpenCLIPEncoder, dict[str, Any]]] = {"frozen": (kind, naive, {})}
+        against: dict[str, tuple[type[Any], OpenCLIPEncoder, dict[str, Any]]] = {
+            "frozen": (kind, naive, {})
+        }
         if method == "MultiSub":
-            against |= {"frozen, trunk in every batch": (TrunkInEveryBatch, naive, {}), "released": (TrunkBackwards, learning, {})}
+            against |= {
+                "frozen, trunk in every batch": (TrunkInEveryBatch, naive, {}),
+                "released": (TrunkBackwards, learning, {}),
+            }
         if method == "MultiMaP":
             against["released"] = (kind, learning, {})
         if method == "MultiDProxy":
@@ -137,21 +167,52 @@ def compare(
             of.set_features(images, features)
             settings = SETTINGS[method][1] | changes
             before, loss = fit(kind, settings, ours, images)
-            naive_seconds, reference_loss = fit(reference, settings, of, images, chunk_size=BATCH[method])
-            seconds, reference_seconds = median(before + fit(kind, settings, ours, images)[0]), median(naive_seconds)
+            naive_seconds, reference_loss = fit(
+                reference, settings, of, images, chunk_size=BATCH[method]
+            )
+            seconds, reference_seconds = (
+                median(before + fit(kind, settings, ours, images)[0]),
+                median(naive_seconds),
+            )
             if abs(loss - reference_loss) > 1e-3 * abs(reference_loss):
-                raise RuntimeError(f"{method} beside {name}: loss {loss} and {reference_loss} after {EPOCHS} epochs")
-            row = {"method": method, "reference": name, "reference_seconds": reference_seconds, "seconds": seconds}
-            rows.append(row | {"ratio": reference_seconds / seconds, "n": n, "loss": loss, "reference_loss": reference_loss})
-            tell(f"{method} | {name} | {reference_seconds:.3f} s | {seconds:.3f} s | {rows[-1]['ratio']:.1f} times")
+                raise RuntimeError(
+                    f"{method} beside {name}: loss {loss} and {reference_loss} after {EPOCHS} epochs"
+                )
+            row = {
+                "method": method,
+                "reference": name,
+                "reference_seconds": reference_seconds,
+                "seconds": seconds,
+            }
+            rows.append(
+                row
+                | {
+                    "ratio": reference_seconds / seconds,
+                    "n": n,
+                    "loss": loss,
+                    "reference_loss": reference_loss,
+                }
+            )
+            tell(
+                f"{method} | {name} | {reference_seconds:.3f} s | {seconds:.3f} s | {rows[-1]['ratio']:.1f} times"
+            )
     return pd.DataFrame(rows)
 
 
 def epoch_times(architecture: str = "mini", n: int = 105) -> pd.DataFrame:
     """Median seconds per epoch by the authors' way (see `references`) and by ours, which end at the same loss: method, way, seconds, n."""
-    rows = compare(n=n, architecture=architecture, only=("released", "frozen, negatives apart"), tell=lambda line: None)
+    rows = compare(
+        n=n,
+        architecture=architecture,
+        only=("released", "frozen, negatives apart"),
+        tell=lambda line: None,
+    )
     ways = {"reference_seconds": "authors' way", "seconds": "ours"}
-    tidy = rows[["method", "n", *ways]].rename(columns=ways).melt(["method", "n"], var_name="way", value_name="seconds")
+    tidy = (
+        rows[["method", "n", *ways]]
+        .rename(columns=ways)
+        .melt(["method", "n"], var_name="way", value_name="seconds")
+    )
     return tidy[["method", "way", "seconds", "n"]]
 
 
@@ -159,7 +220,11 @@ def _never(i: int) -> Image.Image:
     raise AssertionError(f"picture {i} is drawn although its features are given")
 
 
-def scaling(sizes: Sequence[int] = (1000, 4000, 16000, 64000), methods: Sequence[str] = tuple(SETTINGS), name: str = "mini") -> pd.DataFrame:
+def scaling(
+    sizes: Sequence[int] = (1000, 4000, 16000, 64000),
+    methods: Sequence[str] = tuple(SETTINGS),
+    name: str = "mini",
+) -> pd.DataFrame:
     """Seconds per epoch of each method on n images of the embedded encoder, a row per method and n, with the log-log slope of its column."""
     of, rng, rows = load_encoder(name), np.random.default_rng(0), []
     width = of.image_projection.shape[0]
@@ -170,20 +235,45 @@ def scaling(sizes: Sequence[int] = (1000, 4000, 16000, 64000), methods: Sequence
             kind, settings = SETTINGS[method]
             more = {"phase2_epochs": EPOCHS} if method == "MultiSub" else {}
             start = time.perf_counter()
-            model = kind(of, WORDS, template=TEMPLATE, n_clusters=6, random_state=0, **settings | more).fit(images)
-            rows.append({"method": method, "n": n, "epoch_seconds": median(model.seconds_[1:EPOCHS]), "fit_seconds": time.perf_counter() - start})
+            model = kind(
+                of, WORDS, template=TEMPLATE, n_clusters=6, random_state=0, **settings | more
+            ).fit(images)
+            rows.append(
+                {
+                    "method": method,
+                    "n": n,
+                    "epoch_seconds": median(model.seconds_[1:EPOCHS]),
+                    "fit_seconds": time.perf_counter() - start,
+                }
+            )
             if method == "MultiSub":
-                rows.append({"method": "MultiSub, Phase II", "n": n, "epoch_seconds": median(model.seconds_[EPOCHS + 1 :]), "fit_seconds": np.nan})
+                rows.append(
+                    {
+                        "method": "MultiSub, Phase II",
+                        "n": n,
+                        "epoch_seconds": median(model.seconds_[EPOCHS + 1 :]),
+                        "fit_seconds": np.nan,
+                    }
+                )
     table = pd.DataFrame(rows)
-    slopes = {m: np.polyfit(np.log(g["n"]), np.log(g["epoch_seconds"]), 1)[0] for m, g in table.groupby("method")}
-    return table.assign(slope=table["method"].map(slopes)).sort_values(["method", "n"], ignore_index=True)
+    slopes = {
+        m: np.polyfit(np.log(g["n"]), np.log(g["epoch_seconds"]), 1)[0]
+        for m, g in table.groupby("method")
+    }
+    return table.assign(slope=table["method"].map(slopes)).sort_values(
+        ["method", "n"], ignore_index=True
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--method", nargs="+", choices=[*SETTINGS], default=[*SETTINGS])
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--scaling", action="store_true", help="the cost of 1,000 to 64,000 images instead")
+    parser.add_argument(
+        "--scaling", action="store_true", help="the cost of 1,000 to 64,000 images instead"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -57,7 +57,9 @@ def grid(**axes: Any) -> list[Experiment]:
     """
     known = Experiment.__dataclass_fields__
     if unknown := axes.keys() - known.keys():
-        raise ValueError(f"unknown axis {sorted(unknown)[0]!r}: an experiment has {', '.join(known)}")
+        raise ValueError(
+            f"unknown axis {sorted(unknown)[0]!r}: an experiment has {', '.join(known)}"
+        )
     params = axes.pop("params", {})
     criteria = axes.pop("criterion")
     representations = axes.pop("representation", None)

@@ -19,12 +19,17 @@ class Kept:
     model's weights not at all."""
 
     def __init__(self, model: torch.nn.Module | None = None) -> None:
-        self.weights = {t.untyped_storage().data_ptr() for t in (model.state_dict().values() if model is not None else ())}
+        self.weights = {
+            t.untyped_storage().data_ptr()
+            for t in (model.state_dict().values() if model is not None else ())
+        }
         self.live, self.peak = 0, 0
         self.holders: Counter[int] = Counter()
 
     def __enter__(self) -> Kept:
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(lambda tensor: _Held(self, tensor), lambda held: held.tensor)
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: _Held(self, tensor), lambda held: held.tensor
+        )
         self._hooks.__enter__()
         return self
 
@@ -51,19 +56,33 @@ class _Held:
                 self.owner.live -= self.bytes
 
 
-def kept_memory(images: Images, architecture: str = "mini", methods: Sequence[str] = tuple(SETTINGS)) -> pd.DataFrame:
+def kept_memory(
+    images: Images, architecture: str = "mini", methods: Sequence[str] = tuple(SETTINGS)
+) -> pd.DataFrame:
     """Peak of what is kept in one epoch: method, way ("authors' way", "ours"), megabytes (10^6 bytes), n."""
     ours, rows = encoder(OpenCLIPEncoder, False, architecture), []
     for method in methods:
         kind, settings = SETTINGS[method]
         naive, of, changes, size = references(method, architecture)
         of.set_features(images, ours.features(images))
-        for way, estimator, model, more in (("authors' way", naive, of, changes | {"chunk_size": size}), ("ours", kind, ours, {})):
+        for way, estimator, model, more in (
+            ("authors' way", naive, of, changes | {"chunk_size": size}),
+            ("ours", kind, ours, {}),
+        ):
             one = {"phase1_epochs": 1} if "phase1_epochs" in settings else {"epochs": 1}
-            built = estimator(model, "photo of *", ["red", "green", "blue"], n_clusters=3, random_state=0, **settings | one | more)
+            built = estimator(
+                model,
+                "photo of *",
+                ["red", "green", "blue"],
+                n_clusters=3,
+                random_state=0,
+                **settings | one | more,
+            )
             if hasattr(estimator, "through"):
                 built.pixels = torch.stack([model.preprocess(image) for image in images])
             with Kept(model.model) as kept:
                 built.fit(images)
-            rows.append({"method": method, "way": way, "megabytes": kept.peak / 1e6, "n": len(images)})
+            rows.append(
+                {"method": method, "way": way, "megabytes": kept.peak / 1e6, "n": len(images)}
+            )
     return pd.DataFrame(rows)

@@ -62,7 +62,11 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
 
 
 def _compute_here(
-    bench: Workbench, experiments: list[Experiment], keys: list[str], fits: list[list[int]], done: Any
+    bench: Workbench,
+    experiments: list[Experiment],
+    keys: list[str],
+    fits: list[list[int]],
+    done: Any,
 ) -> None:
     for group in fits:
         left = []

@@ -21,20 +21,38 @@ RUNS = ["time", "key", "dataset", "criterion", "encoder", "method", "representat
 PROGRESS = "MMCLUST_PROGRESS"  # the file in which a notebook's runs note how far they are
 
 
-def note_run(row: dict, device: str, fit_seconds: float, score_seconds: float, code: str = "") -> None:
+def note_run(
+    row: dict, device: str, fit_seconds: float, score_seconds: float, code: str = ""
+) -> None:
     """Append a line to `runs.csv`: of a machine, not of a result, so no row holds it. Rows that share a fit each carry its seconds; a share of a
     large data set's image features is a line, too."""
     from importlib.metadata import version
 
     import torch
 
-    here = {"time": round(time.time()), "host": socket.gethostname(), "process": os.getpid(), "device": device, "fit_seconds": f"{fit_seconds:.3f}"}
-    here |= {"score_seconds": f"{score_seconds:.3f}", "mmclust": version("mmclust"), "torch": torch.__version__, "code": code[:12]}
+    here = {
+        "time": round(time.time()),
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "device": device,
+        "fit_seconds": f"{fit_seconds:.3f}",
+    }
+    here |= {
+        "score_seconds": f"{score_seconds:.3f}",
+        "mmclust": version("mmclust"),
+        "torch": torch.__version__,
+        "code": code[:12],
+    }
     line, path = io.StringIO(), storage.cache_dir() / "runs.csv"
-    csv.DictWriter(line, RUNS, lineterminator="\n").writerow({name: (row | here)[name] for name in RUNS})
+    csv.DictWriter(line, RUNS, lineterminator="\n").writerow(
+        {name: (row | here)[name] for name in RUNS}
+    )
     with contextlib.suppress(OSError):  # a full disk costs the note, not the row
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8", newline="") as file:
+        with (
+            contextlib.suppress(FileExistsError),
+            path.open("x", encoding="utf-8", newline="") as file,
+        ):
             file.write(",".join(RUNS) + "\n")
         _append(path, line.getvalue())
 
@@ -48,7 +66,17 @@ def slowest(since: float = 0.0, count: int = 5) -> pd.DataFrame:
         runs = runs[pd.to_numeric(runs["time"], errors="coerce") >= since]
     except (OSError, ValueError, KeyError):
         return pd.DataFrame(columns=[*RUNS, "rows"])
-    of_a_fit = ["host", "process", "dataset", "criterion", "encoder", "method", "seed", "n", "fit_seconds"]
+    of_a_fit = [
+        "host",
+        "process",
+        "dataset",
+        "criterion",
+        "encoder",
+        "method",
+        "seed",
+        "n",
+        "fit_seconds",
+    ]
     fits = runs.groupby(of_a_fit, as_index=False, dropna=False).agg(rows=("key", "size"))
     return fits.sort_values("fit_seconds", ascending=False).head(count).reset_index(drop=True)
 

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
     from mmclust.data.images import Images
 
-SIDE, SHOWN, WEIGHTS = 128, 48, 6  # pixels of a thumbnail, of a cluster's pictures at most, words of a picture's list
+SIDE, SHOWN, WEIGHTS = (
+    128,
+    48,
+    6,
+)  # pixels of a thumbnail, of a cluster's pictures at most, words of a picture's list
 SHAPES = [  # within -1..1: a cluster is told by its color and its shape
     "M-.9,0a.9,.9 0 1,0 1.8,0a.9,.9 0 1,0 -1.8,0z", "M-.8-.8H.8V.8H-.8z", "M0-1.1L1.1,0L0,1.1L-1.1,0z", "M0-1L1,.8H-1z", "M0,1L1-.8H-1z",
     "M-.35-1h.7v.65h.65v.7h-.65v.65h-.7v-.65h-.65v-.7h.65z", "M-1,0L.8-1V1z",
@@ -125,7 +129,12 @@ def thumbnails(images: Images, before: Callable = lambda: None) -> list[str]:
     def draw() -> np.ndarray:
         return np.stack([small(i) for i in range(len(images))])
 
-    return [_uri(pixels) for pixels in storage.load_or_compute(storage.key_of("thumbnails", images.fingerprint, SIDE), draw)]
+    return [
+        _uri(pixels)
+        for pixels in storage.load_or_compute(
+            storage.key_of("thumbnails", images.fingerprint, SIDE), draw
+        )
+    ]
 
 
 def _uri(pixels: np.ndarray) -> str:
@@ -143,7 +152,9 @@ def colors(names: Sequence[str]) -> list[str]:
     """A cluster's color: that of its name where all names are colors, else of the colour-blind palette."""
     from matplotlib.colors import to_hex
 
-    from mmclust.results.figures import class_colors  # loads matplotlib and seaborn: not before there is something to show
+    from mmclust.results.figures import (
+        class_colors,  # loads matplotlib and seaborn: not before there is something to show
+    )
 
     return [to_hex(c) for c in class_colors(names)]
 
@@ -158,7 +169,13 @@ def _shape(c: int) -> str:
 
 
 def gallery(
-    keyword: str, labels: np.ndarray, names: Sequence[str], thumbs: list[str], said: list[str], weights: pd.DataFrame, about: list[str] | None = None
+    keyword: str,
+    labels: np.ndarray,
+    names: Sequence[str],
+    thumbs: list[str],
+    said: list[str],
+    weights: pd.DataFrame,
+    about: list[str] | None = None,
 ) -> str:
     """The clusters of one keyword, each with its name and pictures; a picture opens to its weights over the reference words.
 
@@ -169,15 +186,31 @@ def gallery(
         about: a sentence on each picture, told with it.
     """
     parts, palette = [], colors(names)
-    order, values, words = np.argsort(-weights.to_numpy(), axis=1, kind="stable")[:, :WEIGHTS], weights.to_numpy(), [escape(w) for w in weights.columns]
+    order, values, words = (
+        np.argsort(-weights.to_numpy(), axis=1, kind="stable")[:, :WEIGHTS],
+        weights.to_numpy(),
+        [escape(w) for w in weights.columns],
+    )
     for c in np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable"):
         members = np.flatnonzero(labels == c)
-        shown = members[np.unique(np.linspace(0, len(members) - 1, min(SHOWN, len(members))).astype(int))] if len(members) else []
-        size = f"{len(members)} picture{'s' * (len(members) != 1)}" + f", {len(shown)} of them shown" * (len(shown) < len(members))
+        shown = (
+            members[
+                np.unique(np.linspace(0, len(members) - 1, min(SHOWN, len(members))).astype(int))
+            ]
+            if len(members)
+            else []
+        )
+        size = (
+            f"{len(members)} picture{'s' * (len(members) != 1)}"
+            + f", {len(shown)} of them shown" * (len(shown) < len(members))
+        )
         tiles = []
         for i in shown:
             name = escape(said[i])
-            bars = "".join(f'<li>{words[k]}<i style="--w:{100 * values[i, k]:.0f}%"></i><span>{values[i, k]:.2f}</span></li>' for k in order[i])
+            bars = "".join(
+                f'<li>{words[k]}<i style="--w:{100 * values[i, k]:.0f}%"></i><span>{values[i, k]:.2f}</span></li>'
+                for k in order[i]
+            )
             also = f'<p class="mm-note">{escape(about[i])}</p>' if about and about[i] else ""
             tiles.append(
                 f'<details name="mm-{escape(keyword)}"><summary title="{name}">'
@@ -199,15 +232,23 @@ def positions(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
     x = np.asarray(x, np.float32)
     if len(np.unique(x, axis=0)) < 5:
         return None
-    return TSNE(perplexity=min(30, max(2, (len(x) - 1) // 3)), init="pca", max_iter=500, random_state=seed).fit_transform(x)
+    return TSNE(
+        perplexity=min(30, max(2, (len(x) - 1) // 3)), init="pca", max_iter=500, random_state=seed
+    ).fit_transform(x)
 
 
-def scatter(points: np.ndarray | None, labels: np.ndarray, names: Sequence[str], said: list[str], about: str) -> str:
+def scatter(
+    points: np.ndarray | None, labels: np.ndarray, names: Sequence[str], said: list[str], about: str
+) -> str:
     """A map of the pictures as SVG: points (n, 2) in the colors and shapes of their clusters, with what each is called."""
     if points is None:
         return '<p class="mm-note">Too few different pictures for a map.</p>'
     span = np.ptp(points, axis=0)
-    at, palette, radius = (points - points.min(0)) / np.where(span > 0, span, 1) * 380 + 10, colors(names), 4.5 if len(points) < 600 else 2.5
+    at, palette, radius = (
+        (points - points.min(0)) / np.where(span > 0, span, 1) * 380 + 10,
+        colors(names),
+        4.5 if len(points) < 600 else 2.5,
+    )
     dots = "".join(
         f'<path transform="translate({x:.1f} {y:.1f}) scale({radius})" d="{_shape(c)}" fill="{palette[c]}" stroke="#333" stroke-width=".12">'
         f"<title>{escape(said[i])}: {escape(names[c])}</title></path>"
@@ -222,7 +263,9 @@ def crossing(table: pd.DataFrame, rows: str, columns: str, firsts: dict | None =
     body = []
     for r, (name, row) in enumerate(table.iterrows()):
         cells = "".join(
-            f'<td style="background-color:{_shade(n / max(1, row.sum()))}">{_picture((firsts or {}).get((r, c)))}{n}</td>' if n else "<td></td>"
+            f'<td style="background-color:{_shade(n / max(1, row.sum()))}">{_picture((firsts or {}).get((r, c)))}{n}</td>'
+            if n
+            else "<td></td>"
             for c, n in enumerate(row)
         )
         body.append(f'<tr><th scope="row">{escape(str(name))}</th>{cells}</tr>')

@@ -20,12 +20,19 @@ from typing import Any
 
 from mmclust.explorer.session import MB, METHODS, UPLOAD, Clustering, ExplorerSession, InputError
 
-WORLD_LABELS = {"demo-fruit": "rendered fruit", "demo-card": "rendered playing cards", "demo-face": "rendered faces"}
+WORLD_LABELS = {
+    "demo-fruit": "rendered fruit",
+    "demo-card": "rendered playing cards",
+    "demo-face": "rendered faces",
+}
 FIELDS = {  # where a fault is told, and what the field is called
     "pictures": "Pictures", "keyword": "Keyword", "words": "Reference words", "second": "Second keyword", "second_words": "Second reference words",
     "method": "Method", "clusters": "Clusters", "encoder": "Encoder",
 }  # fmt: skip
-SECOND = {"keyword": "second", "words": "second_words"}  # where a fault of the second keyword is told
+SECOND = {
+    "keyword": "second",
+    "words": "second_words",
+}  # where a fault of the second keyword is told
 CHIPS = 6  # keywords to pick from with one click
 
 
@@ -38,33 +45,66 @@ class Explorer:
         ImportError: without ipywidgets.
     """
 
-    def __init__(self, profile: str = "demo", device: str = "cpu", home: str | Path | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        profile: str = "demo",
+        device: str = "cpu",
+        home: str | Path | None = None,
+        **given: Any,
+    ) -> None:
         try:
             import ipywidgets as w
         except ImportError as error:
-            raise ImportError('the explorer needs ipywidgets: pip install "mmclust[explorer]"') from error
+            raise ImportError(
+                'the explorer needs ipywidgets: pip install "mmclust[explorer]"'
+            ) from error
         from mmclust.explorer.html import CSS, PAGE
 
         self.session = ExplorerSession(profile, device, home, **given)
-        cfg, self.ready, self._idle, self._taken = self.session.cfg, threading.Event(), threading.Event(), False
+        cfg, self.ready, self._idle, self._taken = (
+            self.session.cfg,
+            threading.Event(),
+            threading.Event(),
+            False,
+        )
         self._warming: threading.Thread | None = None
-        kinds = [(WORLD_LABELS.get(name, name), name) for name in cfg.worlds] + [("a folder on this machine", "folder"), ("an upload", "upload")]
+        kinds = [(WORLD_LABELS.get(name, name), name) for name in cfg.worlds] + [
+            ("a folder on this machine", "folder"),
+            ("an upload", "upload"),
+        ]
         late = {"continuous_update": False}
         self.kind = w.Dropdown(options=kinds, description=FIELDS["pictures"])
         self.path = w.Text(description="Path of the folder", placeholder="/home/me/photos", **late)
-        self.upload = w.FileUpload(accept=".zip,image/*", multiple=True, description="Choose pictures or a zip", icon="")
+        self.upload = w.FileUpload(
+            accept=".zip,image/*", multiple=True, description="Choose pictures or a zip", icon=""
+        )
         self.domain = w.Text(value="photo", description="What they show, in one word", **late)
-        self.keyword = w.Combobox(value=cfg.keyword, description=FIELDS["keyword"], placeholder="type or pick one", **late)
+        self.keyword = w.Combobox(
+            value=cfg.keyword, description=FIELDS["keyword"], placeholder="type or pick one", **late
+        )
         self.words = w.Textarea(description=FIELDS["words"], **late)
         self.second = w.Combobox(description=FIELDS["second"], placeholder="none", **late)
         self.second_words = w.Textarea(description=FIELDS["second_words"], **late)
         self.method = w.Dropdown(options=list(METHODS.items()), description=FIELDS["method"])
         self.clusters = w.Text(value="auto", description="Clusters: a number, or auto", **late)
-        self.encoder = w.Combobox(value=cfg.encoder, options=["mini", "mini-half", "mini-quarter"], description=FIELDS["encoder"], **late)
+        self.encoder = w.Combobox(
+            value=cfg.encoder,
+            options=["mini", "mini-half", "mini-quarter"],
+            description=FIELDS["encoder"],
+            **late,
+        )
         self.go = w.Button(description="Sort the pictures").add_class("mm-go")
-        self.status, self.strip, self.csv, self.crossed = w.HTML(), w.HTML(), w.HTML(), w.HTML().add_class("mm-card")
+        self.status, self.strip, self.csv, self.crossed = (
+            w.HTML(),
+            w.HTML(),
+            w.HTML(),
+            w.HTML().add_class("mm-card"),
+        )
         self.heads, self.galleries, self.maps = ([w.HTML(), w.HTML()] for _ in range(3))
-        self.panels = [w.VBox([head, w.VBox(pair).add_class("mm-look")]).add_class("mm-card") for head, *pair in zip(self.heads, self.galleries, self.maps)]
+        self.panels = [
+            w.VBox([head, w.VBox(pair).add_class("mm-look")]).add_class("mm-card")
+            for head, *pair in zip(self.heads, self.galleries, self.maps)
+        ]
         self.looks = w.VBox(self.panels).add_class("mm-looks")
         self.beside = {name: w.HTML() for name in (*FIELDS, "run")}
         self.chips = {name: w.HBox().add_class("mm-chips") for name in ("keyword", "second")}
@@ -77,9 +117,19 @@ class Explorer:
         self.fields = {}
         for name, controls in fields.items():
             told = [] if self.beside[name] in controls else [self.beside[name]]
-            self.fields[name] = w.VBox([*controls, *told]).add_class("mm-field").add_class(f"mm-field-{name}")
+            self.fields[name] = (
+                w.VBox([*controls, *told]).add_class("mm-field").add_class(f"mm-field-{name}")
+            )
         form = w.VBox(list(self.fields.values())).add_class("mm-form").add_class("mm-card")
-        self.box = w.VBox([w.HTML(f"<style>{PAGE}{CSS}</style>"), form, w.HBox([self.status, self.csv]).add_class("mm-bar"), self.crossed, self.looks])
+        self.box = w.VBox(
+            [
+                w.HTML(f"<style>{PAGE}{CSS}</style>"),
+                form,
+                w.HBox([self.status, self.csv]).add_class("mm-bar"),
+                self.crossed,
+                self.looks,
+            ]
+        )
         self.box.add_class("mmx")
         self.say("starting: loading torch and the methods, a few seconds once ...")
         self._clear()
@@ -130,7 +180,9 @@ class Explorer:
             from mmclust.explorer.html import thumbnails
 
             for name in self.session.cfg.worlds:
-                images = load_dataset(name, n=self.session.cfg.n, seed=self.session.cfg.seed).images.cached()
+                images = load_dataset(
+                    name, n=self.session.cfg.n, seed=self.session.cfg.seed
+                ).images.cached()
                 thumbnails(images, self._idle.wait)  # whoever asks comes first
                 self.session.encoder(self.session.cfg.encoder).encode_images(images)
 
@@ -140,19 +192,38 @@ class Explorer:
 
     def note(self, name: str, text: str = "", bad: bool = False) -> None:
         """Put a sentence beside a field; none takes away what stands there."""
-        self.beside[name].value = text and f'<div class="{"mm-bad" if bad else "mm-note"}"{" role=alert" * bad}>{escape(text)}</div>'
+        self.beside[name].value = (
+            text
+            and f'<div class="{"mm-bad" if bad else "mm-note"}"{" role=alert" * bad}>{escape(text)}</div>'
+        )
 
     def _tell(self, error: Exception) -> None:
-        field, said = (error.field, str(error)) if isinstance(error, InputError) else ("run", f"something went wrong: {type(error).__name__}: {error}")
+        field, said = (
+            (error.field, str(error))
+            if isinstance(error, InputError)
+            else ("run", f"something went wrong: {type(error).__name__}: {error}")
+        )
         self.note(field, said, bad=True)
-        wrong = [FIELDS.get(name, "the note at the button") for name, html in self.beside.items() if "mm-bad" in html.value]
-        sorted_ = f"sorted by {self._looks[0].keyword} alone" if self._looks else "nothing was sorted"
+        wrong = [
+            FIELDS.get(name, "the note at the button")
+            for name, html in self.beside.items()
+            if "mm-bad" in html.value
+        ]
+        sorted_ = (
+            f"sorted by {self._looks[0].keyword} alone" if self._looks else "nothing was sorted"
+        )
         self.say(f"{sorted_}: see {' and '.join(wrong)}", "wrong")
 
     def _show_fields(self) -> None:
         kind = self.kind.value
-        shown = {self.path: kind == "folder", self.upload: kind == "upload", self.domain: kind in ("folder", "upload")}
-        for widget, there in (shown | {self.fields["second_words"]: self.second.value.strip()}).items():
+        shown = {
+            self.path: kind == "folder",
+            self.upload: kind == "upload",
+            self.domain: kind in ("folder", "upload"),
+        }
+        for widget, there in (
+            shown | {self.fields["second_words"]: self.second.value.strip()}
+        ).items():
             widget.layout.display = None if there else "none"
 
     def _new_pictures(self, _: Any = None) -> None:
@@ -171,8 +242,16 @@ class Explorer:
 
     def _take_pictures(self) -> None:
         kind = self.kind.value
-        self.say("reading the pictures ..." if kind in ("folder", "upload") else f"drawing {self.session.cfg.n} pictures ...")
-        value = [(f["name"], bytes(f["content"])) for f in self.upload.value] if kind == "upload" else self.path.value
+        self.say(
+            "reading the pictures ..."
+            if kind in ("folder", "upload")
+            else f"drawing {self.session.cfg.n} pictures ..."
+        )
+        value = (
+            [(f["name"], bytes(f["content"])) for f in self.upload.value]
+            if kind == "upload"
+            else self.path.value
+        )
         data = self.session.load(kind, value, self.domain.value)
         from mmclust.explorer.html import strip
 
@@ -191,9 +270,14 @@ class Explorer:
         import ipywidgets as w
 
         offered, criteria = self.session.keywords(), self.session.data.criteria
-        few = [k for k in offered if k != "identity" or k in criteria][:CHIPS]  # its words are drawn at random: it makes sense where it is a label
+        few = [k for k in offered if k != "identity" or k in criteria][
+            :CHIPS
+        ]  # its words are drawn at random: it makes sense where it is a label
         for name, box in self.chips.items():
-            field, box.children = getattr(self, name), [w.Button(description=keyword) for keyword in few]
+            field, box.children = (
+                getattr(self, name),
+                [w.Button(description=keyword) for keyword in few],
+            )
             field.options = offered
             for chip in box.children:
                 chip.on_click(lambda chip, field=field: self._pick(field, chip.description))
@@ -210,7 +294,11 @@ class Explorer:
     def _mark(self) -> None:
         for name, box in self.chips.items():
             for chip in box.children:
-                (chip.add_class if chip.description == getattr(self, name).value.strip() else chip.remove_class)("mm-on")
+                (
+                    chip.add_class
+                    if chip.description == getattr(self, name).value.strip()
+                    else chip.remove_class
+                )("mm-on")
 
     def _clear(self) -> None:
         self._looks: list[Clustering] = []  # what is shown
@@ -251,7 +339,10 @@ class Explorer:
         self.note("clusters")
         self.clusters.disabled = self.method.value == "CLIP_GPT"
         if self.clusters.disabled:
-            self.note("method", "one cluster for each word that some picture is nearest to; nothing is learned")
+            self.note(
+                "method",
+                "one cluster for each word that some picture is nearest to; nothing is learned",
+            )
 
     def sort(self) -> None:
         """Answer what stands in the fields; faults are told beside them."""
@@ -276,7 +367,9 @@ class Explorer:
         self._clear()
         if not self._taken:
             self._take_pictures()
-        asked = [(self.keyword.value, self.words.value)] + [(self.second.value, self.second_words.value)] * bool(self.second.value.strip())
+        asked = [(self.keyword.value, self.words.value)] + [
+            (self.second.value, self.second_words.value)
+        ] * bool(self.second.value.strip())
         keywords = [" ".join(keyword.split()) for keyword, _ in asked]
         if len(set(keywords)) < len(keywords):
             raise InputError("second", "the same keyword as the first: give another, or none")
@@ -285,16 +378,32 @@ class Explorer:
             self.say(f"sorting {len(session.data)} pictures by {keywords[k]} ...")
             others = [other for other in keywords if other != keywords[k]]
             try:
-                looks.append(session.cluster(keyword, words, self.method.value, self.encoder.value, self.clusters.value, others))
+                looks.append(
+                    session.cluster(
+                        keyword,
+                        words,
+                        self.method.value,
+                        self.encoder.value,
+                        self.clusters.value,
+                        others,
+                    )
+                )
             except InputError as error:
                 self._draw(looks)
-                raise InputError(SECOND.get(error.field, error.field) if k else error.field, error) from error
+                raise InputError(
+                    SECOND.get(error.field, error.field) if k else error.field, error
+                ) from error
             self.note("second" if k else "keyword")
-            self._show(looks, len(asked))  # the first is there to look at while the second is sorted
+            self._show(
+                looks, len(asked)
+            )  # the first is there to look at while the second is sorted
         self.say(f"sorted in {time.perf_counter() - start:.1f} s; drawing the map ...")
         self._draw(looks)
         by = " and by ".join(keywords)
-        self.say(f"{len(session.data)} pictures sorted by {by} in {time.perf_counter() - start:.1f} s. Click a picture for its word weights.", "done")
+        self.say(
+            f"{len(session.data)} pictures sorted by {by} in {time.perf_counter() - start:.1f} s. Click a picture for its word weights.",
+            "done",
+        )
 
     def _show(self, looks: list[Clustering], asked: int) -> None:
         """Galleries, where two disagree, and the file of labels; room for as many as were asked for."""
@@ -304,11 +413,25 @@ class Explorer:
         (self.looks.add_class if asked == 1 else self.looks.remove_class)("mm-one")
         for k, look in enumerate(looks):
             about = [f"{look.model.n_clusters_} clusters", *self._agreement(look)]
-            self.heads[k].value = f"<h3>by {escape(look.keyword)} <small>{', '.join(about)}</small></h3>"
-            self.heads[k].value += f'<p class="mm-note">{escape(look.model.encoder.training_vocabulary_note(look.words))}</p>'  # names may be of what it never saw
+            self.heads[
+                k
+            ].value = f"<h3>by {escape(look.keyword)} <small>{', '.join(about)}</small></h3>"
+            self.heads[
+                k
+            ].value += f'<p class="mm-note">{escape(look.model.encoder.training_vocabulary_note(look.words))}</p>'  # names may be of what it never saw
             told = self._told([other for other in looks if other is not look])
-            self.galleries[k].value = explorer_html.gallery(look.keyword, look.labels, look.names, session.thumbs, session.said(), look.weights, told)
-            self.maps[k].value = self._map(look, '<svg class="mm-map" viewBox="0 0 400 400"></svg>')  # its place
+            self.galleries[k].value = explorer_html.gallery(
+                look.keyword,
+                look.labels,
+                look.names,
+                session.thumbs,
+                session.said(),
+                look.weights,
+                told,
+            )
+            self.maps[k].value = self._map(
+                look, '<svg class="mm-map" viewBox="0 0 400 400"></svg>'
+            )  # its place
             self.panels[k].layout.display = None
         if len(looks) == 2:
             self._cross(*looks)
@@ -321,14 +444,21 @@ class Explorer:
         data = self.session.data
         parts = [[f"by {other.keyword}: {name}" for name in other.named] for other in others]
         if data.criteria:
-            parts.append([f"labels: {', '.join(row)}" for row in data.frame()[data.criteria].itertuples(index=False)])
+            parts.append(
+                [
+                    f"labels: {', '.join(row)}"
+                    for row in data.frame()[data.criteria].itertuples(index=False)
+                ]
+            )
         return [" · ".join(part) for part in zip(*parts)] or None
 
     def _agreement(self, look: Clustering) -> list[str]:
         from mmclust.metrics import score
 
         truth = self.session.data.labels.get(look.keyword)
-        return [] if truth is None else [f"NMI {score(truth, look.labels)['NMI']:.2f} with the labels"]
+        return (
+            [] if truth is None else [f"NMI {score(truth, look.labels)['NMI']:.2f} with the labels"]
+        )
 
     def _map(self, look: Clustering, drawn: str) -> str:
         return f"<h4>As a map <small>t-SNE of what was clustered</small></h4>{drawn}"
@@ -339,13 +469,19 @@ class Explorer:
         for look, html in zip(looks, self.maps):
             about = f"t-SNE of {len(look.labels)} pictures by {look.keyword}"
             points = explorer_html.positions(look.space, self.session.cfg.seed)
-            html.value = self._map(look, explorer_html.scatter(points, look.labels, look.names, self.session.said(), about))
+            html.value = self._map(
+                look,
+                explorer_html.scatter(points, look.labels, look.names, self.session.said(), about),
+            )
 
     def _cross(self, one: Clustering, other: Clustering) -> None:
         from mmclust.explorer import html as explorer_html
 
         difference, apart, counts = self.session.compare(one, other)
-        firsts = {cell: self.session.thumbs[i] for i, cell in reversed([*enumerate(zip(one.labels, other.labels))])}
+        firsts = {
+            cell: self.session.thumbs[i]
+            for i, cell in reversed([*enumerate(zip(one.labels, other.labels))])
+        }
         self.crossed.value = (
             f'<h3>Where they disagree</h3><p class="mm-crossed">Of all pairs of pictures, {100 * apart:.0f} % are together under one keyword and apart under '
             f"the other. 1 - AMI is {difference:.2f}: 0 where two clusterings are the same, about 1 where they have nothing in common. Each cell counts the "
@@ -354,7 +490,14 @@ class Explorer:
         self.crossed.layout.display = None
 
 
-def serve(notebook: Path, host: str = "127.0.0.1", port: int = 8866, profile: str = "demo", device: str = "cpu", browser: bool = True) -> None:
+def serve(
+    notebook: Path,
+    host: str = "127.0.0.1",
+    port: int = 8866,
+    profile: str = "demo",
+    device: str = "cpu",
+    browser: bool = True,
+) -> None:
     """Show a notebook of the explorer as a web page, until it is stopped.
 
     A page has a kernel of its own; one is kept warm for the next. Who reaches the page can look at the pictures on this machine, by their folder's path:
@@ -384,11 +527,15 @@ def serve(notebook: Path, host: str = "127.0.0.1", port: int = 8866, profile: st
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ValueError(f"port {port} of {host} can't be used ({error.strerror}): give another with --port, or 0 for any that is free") from error
+            raise ValueError(
+                f"port {port} of {host} can't be used ({error.strerror}): give another with --port, or 0 for any that is free"
+            ) from error
         port = probe.getsockname()[1]
     local = host in ("127.0.0.1", "localhost", "::1")
     token = "" if local else secrets.token_urlsafe()
-    shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    shown = (
+        socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    )
     address = f"http://{shown}:{port}/" + f"?token={token}" * bool(token)
 
     def ready() -> None:
@@ -397,18 +544,40 @@ def serve(notebook: Path, host: str = "127.0.0.1", port: int = 8866, profile: st
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     with tempfile.TemporaryDirectory(prefix="mmclust-explorer-") as room:
-        book = parameterize_notebook(load_notebook_node(str(notebook)), {"profile": profile, "device": device, "home": str(Path.cwd())})
+        book = parameterize_notebook(
+            load_notebook_node(str(notebook)),
+            {"profile": profile, "device": device, "home": str(Path.cwd())},
+        )
         nbformat.write(book, Path(room) / "explorer.ipynb")
         # Voila's template asks a public server for an icon font: without it, the page needs nobody but this machine.
         policy = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' data: blob: ws: wss:; frame-ancestors 'self'"
         limits = {"headers": {"Content-Security-Policy": policy}, "allow_remote_access": not local}
-        limits["websocket_max_message_size"] = 8 * UPLOAD  # larger uploads than are allowed arrive, to be refused in words
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // 2)))  # a page computes while the kernel of the next one warms up
+        limits["websocket_max_message_size"] = (
+            8 * UPLOAD
+        )  # larger uploads than are allowed arrive, to be refused in words
+        os.environ.setdefault(
+            "OMP_NUM_THREADS", str(max(1, cores() // 2))
+        )  # a page computes while the kernel of the next one warms up
         os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment
-        config = {"preheat_kernel": True, "default_pool_size": 1, "show_tracebacks": False, "strip_sources": True}
+        config = {
+            "preheat_kernel": True,
+            "default_pool_size": 1,
+            "show_tracebacks": False,
+            "strip_sources": True,
+        }
         culling = {"cull_idle_timeout": 3600, "cull_interval": 60}
-        here = {"ip": host, "port": port, "port_retries": 0, "open_browser": False, "token": token, "tornado_settings": limits, "log_level": logging.ERROR}
-        app = Voila.instance(config=Config({"VoilaConfiguration": config, "MappingKernelManager": culling}), **here)
+        here = {
+            "ip": host,
+            "port": port,
+            "port_retries": 0,
+            "open_browser": False,
+            "token": token,
+            "tornado_settings": limits,
+            "log_level": logging.ERROR,
+        }
+        app = Voila.instance(
+            config=Config({"VoilaConfiguration": config, "MappingKernelManager": culling}), **here
+        )
         app.initialize([str(Path(room) / "explorer.ipynb")])
         IOLoop.current().add_callback(ready)
         app.start()

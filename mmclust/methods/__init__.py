@@ -27,5 +27,7 @@ def method_class(name: str) -> type[Any]:
         return plugins.resolve(name)
     if name not in METHODS:
         known = ", ".join(METHODS)
-        raise ValueError(f'unknown method {name!r}: use one of {known}, or "module:Class" of your own')
+        raise ValueError(
+            f'unknown method {name!r}: use one of {known}, or "module:Class" of your own'
+        )
     return getattr(import_module(METHODS[name]), name)

@@ -59,7 +59,9 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         self._fit(images, y)
         return self
 
-    def fit_predict(self, images: Pictures, y: ArrayLike | None = None, **kwargs: Any) -> np.ndarray:
+    def fit_predict(
+        self, images: Pictures, y: ArrayLike | None = None, **kwargs: Any
+    ) -> np.ndarray:
         """`fit`, then the labels (n,)."""
         return self.fit(images, y).labels_
 
@@ -80,9 +82,13 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not say how to cluster")
 
     def _predict(self, images: Any) -> np.ndarray:
-        raise NotImplementedError(f"{type(self).__name__} does not say how to cluster images that were not there in training")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how to cluster images that were not there in training"
+        )
 
-    def evaluate(self, labels_true: ArrayLike, seeds: Iterable[int] = range(10)) -> dict[str, float]:
+    def evaluate(
+        self, labels_true: ArrayLike, seeds: Iterable[int] = range(10)
+    ) -> dict[str, float]:
         """NMI, RI, ARI, AMI of the fitted clustering against labels (n,): k-means on `representation_` once per seed, averaged (the papers'
         protocol, with `NMI_std`), or the labels as they are where no k-means is involved."""
         check_is_fitted(self, "labels_")
@@ -121,19 +127,27 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         if not -len(self.labels_) <= i < len(self.labels_):
             raise IndexError(f"image {i} of {len(self.labels_)}: the first is 0")
         words, weights = self._word_weights(i)
-        return pd.Series(weights, index=list(words), name=f"image {i}").sort_values(ascending=False, kind="stable")[:top]
+        return pd.Series(weights, index=list(words), name=f"image {i}").sort_values(
+            ascending=False, kind="stable"
+        )[:top]
 
     def _word_weights(self, i: int | slice) -> tuple[Sequence[str], np.ndarray]:
         if hasattr(self, "weights_"):
             return getattr(self, "candidates_", self.words), self.weights_[i]
         embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)[i]
-        return self.words, softmax(self.encoder.logit_scale * (embeddings @ self.encoder.encode_words(self.words, self._template()).T), axis=-1)
+        return self.words, softmax(
+            self.encoder.logit_scale
+            * (embeddings @ self.encoder.encode_words(self.words, self._template()).T),
+            axis=-1,
+        )
 
     def _inputs(self, images: Any, reset: bool) -> Any:
         if self.encoder is not None:
             return Images.of(images)
         if not self.takes_features:
-            raise ValueError(f"{type(self).__name__} needs an encoder, such as mm.load_encoder('mini')")
+            raise ValueError(
+                f"{type(self).__name__} needs an encoder, such as mm.load_encoder('mini')"
+            )
         return validate_data(self, images, dtype=[np.float64, np.float32], reset=reset)
 
     def _embed(self, images: Any) -> np.ndarray:
@@ -145,24 +159,36 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
         m, n = getattr(self, "n_clusters", 1), len(images)
         whole = isinstance(m, (int, np.integer)) and not isinstance(m, bool) and 1 <= m <= n
         if not whole and not (self.auto_clusters and isinstance(m, str) and m == "auto"):
-            raise ValueError(f"n_clusters must be a whole number from 1 to the {n} images{', or auto' * self.auto_clusters}, not {m!r}")
+            raise ValueError(
+                f"n_clusters must be a whole number from 1 to the {n} images{', or auto' * self.auto_clusters}, not {m!r}"
+            )
         if hasattr(self, "words"):
             words = self.words
             if words is None or isinstance(words, str) or not len(words):
-                raise ValueError(f"words must be a list of at least one reference word, not {words!r}")
+                raise ValueError(
+                    f"words must be a list of at least one reference word, not {words!r}"
+                )
             if len(set(words)) < len(words):
-                raise ValueError(f"a reference word stands twice: {next(w for w in words if list(words).count(w) > 1)!r}")
+                raise ValueError(
+                    f"a reference word stands twice: {next(w for w in words if list(words).count(w) > 1)!r}"
+                )
         if isinstance(m, str) and len(images) < 3:
             raise ValueError(f"n_clusters='auto' needs at least 3 images, not {len(images)}")
         if isinstance(m, str) and hasattr(self, "words") and len(self.words) < 2:
-            raise ValueError("n_clusters='auto' needs at least 2 reference words: it finds at most one cluster for each")
+            raise ValueError(
+                "n_clusters='auto' needs at least 2 reference words: it finds at most one cluster for each"
+            )
         if (template := self._template()) is not None:
             split_template(template)
 
     def _template(self) -> str | None:
         """The prompt template: the parameter, or else the one that the reference words bring (`mm.reference_words`)."""
         template = getattr(self, "template", None)
-        return getattr(getattr(self, "words", None), "template", None) if template is None else template
+        return (
+            getattr(getattr(self, "words", None), "template", None)
+            if template is None
+            else template
+        )
 
     def _choices(self, values: object, **allowed: Sequence[str]) -> None:
         for name, options in allowed.items():
@@ -176,7 +202,9 @@ class ImageClusterer(ClusterMixin, BaseEstimator):
 
     def _kmeans(self, x: np.ndarray) -> None:
         self.representation_ = x
-        self.labels_, self.cluster_centers_ = kmeans(x, self.n_clusters_, self.random_state, self.n_init)
+        self.labels_, self.cluster_centers_ = kmeans(
+            x, self.n_clusters_, self.random_state, self.n_init
+        )
 
 
 class ProxyClusterer(ImageClusterer):
@@ -203,20 +231,39 @@ class ProxyClusterer(ImageClusterer):
         variant = own.get("variant", "paper")
         if variant not in self.VARIANTS:
             raise ValueError(f"variant {variant!r} is none of {tuple(self.VARIANTS)}")
-        return SimpleNamespace(**{k: self.VARIANTS[variant].get(k) if v is None else v for k, v in own.items()})
+        return SimpleNamespace(
+            **{k: self.VARIANTS[variant].get(k) if v is None else v for k, v in own.items()}
+        )
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
         if self._template() is None:
             raise ValueError("a template is needed, such as 'fruit with a color of *'")
         s = self.settings()
-        for name in ("epochs", "alternations", "phase1_epochs", "chunk_size", "check_every", "n_checks", "n_init"):
-            if hasattr(s, name) and (isinstance(getattr(s, name), bool) or not isinstance(getattr(s, name), (int, np.integer)) or getattr(s, name) < 1):
-                raise ValueError(f"{name} is a whole number of at least 1, not {getattr(s, name)!r}")
+        for name in (
+            "epochs",
+            "alternations",
+            "phase1_epochs",
+            "chunk_size",
+            "check_every",
+            "n_checks",
+            "n_init",
+        ):
+            if hasattr(s, name) and (
+                isinstance(getattr(s, name), bool)
+                or not isinstance(getattr(s, name), (int, np.integer))
+                or getattr(s, name) < 1
+            ):
+                raise ValueError(
+                    f"{name} is a whole number of at least 1, not {getattr(s, name)!r}"
+                )
         size = getattr(s, "batch_size", "full")
         if size != "full" and (not isinstance(size, (int, np.integer)) or size < 1):
             raise ValueError(f'batch_size is "full" or a number of images, not {size!r}')
-        if getattr(s, "init", None) == "text" and self.encoder.token_dim != self.encoder.embedding_dim:
+        if (
+            getattr(s, "init", None) == "text"
+            and self.encoder.token_dim != self.encoder.embedding_dim
+        ):
             raise ValueError(
                 f'init="text" starts in token space ({self.encoder.token_dim} wide) at the text encoder\'s output ({self.encoder.embedding_dim} wide): '
                 "the widths must be equal"
@@ -251,7 +298,12 @@ class ProxyClusterer(ImageClusterer):
         return self
 
 
-def name_clusters(labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray, words: Sequence[str]) -> list[str]:
+def name_clusters(
+    labels: np.ndarray,
+    image_embeddings: np.ndarray,
+    text_embeddings: np.ndarray,
+    words: Sequence[str],
+) -> list[str]:
     """Names for clusters: the assignment of words to clusters with the largest summed mean cosine of members and word.
 
     Args:
@@ -266,7 +318,11 @@ def name_clusters(labels: np.ndarray, image_embeddings: np.ndarray, text_embeddi
 
 
 def cluster_words(
-    labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray, words: Sequence[str], chosen: Sequence[int] | np.ndarray | None = None
+    labels: np.ndarray,
+    image_embeddings: np.ndarray,
+    text_embeddings: np.ndarray,
+    words: Sequence[str],
+    chosen: Sequence[int] | np.ndarray | None = None,
 ) -> pd.DataFrame:
     """`name_clusters` as a frame with scores: cluster, size, name, score, next, next_score.
 
@@ -279,7 +335,12 @@ def cluster_words(
     n_clusters = int(np.max(labels)) + 1
     similarity = image_embeddings @ text_embeddings.T
     similarity = similarity - similarity.mean(0)
-    means = np.stack([similarity[labels == c].mean(0) if (labels == c).any() else np.zeros(len(words)) for c in range(n_clusters)])
+    means = np.stack(
+        [
+            similarity[labels == c].mean(0) if (labels == c).any() else np.zeros(len(words))
+            for c in range(n_clusters)
+        ]
+    )
     rounds = -(-n_clusters // len(words))
     chosen = linear_sum_assignment(-np.tile(means, rounds))[1] if chosen is None else chosen
     rows = []
@@ -301,7 +362,11 @@ def cluster_words(
 
 
 def kmeans(
-    x: np.ndarray, n_clusters: int, random_state: int | np.random.RandomState | None, n_init: int = 1, start: np.ndarray | None = None
+    x: np.ndarray,
+    n_clusters: int,
+    random_state: int | np.random.RandomState | None,
+    n_init: int = 1,
+    start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) and centres (M, d) of k-means on x (n, d), from given centres if there are some."""
     from sklearn.cluster import KMeans
@@ -318,7 +383,13 @@ def nearest(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return pairwise_distances_argmin(x, centres.astype(x.dtype)).astype(np.int64)
 
 
-def torch_generator(random_state: int | np.random.RandomState | None, device: str | torch.device) -> torch.Generator:
+def torch_generator(
+    random_state: int | np.random.RandomState | None, device: str | torch.device
+) -> torch.Generator:
     """A seeded generator; None draws a fresh seed."""
-    seed = np.random.default_rng(random_state).integers(2**31) if not isinstance(random_state, np.random.RandomState) else random_state.randint(2**31)
+    seed = (
+        np.random.default_rng(random_state).integers(2**31)
+        if not isinstance(random_state, np.random.RandomState)
+        else random_state.randint(2**31)
+    )
     return torch.Generator(device).manual_seed(int(seed))

@@ -39,9 +39,19 @@ class KMeans(ImageClusterer):
     auto_clusters = True
 
     def __init__(
-        self, encoder: Encoder | None = None, *, n_clusters: int | str = 8, n_init: int = 1, random_state: int | np.random.RandomState | None = None
+        self,
+        encoder: Encoder | None = None,
+        *,
+        n_clusters: int | str = 8,
+        n_init: int = 1,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.encoder, self.n_clusters, self.n_init, self.random_state = encoder, n_clusters, n_init, random_state
+        self.encoder, self.n_clusters, self.n_init, self.random_state = (
+            encoder,
+            n_clusters,
+            n_init,
+            random_state,
+        )
 
     def _fit(self, images: Any, y: ArrayLike | None) -> None:
         self._count_clusters(self.image_embeddings_)
@@ -79,8 +89,19 @@ class MCV(ImageClusterer):
 
     view_widths_: list[int]
 
-    def __init__(self, encoders: Sequence[Encoder] = (), n_clusters: int = 8, n_init: int = 1, random_state: int | np.random.RandomState | None = None) -> None:
-        self.encoders, self.n_clusters, self.n_init, self.random_state = encoders, n_clusters, n_init, random_state
+    def __init__(
+        self,
+        encoders: Sequence[Encoder] = (),
+        n_clusters: int = 8,
+        n_init: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.encoders, self.n_clusters, self.n_init, self.random_state = (
+            encoders,
+            n_clusters,
+            n_init,
+            random_state,
+        )
 
     def _inputs(self, images: Any, reset: bool) -> Any:
         if not isinstance(self.encoders, (list, tuple)):
@@ -88,7 +109,9 @@ class MCV(ImageClusterer):
         if self.encoders:
             return Images.of(images)
         if not isinstance(images, (list, tuple)) or not images:
-            raise ValueError("no views: give encoders, or fit on a list of matrices, one (n, d) per view")
+            raise ValueError(
+                "no views: give encoders, or fit on a list of matrices, one (n, d) per view"
+            )
         views = [check_array(v, dtype=[np.float64, np.float32]) for v in images]
         lengths, widths = [len(v) for v in views], [v.shape[1] for v in views]
         if len(set(lengths)) > 1:
@@ -106,7 +129,11 @@ class MCV(ImageClusterer):
         return np.hstack([normalize(v) for v in views]) / np.sqrt(len(views)).astype(views[0].dtype)
 
     def _embed(self, images: Any) -> np.ndarray:
-        return self._join([encoder.encode_images(images) for encoder in self.encoders]) if self.encoders else images
+        return (
+            self._join([encoder.encode_images(images) for encoder in self.encoders])
+            if self.encoders
+            else images
+        )
 
     def _fit(self, images: Any, y: ArrayLike | None) -> None:
         self._kmeans(self.image_embeddings_)
@@ -147,18 +174,24 @@ class SeveralClusterings(ImageClusterer):
         clusterings do. So the choice among the S sees the truth: whoever asks for one criterion has to select_clustering without it. `select_clustering` changes
         nothing here. `NMI_std` is 0.0: the labels are scored as they are, and `seeds` is not used."""
         check_is_fitted(self, "all_labels_")
-        return max((score(labels_true, column) for column in self.all_labels_.T), key=lambda s: s["NMI"]) | {"NMI_std": 0.0}
+        return max(
+            (score(labels_true, column) for column in self.all_labels_.T), key=lambda s: s["NMI"]
+        ) | {"NMI_std": 0.0}
 
     def _check(self, images: Sized) -> None:
         n, m = len(images), self.n_clusters
         if not n:
             raise ValueError("no images to cluster")
         if not isinstance(m, (list, tuple)) or len(m) < self.fewest:
-            raise ValueError(f"n_clusters is a list with one number of clusters per clustering, at least {self.fewest} of them, not {m!r}")
+            raise ValueError(
+                f"n_clusters is a list with one number of clusters per clustering, at least {self.fewest} of them, not {m!r}"
+            )
         for j, k in enumerate(m):
             low = 1 if self.noise_space and 0 < j == len(m) - 1 else 2
             if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not low <= k <= n:
-                raise ValueError(f"n_clusters[{j}] must be a whole number from {low} to the {n} images, not {k!r}")
+                raise ValueError(
+                    f"n_clusters[{j}] must be a whole number from {low} to the {n} images, not {k!r}"
+                )
 
     def _predict(self, images: Any) -> np.ndarray:
         return self._predict_all(self._embed(images))[:, self.chosen_]
@@ -201,16 +234,31 @@ class MSC(SeveralClusterings):
         self, encoder: Encoder | None = None, n_clusters: Sequence[int] = (3, 3), sample: int = 500, steps: int = 40, lr: float = 0.2, penalty: float = 1.0,
         n_starts: int = 3, n_init: int = 1, random_state: int | np.random.RandomState | None = None,
     ) -> None:  # fmt: skip
-        self.encoder, self.n_clusters, self.sample, self.steps, self.lr = encoder, n_clusters, sample, steps, lr
-        self.penalty, self.n_starts, self.n_init, self.random_state = penalty, n_starts, n_init, random_state
+        self.encoder, self.n_clusters, self.sample, self.steps, self.lr = (
+            encoder,
+            n_clusters,
+            sample,
+            steps,
+            lr,
+        )
+        self.penalty, self.n_starts, self.n_init, self.random_state = (
+            penalty,
+            n_starts,
+            n_init,
+            random_state,
+        )
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
         check_whole(self, sample=1, steps=1, n_starts=1, n_init=1)
         if not self.lr > 0 or not self.penalty >= 0:
-            raise ValueError(f"lr must be above 0 and penalty at least 0, not {self.lr!r} and {self.penalty!r}")
+            raise ValueError(
+                f"lr must be above 0 and penalty at least 0, not {self.lr!r} and {self.penalty!r}"
+            )
         if max(self.n_clusters) >= min(self.sample, len(images)):
-            raise ValueError(f"the eigengap after M = {max(self.n_clusters)} needs more points than that: {min(self.sample, len(images))} are sampled")
+            raise ValueError(
+                f"the eigengap after M = {max(self.n_clusters)} needs more points than that: {min(self.sample, len(images))} are sampled"
+            )
 
     def _fit(self, images: Any, y: ArrayLike | None) -> None:
         rng, x = check_random_state(self.random_state), self.image_embeddings_
@@ -218,21 +266,35 @@ class MSC(SeveralClusterings):
         varies = np.ptp(sample, axis=0) > 0
         if not varies.any():
             raise ValueError("no feature varies over the images: there is nothing to weigh")
-        sample = sample[:, varies] / sample[:, varies].std()  # one number for all: it only keeps the distances near 1
+        sample = (
+            sample[:, varies] / sample[:, varies].std()
+        )  # one number for all: it only keeps the distances near 1
         logits = _starts(sample[:100], rng)
-        self.feature_weights_, self.eigengaps_ = np.zeros((len(self.n_clusters), x.shape[1])), np.zeros(len(self.n_clusters))
+        self.feature_weights_, self.eigengaps_ = (
+            np.zeros((len(self.n_clusters), x.shape[1])),
+            np.zeros(len(self.n_clusters)),
+        )
         fits = []
         for j, m in enumerate(self.n_clusters):
-            self.feature_weights_[j, varies], self.eigengaps_[j] = self._learn(sample, m, logits, self.feature_weights_[:j, varies])
+            self.feature_weights_[j, varies], self.eigengaps_[j] = self._learn(
+                sample, m, logits, self.feature_weights_[:j, varies]
+            )
             fits.append(kmeans(self._weighted(x, j), m, rng, self.n_init))
         self.all_labels_ = np.stack([labels for labels, _ in fits], 1)
         self.all_cluster_centers_ = [centers for _, centers in fits]
         self.select_clustering(0)
 
-    def _learn(self, points: np.ndarray, m: int, logits: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, float]:
+    def _learn(
+        self, points: np.ndarray, m: int, logits: np.ndarray, before: np.ndarray
+    ) -> tuple[np.ndarray, float]:
         import torch
 
-        x, found = torch.from_numpy(points), torch.from_numpy(before / np.maximum(np.linalg.norm(before, axis=1, keepdims=True), 1e-12))
+        x, found = (
+            torch.from_numpy(points),
+            torch.from_numpy(
+                before / np.maximum(np.linalg.norm(before, axis=1, keepdims=True), 1e-12)
+            ),
+        )
 
         def objective(t: torch.Tensor) -> torch.Tensor:
             w = torch.softmax(t, 0)
@@ -257,7 +319,13 @@ class MSC(SeveralClusterings):
         return x * np.sqrt(self.feature_weights_[j]).astype(x.dtype)
 
     def _predict_all(self, x: np.ndarray) -> np.ndarray:
-        return np.stack([nearest(self._weighted(x, j), centers) for j, centers in enumerate(self.all_cluster_centers_)], 1)
+        return np.stack(
+            [
+                nearest(self._weighted(x, j), centers)
+                for j, centers in enumerate(self.all_cluster_centers_)
+            ],
+            1,
+        )
 
 
 def eigengap(x: torch.Tensor, weights: torch.Tensor, m: int) -> torch.Tensor:
@@ -267,7 +335,11 @@ def eigengap(x: torch.Tensor, weights: torch.Tensor, m: int) -> torch.Tensor:
     squares = (x * x) @ weights
     distance = (squares[:, None] + squares - 2 * (x * weights) @ x.T).clamp_min(0)
     # each point's own width: the distance to a neighbour that is surely of its cluster, were the clusters of like size
-    width = distance.kthvalue(min(len(x), max(2, len(x) // (4 * m))), dim=1).values.clamp_min(1e-12).sqrt()
+    width = (
+        distance.kthvalue(min(len(x), max(2, len(x) // (4 * m))), dim=1)
+        .values.clamp_min(1e-12)
+        .sqrt()
+    )
     affinity = torch.exp(-distance / (width[:, None] * width))
     degree = affinity.sum(1).sqrt()
     # of D^-1/2 A D^-1/2 = I - L, in ascending order. eigvalsh and not eigh: its gradient stands where eigenvalues meet

@@ -38,17 +38,25 @@ class ClustPyClusterer(SeveralClusterings):
         try:
             return getattr(import_module(f"clustpy.{self.where[0]}"), self.where[1])
         except ImportError as e:
-            raise ImportError(f'{type(self).__name__} needs ClustPy: pip install "mmclust[baselines]"') from e
+            raise ImportError(
+                f'{type(self).__name__} needs ClustPy: pip install "mmclust[baselines]"'
+            ) from e
 
     def _fit(self, images: Any, y: ArrayLike | None) -> None:
         x = self.image_embeddings_.astype(np.float64)
         if len(self.n_clusters) > x.shape[1]:
-            raise ValueError(f"{len(self.n_clusters)} clusterings need at least as many features, not {x.shape[1]}")
+            raise ValueError(
+                f"{len(self.n_clusters)} clusterings need at least as many features, not {x.shape[1]}"
+            )
         self.model_ = self._model(x, check_random_state(self.random_state))
         self.all_labels_ = self._predict_all(x)
         found = [len(centers) for centers in self.model_.cluster_centers_]
         if found != [int(k) for k in self.n_clusters]:
-            warnings.warn(f"{type(self).__name__} lost clusters: {found} are left of {list(self.n_clusters)}", ConvergenceWarning, stacklevel=3)
+            warnings.warn(
+                f"{type(self).__name__} lost clusters: {found} are left of {list(self.n_clusters)}",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         self.select_clustering(0)
 
     def _predict_all(self, x: np.ndarray) -> np.ndarray:
@@ -74,9 +82,18 @@ class NRKmeans(ClustPyClusterer):
     noise_space = True
 
     def __init__(
-        self, encoder: Encoder | None = None, n_clusters: Sequence[int] = (3, 3), n_init: int = 1, random_state: int | np.random.RandomState | None = None
+        self,
+        encoder: Encoder | None = None,
+        n_clusters: Sequence[int] = (3, 3),
+        n_init: int = 1,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.encoder, self.n_clusters, self.n_init, self.random_state = encoder, n_clusters, n_init, random_state
+        self.encoder, self.n_clusters, self.n_init, self.random_state = (
+            encoder,
+            n_clusters,
+            n_init,
+            random_state,
+        )
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
@@ -84,11 +101,19 @@ class NRKmeans(ClustPyClusterer):
 
     def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
         # not ClustPy's own n_init: there a cluster that one run loses is also missing from all later ones
-        runs = [self._class()(list(self.n_clusters), random_state=int(seed)).fit(x) for seed in rng.randint(2**31 - 1, size=self.n_init)]
+        runs = [
+            self._class()(list(self.n_clusters), random_state=int(seed)).fit(x)
+            for seed in rng.randint(2**31 - 1, size=self.n_init)
+        ]
         return min(runs, key=lambda r: (r.have_clusters_been_lost(), self._cost(r)))
 
     def _cost(self, run: Any) -> float:
-        return float(sum(np.trace(run.V_[:, p].T @ scatter @ run.V_[:, p]) for p, scatter in zip(run.P_, run.scatter_matrices_)))
+        return float(
+            sum(
+                np.trace(run.V_[:, p].T @ scatter @ run.V_[:, p])
+                for p, scatter in zip(run.P_, run.scatter_matrices_)
+            )
+        )
 
 
 class ENRC(ClustPyClusterer):
@@ -114,23 +139,49 @@ class ENRC(ClustPyClusterer):
         self, encoder: Encoder | None = None, n_clusters: Sequence[int] = (3, 3), pretrain_epochs: int = 100, clustering_epochs: int = 150,
         batch_size: int = 128, embedding_size: int = 20, random_state: int | np.random.RandomState | None = None,
     ) -> None:  # fmt: skip
-        self.encoder, self.n_clusters, self.pretrain_epochs, self.clustering_epochs = encoder, n_clusters, pretrain_epochs, clustering_epochs
-        self.batch_size, self.embedding_size, self.random_state = batch_size, embedding_size, random_state
+        self.encoder, self.n_clusters, self.pretrain_epochs, self.clustering_epochs = (
+            encoder,
+            n_clusters,
+            pretrain_epochs,
+            clustering_epochs,
+        )
+        self.batch_size, self.embedding_size, self.random_state = (
+            batch_size,
+            embedding_size,
+            random_state,
+        )
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
-        check_whole(self, pretrain_epochs=1, clustering_epochs=1, batch_size=1, embedding_size=len(self.n_clusters))
+        check_whole(
+            self,
+            pretrain_epochs=1,
+            clustering_epochs=1,
+            batch_size=1,
+            embedding_size=len(self.n_clusters),
+        )
 
     def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
-        options = {name: getattr(self, name) for name in ("pretrain_epochs", "clustering_epochs", "batch_size", "embedding_size")}
-        options |= {"n_clusters": [int(k) for k in self.n_clusters], "device": "cpu", "random_state": int(rng.randint(2**31 - 1))}
+        options = {
+            name: getattr(self, name)
+            for name in ("pretrain_epochs", "clustering_epochs", "batch_size", "embedding_size")
+        }
+        options |= {
+            "n_clusters": [int(k) for k in self.n_clusters],
+            "device": "cpu",
+            "random_state": int(rng.randint(2**31 - 1)),
+        }
         with _alone():
             try:
                 return self._class()(**options).fit(x)
             except ValueError as e:
                 if "Number of clusterings is 1" not in str(e):
                     raise
-        warnings.warn("ENRC's last step, clustering its embedding anew, lost a clustering: fitting again without that step", ConvergenceWarning, stacklevel=4)
+        warnings.warn(
+            "ENRC's last step, clustering its embedding anew, lost a clustering: fitting again without that step",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
         with _alone():
             return self._class()(final_reclustering=False, **options).fit(x)
 
@@ -163,15 +214,24 @@ class Orth1(ClustPyClusterer):
         explained_variance: float = 0.9,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.encoder, self.n_clusters, self.explained_variance, self.random_state = encoder, n_clusters, explained_variance, random_state
+        self.encoder, self.n_clusters, self.explained_variance, self.random_state = (
+            encoder,
+            n_clusters,
+            explained_variance,
+            random_state,
+        )
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
         if not 0 < self.explained_variance <= 1:
-            raise ValueError(f"explained_variance is a share above 0 and up to 1, not {self.explained_variance!r}")
+            raise ValueError(
+                f"explained_variance is a share above 0 and up to 1, not {self.explained_variance!r}"
+            )
 
     def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
-        return self._class()(list(self.n_clusters), self.explained_variance, random_state=rng).fit(x)
+        return self._class()(list(self.n_clusters), self.explained_variance, random_state=rng).fit(
+            x
+        )
 
 
 class Orth2(Orth1):
@@ -185,7 +245,9 @@ class Orth2(Orth1):
     def _model(self, x: np.ndarray, rng: np.random.RandomState) -> Any:
         used = sum(self.n_clusters[:-1]) - len(self.n_clusters) + 1
         if used >= x.shape[1]:  # ClustPy would go on and cluster the rounding errors
-            raise ValueError(f"the first {len(self.n_clusters) - 1} clusterings use up {used} directions: nothing is left of {x.shape[1]} features")
+            raise ValueError(
+                f"the first {len(self.n_clusters) - 1} clusterings use up {used} directions: nothing is left of {x.shape[1]} features"
+            )
         return super()._model(x, rng)
 
 
@@ -196,7 +258,11 @@ def _alone() -> Iterator[None]:
 
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with (
+            torch.random.fork_rng(devices=[]),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
             yield
     finally:
         random.setstate(states[0])

@@ -34,7 +34,12 @@ class Clusterings(dict):
         """The same with the clusters' names."""
         import pandas as pd
 
-        return pd.DataFrame({keyword: np.array(model.name_clusters(), dtype=object)[model.labels_] for keyword, model in self.items()})
+        return pd.DataFrame(
+            {
+                keyword: np.array(model.name_clusters(), dtype=object)[model.labels_]
+                for keyword, model in self.items()
+            }
+        )
 
     @property
     def difference(self) -> pd.DataFrame:
@@ -47,7 +52,9 @@ class Clusterings(dict):
 
         table = pd.DataFrame(0.0, index=list(self), columns=list(self))
         for a, b in combinations(self, 2):
-            table.loc[a, b] = table.loc[b, a] = 1 - adjusted_mutual_info_score(self[a].labels_, self[b].labels_)
+            table.loc[a, b] = table.loc[b, a] = 1 - adjusted_mutual_info_score(
+                self[a].labels_, self[b].labels_
+            )
         return table
 
 
@@ -76,13 +83,27 @@ def cluster_by(
     keywords = [keywords] if isinstance(keywords, str) else list(keywords)
     if not keywords or len(set(keywords)) < len(keywords):
         raise ValueError(f"at least one keyword, and none twice, not {keywords}")
-    given, counts = words or {}, n_clusters if isinstance(n_clusters, dict) else dict.fromkeys(keywords, n_clusters)
+    given, counts = (
+        words or {},
+        n_clusters if isinstance(n_clusters, dict) else dict.fromkeys(keywords, n_clusters),
+    )
     if missing := [k for k in keywords if k not in counts]:
         raise ValueError(f"n_clusters says nothing about {missing[0]!r}: {counts}")
     models: dict[str, Any] = {}
     for k in keywords:
-        found = ReferenceWords(given[k], template=prompt_template(k, of=of)) if k in given else reference_words(k, of=of, seed=seed)
-        models[k] = method(encoder, template=found.template, words=list(found), n_clusters=counts[k], random_state=seed, **params)
+        found = (
+            ReferenceWords(given[k], template=prompt_template(k, of=of))
+            if k in given
+            else reference_words(k, of=of, seed=seed)
+        )
+        models[k] = method(
+            encoder,
+            template=found.template,
+            words=list(found),
+            n_clusters=counts[k],
+            random_state=seed,
+            **params,
+        )
         if "concepts" in models[k].get_params():
             models[k].set_params(concepts=[k, *(other for other in keywords if other != k)])
     images = Images.of(images)

@@ -83,13 +83,50 @@ class MultiMaP(ProxyClusterer):
         n_checks: int = 3, tol: float = 1e-3, chunk_size: int = 4096, n_init: int = 1,
         random_state: int | np.random.RandomState | None = None, verbose: bool = False,
     ) -> None:  # fmt: skip
-        self.encoder, self.template, self.words, self.concepts, self.n_clusters = encoder, template, words, concepts, n_clusters
-        self.variant, self.representation, self.alpha, self.beta = variant, representation, alpha, beta
-        self.choose_by, self.positions, self.final_norm, self.init, self.targets = choose_by, positions, final_norm, init, targets
-        self.concept_loss, self.concept_temperature, self.reduction = concept_loss, concept_temperature, reduction
-        self.optimizer, self.batch_size, self.epochs, self.lr, self.weight_decay = optimizer, batch_size, epochs, lr, weight_decay
-        self.early_stopping, self.check_every, self.n_checks, self.tol = early_stopping, check_every, n_checks, tol
-        self.chunk_size, self.n_init, self.random_state, self.verbose = chunk_size, n_init, random_state, verbose
+        self.encoder, self.template, self.words, self.concepts, self.n_clusters = (
+            encoder,
+            template,
+            words,
+            concepts,
+            n_clusters,
+        )
+        self.variant, self.representation, self.alpha, self.beta = (
+            variant,
+            representation,
+            alpha,
+            beta,
+        )
+        self.choose_by, self.positions, self.final_norm, self.init, self.targets = (
+            choose_by,
+            positions,
+            final_norm,
+            init,
+            targets,
+        )
+        self.concept_loss, self.concept_temperature, self.reduction = (
+            concept_loss,
+            concept_temperature,
+            reduction,
+        )
+        self.optimizer, self.batch_size, self.epochs, self.lr, self.weight_decay = (
+            optimizer,
+            batch_size,
+            epochs,
+            lr,
+            weight_decay,
+        )
+        self.early_stopping, self.check_every, self.n_checks, self.tol = (
+            early_stopping,
+            check_every,
+            n_checks,
+            tol,
+        )
+        self.chunk_size, self.n_init, self.random_state, self.verbose = (
+            chunk_size,
+            n_init,
+            random_state,
+            verbose,
+        )
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
@@ -99,11 +136,17 @@ class MultiMaP(ProxyClusterer):
             concept_loss=("contrastive", "mse"), reduction=("sum", "mean", "relative"), optimizer=("adam", "adagrad"),
         )  # fmt: skip
         if min(s.alpha, s.beta, s.lr, s.weight_decay) < 0 or s.concept_temperature <= 0:
-            raise ValueError("alpha, beta, lr and weight_decay are at least 0, concept_temperature is above 0")
+            raise ValueError(
+                "alpha, beta, lr and weight_decay are at least 0, concept_temperature is above 0"
+            )
         if isinstance(self.concepts, str):
-            raise ValueError(f"concepts is a list, the user's concept first, not the text {self.concepts!r}")
+            raise ValueError(
+                f"concepts is a list, the user's concept first, not the text {self.concepts!r}"
+            )
         if s.targets == "text" and self.encoder.token_dim != self.encoder.embedding_dim:
-            raise ValueError(f'targets="text" needs token space ({self.encoder.token_dim} wide) as wide as embeddings ({self.encoder.embedding_dim})')
+            raise ValueError(
+                f'targets="text" needs token space ({self.encoder.token_dim} wide) as wide as embeddings ({self.encoder.embedding_dim})'
+            )
 
     def _fit(self, images: Any, y: ArrayLike | None) -> None:
         history = History()
@@ -115,12 +158,25 @@ class MultiMaP(ProxyClusterer):
 
     def _predict(self, images: Any) -> np.ndarray:
         v = self.encoder.encode_images(images)
-        w: Any = self._learn(v, History(), False, len(self.history_))[0] if self.chosen_ != "image" else None
-        return nearest({"prompt": lambda: self._prompts(w), "word": lambda: w, "image": lambda: v}[self.chosen_](), self.cluster_centers_)
+        w: Any = (
+            self._learn(v, History(), False, len(self.history_))[0]
+            if self.chosen_ != "image"
+            else None
+        )
+        return nearest(
+            {"prompt": lambda: self._prompts(w), "word": lambda: w, "image": lambda: v}[
+                self.chosen_
+            ](),
+            self.cluster_centers_,
+        )
 
     def represent(self, name: str) -> np.ndarray:
         """A representation by name, float32: "prompt" (n, d), "word" (n, e), "image" (n, d)."""
-        return {"prompt": self.prompt_embeddings_, "word": self.proxies_, "image": self.image_embeddings_}[name]
+        return {
+            "prompt": self.prompt_embeddings_,
+            "word": self.proxies_,
+            "image": self.image_embeddings_,
+        }[name]
 
     def _prompt(self) -> PromptEncoder:
         s = self.settings()
@@ -129,31 +185,61 @@ class MultiMaP(ProxyClusterer):
     def _prompts(self, proxies: np.ndarray) -> np.ndarray:
         prompt = self._prompt()
         with torch.no_grad():
-            return torch.cat([prompt(part.to(self.encoder.device)).cpu() for part in torch.from_numpy(proxies).split(self.chunk_size)]).numpy()
+            return torch.cat(
+                [
+                    prompt(part.to(self.encoder.device)).cpu()
+                    for part in torch.from_numpy(proxies).split(self.chunk_size)
+                ]
+            ).numpy()
 
     def _embeddings(self, texts: Sequence[str], kind: str) -> torch.Tensor:
         """Words as points in token space: their token embeddings, or the text encoder's outputs for them as they come."""
         if kind == "word":
             return self.encoder.word_embeddings(texts).to(self.encoder.device)
-        return torch.from_numpy(self.encoder.encode_texts(texts, normalize=False)).to(self.encoder.device)
+        return torch.from_numpy(self.encoder.encode_texts(texts, normalize=False)).to(
+            self.encoder.device
+        )
 
-    def _learn(self, embeddings: np.ndarray, history: History, verbose: bool, epochs: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _learn(
+        self, embeddings: np.ndarray, history: History, verbose: bool, epochs: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Proxies (n, e) and reference words (n,) for image embeddings (n, d)."""
         s, encoder, prompt = self.settings(), self.encoder, self._prompt()
         v = torch.from_numpy(embeddings).to(encoder.device)
-        chosen = (embeddings @ encoder.encode_words(self.words, self._template() if s.choose_by == "template" else None).T).argmax(1)
+        chosen = (
+            embeddings
+            @ encoder.encode_words(
+                self.words, self._template() if s.choose_by == "template" else None
+            ).T
+        ).argmax(1)
         index = torch.from_numpy(chosen).to(encoder.device)
         goals = self._embeddings(self.words, s.targets)
         concepts = self._embeddings(self.concepts, s.targets) if self.concepts else None
-        scale = {"sum": 1.0, "mean": 1 / goals.shape[1], "relative": 1 / float(goals.square().sum(1).mean())}[s.reduction]
-        rows = PerImageParameters(self._embeddings(self.words, s.init)[index], s.batch_size, s.chunk_size)
+        scale = {
+            "sum": 1.0,
+            "mean": 1 / goals.shape[1],
+            "relative": 1 / float(goals.square().sum(1).mean()),
+        }[s.reduction]
+        rows = PerImageParameters(
+            self._embeddings(self.words, s.init)[index], s.batch_size, s.chunk_size
+        )
         optimizer = make_optimizer(s.optimizer, [{"params": rows.parameters}], s.lr, s.weight_decay)
-        stop = LossPlateau(s.check_every, s.n_checks, s.tol) if s.early_stopping and epochs is None else None
+        stop = (
+            LossPlateau(s.check_every, s.n_checks, s.tol)
+            if s.early_stopping and epochs is None
+            else None
+        )
 
-        def loss_of(part: slice, w: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        def loss_of(
+            part: slice, w: torch.Tensor, size: int
+        ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
             align = -(prompt(w) * v[part]).sum() / size
             reference = scale * (w - goals[index[part]]).square().sum() / size
-            concept = concept_term(w, concepts, s.concept_loss, s.concept_temperature, scale) / size if concepts is not None else align * 0
+            concept = (
+                concept_term(w, concepts, s.concept_loss, s.concept_temperature, scale) / size
+                if concepts is not None
+                else align * 0
+            )
             loss = align + s.alpha * concept + s.beta * reference
             return loss, (loss, align, concept, reference)
 
@@ -165,12 +251,20 @@ class MultiMaP(ProxyClusterer):
         return rows.value().cpu().numpy(), chosen
 
 
-def concept_term(w: torch.Tensor, concepts: torch.Tensor, kind: str, temperature: float, scale: float) -> torch.Tensor:
+def concept_term(
+    w: torch.Tensor, concepts: torch.Tensor, kind: str, temperature: float, scale: float
+) -> torch.Tensor:
     """The concept-level constraint, summed over images: "contrastive" or "mse", scale * sum_i ||w_i - u_1||^2; w (n, e), concepts (C, e)."""
-    return contrastive_concept(w, concepts, temperature) if kind == "contrastive" else scale * (w - concepts[0]).square().sum()
+    return (
+        contrastive_concept(w, concepts, temperature)
+        if kind == "contrastive"
+        else scale * (w - concepts[0]).square().sum()
+    )
 
 
-def contrastive_concept(w: torch.Tensor, concepts: torch.Tensor, temperature: float) -> torch.Tensor:
+def contrastive_concept(
+    w: torch.Tensor, concepts: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """-sum_i log softmax_j(cos(w_i, u_j) / temperature) at the user's concept u_1 = concepts[0]; w (n, e), concepts (C, e)."""
     logits = F.normalize(w, dim=-1) @ F.normalize(concepts, dim=-1).T / temperature
     return -logits.log_softmax(-1)[:, 0].sum()

@@ -15,7 +15,12 @@ from tqdm import tqdm
 from mmclust.encoders.feature_stream import as_tensor
 from mmclust.methods import pair_losses
 from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
-from mmclust.methods.training import ClusteringAgreement, History, PerImageParameters, make_optimizer
+from mmclust.methods.training import (
+    ClusteringAgreement,
+    History,
+    PerImageParameters,
+    make_optimizer,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -98,15 +103,46 @@ class MultiSub(ProxyClusterer):
         intra: str | None = None, early_stopping: bool = False, check_every: int = 5, n_checks: int = 3, agreement: float = 0.99,
         chunk_size: int = 4096, n_init: int = 1, random_state: int | np.random.RandomState | None = None, verbose: bool = False,
     ) -> None:  # fmt: skip
-        self.encoder, self.template, self.words, self.n_clusters, self.variant = encoder, template, words, n_clusters, variant
+        self.encoder, self.template, self.words, self.n_clusters, self.variant = (
+            encoder,
+            template,
+            words,
+            n_clusters,
+            variant,
+        )
         self.representation, self.subspace = representation, subspace
         self.normalize_parts, self.normalize_image = normalize_parts, normalize_image
-        self.positions, self.final_norm, self.init, self.optimizer, self.batch_size = positions, final_norm, init, optimizer, batch_size
-        self.alternations, self.phase1_epochs, self.phase2_epochs = alternations, phase1_epochs, phase2_epochs
-        self.lr, self.projection_lr, self.contrast_lr, self.weight_decay = lr, projection_lr, contrast_lr, weight_decay
+        self.positions, self.final_norm, self.init, self.optimizer, self.batch_size = (
+            positions,
+            final_norm,
+            init,
+            optimizer,
+            batch_size,
+        )
+        self.alternations, self.phase1_epochs, self.phase2_epochs = (
+            alternations,
+            phase1_epochs,
+            phase2_epochs,
+        )
+        self.lr, self.projection_lr, self.contrast_lr, self.weight_decay = (
+            lr,
+            projection_lr,
+            contrast_lr,
+            weight_decay,
+        )
         self.lam, self.margin, self.intra = lam, margin, intra
-        self.early_stopping, self.check_every, self.n_checks, self.agreement = early_stopping, check_every, n_checks, agreement
-        self.chunk_size, self.n_init, self.random_state, self.verbose = chunk_size, n_init, random_state, verbose
+        self.early_stopping, self.check_every, self.n_checks, self.agreement = (
+            early_stopping,
+            check_every,
+            n_checks,
+            agreement,
+        )
+        self.chunk_size, self.n_init, self.random_state, self.verbose = (
+            chunk_size,
+            n_init,
+            random_state,
+            verbose,
+        )
 
     def _check(self, images: Sized) -> None:
         super()._check(images)
@@ -117,7 +153,10 @@ class MultiSub(ProxyClusterer):
         self._has_text(s.representation)
         if not 0 <= s.lam <= 1:
             raise ValueError(f"lam lies between 0 and 1, not {s.lam}")
-        if s.phase2_epochs < 0 or min(s.lr, s.projection_lr, s.contrast_lr, s.weight_decay, s.margin) < 0:
+        if (
+            s.phase2_epochs < 0
+            or min(s.lr, s.projection_lr, s.contrast_lr, s.weight_decay, s.margin) < 0
+        ):
             raise ValueError("phase2_epochs, rates, weight_decay and margin are at least 0")
 
     def _fit(self, images: Any, y: ArrayLike | None) -> None:
@@ -125,23 +164,49 @@ class MultiSub(ProxyClusterer):
         phi, prompt = self._basis(), self._prompt()
         h = self._trunk(images)
         projection = encoder.image_projection.to(h.dtype).clone().requires_grad_(True)
-        rows, history, generator = PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size), History(), torch_generator(self.random_state, device)
+        rows, history, generator = (
+            PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size),
+            History(),
+            torch_generator(self.random_state, device),
+        )
         phase1 = make_optimizer(
-            s.optimizer, [{"params": rows.parameters}, {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0}], s.lr, s.weight_decay
+            s.optimizer,
+            [
+                {"params": rows.parameters},
+                {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0},
+            ],
+            s.lr,
+            s.weight_decay,
         )
         phase2 = make_optimizer(s.optimizer, [{"params": [projection]}], s.contrast_lr, 0.0)
         before = None
         for alternation in tqdm(range(s.alternations), desc="Multi-Sub", disable=not self.verbose):
-            stop = ClusteringAgreement(s.check_every, s.n_checks, s.agreement) if s.early_stopping else None
+            stop = (
+                ClusteringAgreement(s.check_every, s.n_checks, s.agreement)
+                if s.early_stopping
+                else None
+            )
             for epoch in range(s.phase1_epochs):
-                terms = rows.epoch(phase1, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), self._image_side(h, part, projection), size))
+                terms = rows.epoch(
+                    phase1,
+                    lambda part, p, size: alignment(
+                        prompt(mix(p, phi)[1]), self._image_side(h, part, projection), size
+                    ),
+                )
                 history.add(("loss",), terms, alternation=alternation, phase=1)
-                if stop and stop.reached(epoch, lambda centres: self._pseudo_labels(*self._forward(rows, phi, prompt), centres)):
+                if stop and stop.reached(
+                    epoch,
+                    lambda centres: self._pseudo_labels(*self._forward(rows, phi, prompt), centres),
+                ):
                     break
             weights, proxies, prompts = self._forward(rows, phi, prompt)
             if alternation == 0:
                 self._count_clusters(prompts.cpu().numpy(), len(self.words))
-            labels = self._pseudo_labels(weights, proxies, prompts)[0] if s.phase2_epochs or s.early_stopping else None
+            labels = (
+                self._pseudo_labels(weights, proxies, prompts)[0]
+                if s.phase2_epochs or s.early_stopping
+                else None
+            )
             if s.phase2_epochs:
                 word, index = self._word_part(proxies), torch.from_numpy(labels).to(device)
                 for _ in range(s.phase2_epochs):
@@ -151,11 +216,18 @@ class MultiSub(ProxyClusterer):
                     loss.backward()
                     phase2.step()
                     history.add(("loss",), loss.detach()[None], alternation=alternation, phase=2)
-            if s.early_stopping and before is not None and labels is not None and ClusteringAgreement.same(before, labels, s.agreement):
+            if (
+                s.early_stopping
+                and before is not None
+                and labels is not None
+                and ClusteringAgreement.same(before, labels, s.agreement)
+            ):
                 break
             before = labels
         self.history_, self.seconds_ = history.table(), history.seconds
-        self.weights_, self.proxies_, self.prompt_embeddings_ = (t.cpu().numpy() for t in (weights, proxies, prompts))
+        self.weights_, self.proxies_, self.prompt_embeddings_ = (
+            t.cpu().numpy() for t in (weights, proxies, prompts)
+        )
         self.projection_ = projection.detach().cpu().numpy()
         self.image_embeddings_, self._image_norms = self._embeddings(h)
         self.use_representation(self.representation)
@@ -163,14 +235,20 @@ class MultiSub(ProxyClusterer):
     def use_representation(self, name: str) -> Self:
         """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
         if name == "assignment" and len(self.words) == self.n_clusters_:
-            self.chosen_, self.representation_ = name, None  # the heaviest words are the clusters: no k-means
+            self.chosen_, self.representation_ = (
+                name,
+                None,
+            )  # the heaviest words are the clusters: no k-means
             self.labels_ = self.weights_.argmax(1).astype(np.int64)
             return self
         return super().use_representation("word+image" if name == "assignment" else name)
 
     def _events(self) -> list[str | None]:
         phases = [row["phase"] for row in self.history_]
-        return [f"Phase {'I' * now}" if now != before else None for before, now in zip([1, *phases], phases)]
+        return [
+            f"Phase {'I' * now}" if now != before else None
+            for before, now in zip([1, *phases], phases)
+        ]
 
     def represent(self, name: str) -> np.ndarray:
         """A learned representation by name, float32: "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d).
@@ -178,16 +256,35 @@ class MultiSub(ProxyClusterer):
         e is d in the subspaces of text outputs, where "prompt" is "word" normalised and there is no "word-eot".
         """
         self._has_text(name)
-        return self._representation(name, self.proxies_, self.prompt_embeddings_, self.image_embeddings_, self._image_norms)
+        return self._representation(
+            name, self.proxies_, self.prompt_embeddings_, self.image_embeddings_, self._image_norms
+        )
 
-    def _representation(self, name: str, proxies: np.ndarray, prompts: np.ndarray, images: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    def _representation(
+        self,
+        name: str,
+        proxies: np.ndarray,
+        prompts: np.ndarray,
+        images: np.ndarray,
+        norms: np.ndarray,
+    ) -> np.ndarray:
         if name == "word-eot":
             prompt = self._prompt("*")
             with torch.no_grad():
-                return torch.cat([prompt(w.to(self.encoder.device)).cpu() for w in torch.from_numpy(proxies).split(self.chunk_size)]).numpy()
+                return torch.cat(
+                    [
+                        prompt(w.to(self.encoder.device)).cpu()
+                        for w in torch.from_numpy(proxies).split(self.chunk_size)
+                    ]
+                ).numpy()
         image = images if self.settings().normalize_image else images * norms
         word = self._word_part(torch.from_numpy(proxies)).numpy()
-        return {"prompt": lambda: prompts, "word": lambda: proxies, "image": lambda: image, "word+image": lambda: np.hstack([word, image])}[name]()
+        return {
+            "prompt": lambda: prompts,
+            "word": lambda: proxies,
+            "image": lambda: image,
+            "word+image": lambda: np.hstack([word, image]),
+        }[name]()
 
     def _predict(self, images: Any) -> np.ndarray:
         s, device = self.settings(), self.encoder.device
@@ -197,21 +294,29 @@ class MultiSub(ProxyClusterer):
         rows = PerImageParameters(self._start(len(v), phi), s.batch_size, s.chunk_size)
         optimizer = make_optimizer(s.optimizer, [{"params": rows.parameters}], s.lr, s.weight_decay)
         for _ in range(sum(row["phase"] == 1 for row in self.history_)):
-            rows.epoch(optimizer, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), side[part], size))
+            rows.epoch(
+                optimizer, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), side[part], size)
+            )
         weights, proxies, prompts = (t.cpu().numpy() for t in self._forward(rows, phi, prompt))
         if self.chosen_ == "assignment":
             return weights.argmax(1).astype(np.int64)
-        return nearest(self._representation(self.chosen_, proxies, prompts, v, norms), self.cluster_centers_)
+        return nearest(
+            self._representation(self.chosen_, proxies, prompts, v, norms), self.cluster_centers_
+        )
 
     def _has_text(self, name: str) -> None:
         if name == "word-eot" and self.subspace != "token":
-            raise ValueError(f'"word-eot" is the text encoder\'s output for w: with subspace={self.subspace!r} w is one already')
+            raise ValueError(
+                f'"word-eot" is the text encoder\'s output for w: with subspace={self.subspace!r} w is one already'
+            )
 
     def _basis(self) -> torch.Tensor:
         """What the proxies are mixtures of, (K, e)."""
         if self.subspace == "token":
             return self.encoder.word_embeddings(self.words).to(self.encoder.device)
-        texts = self.encoder.encode_words(self.words, self._template() if self.subspace == "prompt" else None)
+        texts = self.encoder.encode_words(
+            self.words, self._template() if self.subspace == "prompt" else None
+        )
         return torch.from_numpy(texts).to(self.encoder.device)
 
     def _prompt(self, template: str | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -219,12 +324,16 @@ class MultiSub(ProxyClusterer):
         if self.subspace != "token":
             return partial(F.normalize, dim=-1)
         s = self.settings()
-        return self.encoder.prompt(template or self._template(), positions=s.positions, final_norm=s.final_norm)
+        return self.encoder.prompt(
+            template or self._template(), positions=s.positions, final_norm=s.final_norm
+        )
 
     def _start(self, n: int, phi: torch.Tensor) -> torch.Tensor:
         if self.settings().init == "zero":
             return torch.zeros(n, phi.shape[1], dtype=phi.dtype, device=phi.device)
-        return torch.from_numpy(self.encoder.encode_texts(["*"], normalize=False)).to(phi).repeat(n, 1)
+        return (
+            torch.from_numpy(self.encoder.encode_texts(["*"], normalize=False)).to(phi).repeat(n, 1)
+        )
 
     def _trunk(self, images: Any) -> torch.Tensor:
         return as_tensor(self.encoder.features(images)).to(self.encoder.device)
@@ -238,7 +347,9 @@ class MultiSub(ProxyClusterer):
         return F.normalize(out, dim=-1).numpy(), out.norm(dim=-1, keepdim=True).numpy()
 
     @staticmethod
-    def _forward(rows: PerImageParameters, phi: torch.Tensor, prompt: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _forward(
+        rows: PerImageParameters, phi: torch.Tensor, prompt: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """a, w and t(w) of all images."""
 
         def whole(part: slice, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -248,7 +359,11 @@ class MultiSub(ProxyClusterer):
         return rows.map(whole)
 
     def _pseudo_labels(
-        self, weights: torch.Tensor, proxies: torch.Tensor, prompts: torch.Tensor, centres: np.ndarray | None = None
+        self,
+        weights: torch.Tensor,
+        proxies: torch.Tensor,
+        prompts: torch.Tensor,
+        centres: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """From the proxies: the heaviest word where K = M (or M is not known yet), else k-means on t(w) [?]. Labels (n,) and centres."""
         m = getattr(self, "n_clusters_", len(self.words))
@@ -266,13 +381,26 @@ def mix(factors: torch.Tensor, phi: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return weights, weights @ phi
 
 
-def alignment(prompts: torch.Tensor, images: torch.Tensor, n: int) -> tuple[torch.Tensor, tuple[torch.Tensor]]:
+def alignment(
+    prompts: torch.Tensor, images: torch.Tensor, n: int
+) -> tuple[torch.Tensor, tuple[torch.Tensor]]:
     """-sum_i <v_i, t(w_i)> / n over a chunk of n images' rows; both (chunk, d), L2-normalised (Multi-Sub, Phase I). Loss and terms."""
     loss = -(prompts * images).sum() / n
     return loss, (loss,)
 
 
-def contrast(x: torch.Tensor, labels: torch.Tensor, lam: float, margin: float, intra: str, generator: torch.Generator | None = None) -> torch.Tensor:
+def contrast(
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    lam: float,
+    margin: float,
+    intra: str,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub, Phase II)."""
-    within = pair_losses.intra_squared(x, labels) if intra == "squared" else pair_losses.intra_plain(x, labels, generator)
+    within = (
+        pair_losses.intra_squared(x, labels)
+        if intra == "squared"
+        else pair_losses.intra_plain(x, labels, generator)
+    )
     return lam * within + (1 - lam) * pair_losses.inter_hinge(x, labels, margin, generator)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 SAMPLE = 2000  # images that silhouettes are taken on: their cost grows with the square
 
 
-def silhouette_curve(x: np.ndarray, most: int, random_state: int | np.random.RandomState | None = 0) -> pd.DataFrame:
+def silhouette_curve(
+    x: np.ndarray, most: int, random_state: int | np.random.RandomState | None = 0
+) -> pd.DataFrame:
     """Mean silhouette of k-means on x (n, d) for M = 2..most, taken on at most `SAMPLE` rows: a frame, n_clusters and criterion."""
     import pandas as pd
     from sklearn.cluster import KMeans
@@ -23,11 +25,18 @@ def silhouette_curve(x: np.ndarray, most: int, random_state: int | np.random.Ran
     rows = []
     for m in range(2, min(most, len(x) - 1) + 1):
         labels = KMeans(m, n_init=5, random_state=int(rng.integers(2**31))).fit_predict(x)
-        rows.append({"n_clusters": m, "criterion": float(silhouette_score(x, labels)) if len(set(labels)) > 1 else -1.0})
+        rows.append(
+            {
+                "n_clusters": m,
+                "criterion": float(silhouette_score(x, labels)) if len(set(labels)) > 1 else -1.0,
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def choose_n_clusters(x: np.ndarray, most: int | None = None, random_state: int | np.random.RandomState | None = 0) -> tuple[int, pd.DataFrame]:
+def choose_n_clusters(
+    x: np.ndarray, most: int | None = None, random_state: int | np.random.RandomState | None = 0
+) -> tuple[int, pd.DataFrame]:
     """M, 2 to `most`, by the largest mean silhouette of k-means on x (n, d); Rousseeuw 1987.
 
     The proxy methods apply it to t(w), with at most one cluster per reference word. It was chosen on the tuning worlds, where it counts

@@ -16,13 +16,19 @@ def intra_squared(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     n_clusters = int(labels.max()) + 1
     sizes = torch.bincount(labels, minlength=n_clusters).to(x.dtype)
-    sums = torch.zeros(n_clusters, x.shape[1], dtype=x.dtype, device=x.device).index_add(0, labels, x)
-    squares = torch.zeros(n_clusters, dtype=x.dtype, device=x.device).index_add(0, labels, x.square().sum(1))
+    sums = torch.zeros(n_clusters, x.shape[1], dtype=x.dtype, device=x.device).index_add(
+        0, labels, x
+    )
+    squares = torch.zeros(n_clusters, dtype=x.dtype, device=x.device).index_add(
+        0, labels, x.square().sum(1)
+    )
     pairs = (sizes * (sizes - 1)).sum()
     return (2 * sizes * squares - 2 * sums.square().sum(1)).sum() / pairs.clamp(min=1)
 
 
-def intra_plain(x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+def intra_plain(
+    x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
+) -> torch.Tensor:
     """Mean of ||x_i - x_j|| over pairs i != j of one cluster (the released code's L_intra), exact up to `EXACT_BELOW` images, else sampled."""
     if len(x) <= EXACT_BELOW:
         distances, same = _all_pairs(x, labels)
@@ -31,7 +37,12 @@ def intra_plain(x: torch.Tensor, labels: torch.Tensor, generator: torch.Generato
     return _distance(x, i, j).mean() if len(i) else x.sum() * 0
 
 
-def inter_hinge(x: torch.Tensor, labels: torch.Tensor, margin: float = 1.0, generator: torch.Generator | None = None) -> torch.Tensor:
+def inter_hinge(
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    margin: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """Mean of max(0, margin - ||x_i - x_j||) over pairs of different clusters (L_inter), exact up to `EXACT_BELOW` images, else sampled."""
     if len(x) <= EXACT_BELOW:
         distances, same = _all_pairs(x, labels)
@@ -40,7 +51,9 @@ def inter_hinge(x: torch.Tensor, labels: torch.Tensor, margin: float = 1.0, gene
     return F.relu(margin - _distance(x, i, j)).mean() if len(i) else x.sum() * 0
 
 
-def sample_same(labels: torch.Tensor, count: int, generator: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def sample_same(
+    labels: torch.Tensor, count: int, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` pairs, uniform over ordered pairs i != j of one cluster; empty where no cluster has two images."""
     order = labels.argsort(stable=True)
     sizes = torch.bincount(labels)
@@ -52,12 +65,19 @@ def sample_same(labels: torch.Tensor, count: int, generator: torch.Generator | N
     draws = torch.randint(int(cumulated[-1]), (count,), generator=generator, device=labels.device)
     first = torch.searchsorted(cumulated, draws, right=True)
     cluster = labels[order[first]]
-    step = 1 + (torch.rand(count, generator=generator, device=labels.device) * (sizes[cluster] - 1)).long()
+    step = (
+        1
+        + (
+            torch.rand(count, generator=generator, device=labels.device) * (sizes[cluster] - 1)
+        ).long()
+    )
     second = starts[cluster] + (first - starts[cluster] + step) % sizes[cluster]
     return order[first], order[second]
 
 
-def sample_different(labels: torch.Tensor, count: int, generator: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def sample_different(
+    labels: torch.Tensor, count: int, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """About `count` pairs, uniform over pairs of different clusters (drawn uniformly, those of one cluster rejected)."""
     i, j = torch.randint(len(labels), (2, count), generator=generator, device=labels.device)
     different = labels[i] != labels[j]

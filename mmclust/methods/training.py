@@ -46,9 +46,15 @@ class PerImageParameters:
         """`f(rows, parameters)` for every chunk without gradients, its tensor or each of its tensors put together."""
         with torch.no_grad():
             parts = [f(*chunk) for chunk in self.chunks]
-        return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else tuple(torch.cat(column) for column in zip(*parts))
+        return (
+            torch.cat(parts)
+            if isinstance(parts[0], torch.Tensor)
+            else tuple(torch.cat(column) for column in zip(*parts))
+        )
 
-    def epoch(self, optimizer: torch.optim.Optimizer, loss_of: Callable, after: Callable | None = None) -> torch.Tensor:
+    def epoch(
+        self, optimizer: torch.optim.Optimizer, loss_of: Callable, after: Callable | None = None
+    ) -> torch.Tensor:
         """One pass: a step per batch. `loss_of(rows, parameters, size)` gives a chunk's share of its batch's loss and of the terms to be
         recorded, both divided by the batch's `size`; `after()` is called before a step. Returns the terms, averaged over all rows."""
         total: Any = 0.0
@@ -65,9 +71,13 @@ class PerImageParameters:
         return total
 
 
-def make_optimizer(name: str, groups: list[dict], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: str, groups: list[dict], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
     """ "adam" (the papers) or "adagrad" (the released code)."""
-    return {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}[name](groups, lr=lr, weight_decay=weight_decay)
+    return {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}[name](
+        groups, lr=lr, weight_decay=weight_decay
+    )
 
 
 class History:
@@ -86,7 +96,9 @@ class History:
 
     def table(self) -> list[dict]:
         """One dictionary per epoch."""
-        return [more | dict(zip(names, values.double().tolist())) for names, values, more in self.rows]
+        return [
+            more | dict(zip(names, values.double().tolist())) for names, values, more in self.rows
+        ]
 
 
 class LossPlateau:
@@ -99,7 +111,11 @@ class LossPlateau:
     def reached(self, epoch: int, loss: float) -> bool:
         if (epoch + 1) % self.every:
             return False
-        self.quiet = self.quiet + 1 if self.last is not None and abs(self.last - loss) <= self.tol * abs(loss) else 0
+        self.quiet = (
+            self.quiet + 1
+            if self.last is not None and abs(self.last - loss) <= self.tol * abs(loss)
+            else 0
+        )
         self.last = loss
         return self.quiet >= self.n_checks
 
@@ -118,7 +134,11 @@ class ClusteringAgreement:
         if (epoch + 1) % self.every:
             return False
         labels, self.centres = cluster(self.centres)
-        self.quiet = self.quiet + 1 if self.last is not None and self.same(self.last, labels, self.least) else 0
+        self.quiet = (
+            self.quiet + 1
+            if self.last is not None and self.same(self.last, labels, self.least)
+            else 0
+        )
         self.last = labels
         return self.quiet >= self.n_checks
 

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 THUMBS, THUMB_WIDTH = "thumbs", 480
-PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; what else a profile names comes after them
+PAPERS = [
+    "Multi-MaP",
+    "Multi-Sub",
+    "Multi-DProxy",
+]  # in order of appearance; what else a profile names comes after them
 _STYLE = """
 :root{--ink:#1c2230;--soft:#566072;--faint:#6a7385;--line:#e2e6ec;--paper:#fff;--ground:#f5f6f8;--accent:#0a6489;color-scheme:light}
 *{box-sizing:border-box}[hidden]{display:none!important}html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
@@ -180,7 +184,13 @@ def write_index(out: Path, profile: str) -> Path:
         if not state.exists():
             continue
         run = json.loads(state.read_text(encoding="utf-8"))
-        notes = sorted((json.loads(p.read_text(encoding="utf-8")) for p in (out / STATE).glob(f"{name}--*.json")), key=lambda note: note["order"])
+        notes = sorted(
+            (
+                json.loads(p.read_text(encoding="utf-8"))
+                for p in (out / STATE).glob(f"{name}--*.json")
+            ),
+            key=lambda note: note["order"],
+        )
         for note in notes:
             note["whole"] = True  # on paper, on one page
             note["id"] = f"{name}--{note['name'] or 'main'}"
@@ -188,12 +198,31 @@ def write_index(out: Path, profile: str) -> Path:
             if note["kind"] == "table":
                 note |= _table(note.get("table", ""))
             elif pictures := [f for f in note["files"] if f.endswith(".png")]:
-                note |= {"png": pictures[0], "svg": next((f for f in note["files"] if f.endswith(".svg")), pictures[0])}
+                note |= {
+                    "png": pictures[0],
+                    "svg": next((f for f in note["files"] if f.endswith(".svg")), pictures[0]),
+                }
         html = f"notebooks/{name}.html" if (out / "notebooks" / f"{name}.html").exists() else ""
         number = re.findall(r"^\d*", name)[0]
-        entry = {"name": name, "number": number, "title": setting["title"], "papers": setting.get("papers", []), "shows": setting.get("shows", "")}
+        entry = {
+            "name": name,
+            "number": number,
+            "title": setting["title"],
+            "papers": setting.get("papers", []),
+            "shows": setting.get("shows", ""),
+        }
         made = _made(name, run, profile)
-        entries.append(entry | {"items": notes, "html": html, "when": made["when"], "made": made, "error": run["error"], "where": run["where"]})
+        entries.append(
+            entry
+            | {
+                "items": notes,
+                "html": html,
+                "when": made["when"],
+                "made": made,
+                "error": run["error"],
+                "where": run["where"],
+            }
+        )
     figures = [note for entry in entries for note in entry["items"] if "png" in note]
     with ThreadPoolExecutor() as pool:  # Pillow reads and writes outside the lock
         for note, sizes in zip(figures, pool.map(lambda note: _picture(out, note["png"]), figures)):
@@ -203,7 +232,12 @@ def write_index(out: Path, profile: str) -> Path:
     axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
     style, script = Markup(_STYLE), Markup(_SCRIPT)
     page = out / "index.html"
-    page.write_text(_PAGE.render(notebooks=entries, profile=profile, axes=axes, known=PAPERS, style=style, script=script), encoding="utf-8")
+    page.write_text(
+        _PAGE.render(
+            notebooks=entries, profile=profile, axes=axes, known=PAPERS, style=style, script=script
+        ),
+        encoding="utf-8",
+    )
     return page
 
 
@@ -211,11 +245,17 @@ def _picture(out: Path, png: str) -> dict:
     """Sizes for the page, and a small copy, rewritten when the picture is newer."""
     source, thumb = out / png, out / THUMBS / f"{Path(png).stem}.webp"
     with Image.open(source) as picture:
-        size = [round(side * 0.55) for side in picture.size]  # figures are saved at twice the size they are read at
+        size = [
+            round(side * 0.55) for side in picture.size
+        ]  # figures are saved at twice the size they are read at
         if not thumb.exists() or thumb.stat().st_mtime_ns < source.stat().st_mtime_ns:
             thumb.parent.mkdir(exist_ok=True)
-            small = picture.convert("RGB")  # a figure has a ground of its own: nothing shows through
-            small.thumbnail((THUMB_WIDTH, 2 * THUMB_WIDTH), Image.Resampling.LANCZOS, reducing_gap=2)
+            small = picture.convert(
+                "RGB"
+            )  # a figure has a ground of its own: nothing shows through
+            small.thumbnail(
+                (THUMB_WIDTH, 2 * THUMB_WIDTH), Image.Resampling.LANCZOS, reducing_gap=2
+            )
             small.save(part := thumb.with_suffix(".part"), "WEBP", quality=85, method=2)
             os.replace(part, thumb)  # whole or not at all
     with Image.open(thumb) as small:
@@ -228,30 +268,54 @@ def _table(html: str) -> dict:
 
     html = re.sub(r"<style.*?</style>", "", html, flags=re.S)  # this page has colours of its own
     html = re.sub(r'(<\w+[^>]*?) id="[^"]*"', r"\1", html)  # the table stands here twice
-    html = re.sub(r"<td(?=[^>]*>[^<]{45,}<)", "<td data-long", html)  # prose may wrap, numbers may not
+    html = re.sub(
+        r"<td(?=[^>]*>[^<]{45,}<)", "<td data-long", html
+    )  # prose may wrap, numbers may not
     head, found, body = html.partition("<tbody>")
     rows = re.findall(r"<tr.*?</tr>", body, flags=re.S)
     few = f"{head}<tbody>{''.join(rows[:9])}</tbody></table>" if found else html
-    cells = [[len(re.sub(r"<.*?>|&\w+;", "", cell).strip()) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in [head, *rows]]
-    letters = sum(min(max(column), 45) + 2 for column in zip(*(row + [0] * (max(map(len, cells)) - len(row)) for row in cells)))
+    cells = [
+        [
+            len(re.sub(r"<.*?>|&\w+;", "", cell).strip())
+            for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)
+        ]
+        for row in [head, *rows]
+    ]
+    letters = sum(
+        min(max(column), 45) + 2
+        for column in zip(*(row + [0] * (max(map(len, cells)) - len(row)) for row in cells))
+    )
     points = min(9.5, 500 / 0.64 / max(letters, 1))  # A4 leaves 516; a letter is up to 0.64 em wide
-    return {"table": Markup(html), "few": Markup(few), "whole": len(rows) < 40, "print": round(points, 1)}
+    return {
+        "table": Markup(html),
+        "few": Markup(few),
+        "whole": len(rows) < 40,
+        "print": round(points, 1),
+    }
 
 
 def _made(name: str, run: dict, profile: str) -> dict[str, str]:
     """How a notebook was run, as words; what an older state does not say is empty."""
     given = {k: v for k, v in run.get("parameters", {}).items() if k not in ("profile", "device")}
     profile, device, seeds = run.get("profile", profile), run.get("device", ""), run.get("seeds")
-    command = ["python", "run_all.py", "--force", "--only", name] + ["--profile", profile] * (profile != "demo")
+    command = ["python", "run_all.py", "--force", "--only", name] + ["--profile", profile] * (
+        profile != "demo"
+    )
     command += ["--device", device] * (device not in ("", "cpu"))
     for key, value in given.items():
-        command += ["-p", f"{key}={value if isinstance(value, str) and re.fullmatch('[A-Za-z][A-Za-z_/-]*', value) else json.dumps(value)}"]
+        command += [
+            "-p",
+            f"{key}={value if isinstance(value, str) and re.fullmatch('[A-Za-z][A-Za-z_/-]*', value) else json.dumps(value)}",
+        ]
     return {
         "when": f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(run['time']))}, {run['seconds']:.0f} s",
         "profile": profile,
         "device": device,
-        "seeds": ", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds if seeds is not None else ""),
-        "parameters": ", ".join(f"{k} = {json.dumps(v)}" for k, v in given.items()) or "the profile's",
+        "seeds": ", ".join(map(str, seeds))
+        if isinstance(seeds, list)
+        else str(seeds if seeds is not None else ""),
+        "parameters": ", ".join(f"{k} = {json.dumps(v)}" for k, v in given.items())
+        or "the profile's",
         "commit": run.get("commit", ""),
         "versions": ", ".join(f"{k} {v}" for k, v in run.get("versions", {}).items()),
         "command": shlex.join(command),
@@ -262,9 +326,19 @@ def to_html(notebook: NotebookNode, path: Path) -> None:
     """An executed notebook as one HTML file that asks for nothing from outside."""
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
-    notebook.metadata.pop("widgets", None)  # without a kernel they do nothing, and their script would come from outside: what they say instead is shown
+    exporter = HTMLExporter(
+        template_name="lab",
+        mathjax_url="",
+        require_js_url="",
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+    notebook.metadata.pop(
+        "widgets", None
+    )  # without a kernel they do nothing, and their script would come from outside: what they say instead is shown
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    page = exporter.from_notebook_node(notebook)[0].replace("</head>", f"<style>{_NOTEBOOK_STYLE}</style></head>", 1)
+    page = exporter.from_notebook_node(notebook)[0].replace(
+        "</head>", f"<style>{_NOTEBOOK_STYLE}</style></head>", 1
+    )
     path.write_text(page, encoding="utf-8")

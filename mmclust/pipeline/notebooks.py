@@ -52,7 +52,9 @@ class Outcome:
     stored: int = 0
 
 
-OnEvent = Callable[[str, Any, float], None]  # what happened (see `reproduce`), what it is about, and the expected seconds that are left
+OnEvent = Callable[
+    [str, Any, float], None
+]  # what happened (see `reproduce`), what it is about, and the expected seconds that are left
 
 
 @dataclass
@@ -92,12 +94,23 @@ def select(only: list[str] | None, profile: str) -> list[str]:
         ValueError: when `only` names none of them.
     """
     entries = load_profile(profile)["notebooks"]
-    known, teaching = list(entries), [name for name, entry in entries.items() if entry.get("teaching")]
+    known, teaching = (
+        list(entries),
+        [name for name, entry in entries.items() if entry.get("teaching")],
+    )
     if not only:
         return [name for name in known if name not in teaching]
     chosen = []
     for name in only:
-        matches = teaching if name == "teaching" else [k for k in known if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")]
+        matches = (
+            teaching
+            if name == "teaching"
+            else [
+                k
+                for k in known
+                if k == name or k.startswith(f"{name}_") or k == name.removesuffix(".ipynb")
+            ]
+        )
         if not matches:
             raise ValueError(f"no notebook {name!r} in profile {profile!r}: {', '.join(known)}")
         chosen += matches
@@ -107,13 +120,23 @@ def select(only: list[str] | None, profile: str) -> list[str]:
 def notebook_parameters(path: Path) -> set[str]:
     """Names that the cell tagged "parameters" assigns."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    source = "\n".join("".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", []))
-    return {t.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+    source = "\n".join(
+        "".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])
+    )
+    return {
+        t.id
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assign)
+        for t in node.targets
+        if isinstance(t, ast.Name)
+    }
 
 
 def stamp(path: Path, parameters: dict) -> str:
     """A hash of all that a notebook's outputs depend on: its source, its parameters, the package, and a folder that it is pointed at."""
-    digest = hashlib.sha256(path.read_bytes() + json.dumps(parameters, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(
+        path.read_bytes() + json.dumps(parameters, sort_keys=True, default=str).encode()
+    )
     for file in sorted(PACKAGE.rglob("*")):
         if file.suffix in (".py", ".yaml", ".csv"):
             digest.update(file.read_bytes())
@@ -121,9 +144,13 @@ def stamp(path: Path, parameters: dict) -> str:
             digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     if Path(profile := parameters.get("profile", "")).is_file():  # one's own
         digest.update(Path(profile).read_bytes())
-    for name in plugins.names_in([parameters, load_profile(profile)["notebooks"].get(path.stem, {}) if profile else {}]):
+    for name in plugins.names_in(
+        [parameters, load_profile(profile)["notebooks"].get(path.stem, {}) if profile else {}]
+    ):
         digest.update(plugins.source(name).encode())
-    if profile and load_profile(profile).get("source", "lexicon") != "lexicon":  # a person may edit answers
+    if (
+        profile and load_profile(profile).get("source", "lexicon") != "lexicon"
+    ):  # a person may edit answers
         for file in sorted(reviewed_answers.folder().glob("*.yaml")):
             digest.update(file.name.encode() + file.read_bytes())
     folder = parameters.get("data")
@@ -178,21 +205,41 @@ def reproduce(
     with _one_at_a_time(out, on_event):
         todo, fresh = plan(only, parameters, profile, device, out, force, notebooks)
         outcomes |= fresh
-        made = {"profile": profile, "device": device, "versions": versions(), "commit": commit()} if todo else {}
+        made = (
+            {"profile": profile, "device": device, "versions": versions(), "commit": commit()}
+            if todo
+            else {}
+        )
 
         def done(outcome: Outcome) -> None:
             job = todo[outcome.notebook]
             given = {k: v for k, v in job.parameters.items() if k != "out"}
-            state = asdict(outcome) | made | {"stamp": job.stamp if outcome.status == "done" else "", "parameters": given, "time": time.time()}
-            state["seeds"] = seeds(job.parameters, load_profile(profile)["notebooks"][outcome.notebook])
+            state = (
+                asdict(outcome)
+                | made
+                | {
+                    "stamp": job.stamp if outcome.status == "done" else "",
+                    "parameters": given,
+                    "time": time.time(),
+                }
+            )
+            state["seeds"] = seeds(
+                job.parameters, load_profile(profile)["notebooks"][outcome.notebook]
+            )
             before = set(_read_state(out, outcome.notebook).get("outputs", []))
-            storage.write_atomically(out / STATE / f"{outcome.notebook}.json", json.dumps(state, indent=1).encode())
-            for file in before - set(outcome.outputs) if outcome.status == "done" else []:  # of other parameters: not to be taken for this run's
+            storage.write_atomically(
+                out / STATE / f"{outcome.notebook}.json", json.dumps(state, indent=1).encode()
+            )
+            for file in (
+                before - set(outcome.outputs) if outcome.status == "done" else []
+            ):  # of other parameters: not to be taken for this run's
                 (out / file).unlink(missing_ok=True)
             outcomes[outcome.notebook] = outcome
 
         if todo:
-            with _workplace(scheduler or os.environ.get(dask_backend.ADDRESS), device, workers, on_event) as (address, places, look, rest):
+            with _workplace(
+                scheduler or os.environ.get(dask_backend.ADDRESS), device, workers, on_event
+            ) as (address, places, look, rest):
                 _run(todo, jobs or places, address, look, rest, done, on_event)
         write_index(out, profile)
     return [outcomes[name] for name in select(only, profile)]
@@ -219,22 +266,38 @@ def plan(
         given["data"] = str(Path(given["data"]).expanduser().resolve())
     takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
     if unknown := given.keys() - set().union(*takes.values()):
-        raise ValueError(f"no selected notebook has a parameter {sorted(unknown)[0]!r}; {', '.join(f'{n}: {sorted(p)}' for n, p in takes.items())}")
+        raise ValueError(
+            f"no selected notebook has a parameter {sorted(unknown)[0]!r}; {', '.join(f'{n}: {sorted(p)}' for n, p in takes.items())}"
+        )
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the notebooks' folder
     for name in names:
-        if isinstance(given.get("data"), str) and "data" in settings[name]:  # what is wrong with it is told before anything starts
+        if (
+            isinstance(given.get("data"), str) and "data" in settings[name]
+        ):  # what is wrong with it is told before anything starts
             own_folder({**settings[name], "source": load_profile(profile).get("source"), **given})
     todo, fresh = {}, {}
     for name in names:
         values = {"profile": profile, "device": device, "out": str(out)} | given
         values = {k: v for k, v in values.items() if k in takes[name]}
         key, state = stamp(notebooks / f"{name}.ipynb", values), _read_state(out, name)
-        if not force and state.get("stamp") == key and all((out / f).exists() for f in state["outputs"]):
+        if (
+            not force
+            and state.get("stamp") == key
+            and all((out / f).exists() for f in state["outputs"])
+        ):
             fresh[name] = Outcome(name, "up to date", outputs=state["outputs"])
         else:
             seconds = state.get("seconds") or settings[name].get("seconds", 60)
-            todo[name] = Job(notebooks / f"{name}.ipynb", values, out, seconds, settings[name].get("alone", False), key, "seconds" in state)
+            todo[name] = Job(
+                notebooks / f"{name}.ipynb",
+                values,
+                out,
+                seconds,
+                settings[name].get("alone", False),
+                key,
+                "seconds" in state,
+            )
     return todo, fresh
 
 
@@ -255,40 +318,80 @@ def _one_at_a_time(out: Path, on_event: OnEvent) -> Iterator[None]:
 
 
 @contextmanager
-def _workplace(address: str | None, device: str, workers: int | None, on_event: OnEvent) -> Iterator[tuple[str | None, int, Callable[[], None], Callable[[], None]]]:
+def _workplace(
+    address: str | None, device: str, workers: int | None, on_event: OnEvent
+) -> Iterator[tuple[str | None, int, Callable[[], None], Callable[[], None]]]:
     """Where experiments are computed: a scheduler's address (None: in the kernels), notebooks at a time, and what to call every second and
     before a notebook that runs alone."""
     if address:
         with dask_backend.connect(address) as client:
-            on_event("cluster", f"computing on {len(client.scheduler_info()['workers'])} workers at {address}, dashboard at {client.dashboard_link}", 0)
+            on_event(
+                "cluster",
+                f"computing on {len(client.scheduler_info()['workers'])} workers at {address}, dashboard at {client.dashboard_link}",
+                0,
+            )
         yield address, cores(), lambda: None, lambda: None
-    elif workers == 0 or (workers is None and device == "cpu" and cores() <= dask_backend.FEW_CORES):
+    elif workers == 0 or (
+        workers is None and device == "cpu" and cores() <= dask_backend.FEW_CORES
+    ):
         if workers is None:
-            on_event("cluster", f"{cores()} cores: the notebooks compute for themselves; --workers {cores()} starts a cluster", 0)
+            on_event(
+                "cluster",
+                f"{cores()} cores: the notebooks compute for themselves; --workers {cores()} starts a cluster",
+                0,
+            )
         yield None, cores() if device == "cpu" else 1, lambda: None, lambda: None
     else:
         cluster: Any  # with `most`, see there
         with dask_backend.local_cluster(device, workers, start=False) as cluster:
-            on_event("cluster", f"{cluster.most} workers as soon as they are needed, dashboard at {cluster.dashboard_link}", 0)
-            yield cluster.scheduler_address, cluster.most, partial(dask_backend.start_workers, cluster), partial(dask_backend.stop_workers, cluster)
+            on_event(
+                "cluster",
+                f"{cluster.most} workers as soon as they are needed, dashboard at {cluster.dashboard_link}",
+                0,
+            )
+            yield (
+                cluster.scheduler_address,
+                cluster.most,
+                partial(dask_backend.start_workers, cluster),
+                partial(dask_backend.stop_workers, cluster),
+            )
 
 
-def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, rest: Callable, done: Callable, on_event: OnEvent) -> None:
+def _run(
+    todo: dict[str, Job],
+    jobs: int,
+    address: str | None,
+    look: Callable,
+    rest: Callable,
+    done: Callable,
+    on_event: OnEvent,
+) -> None:
     """Run notebooks, so many at a time; `done` gets each outcome as it comes, `look` is called every second, `rest` before one that runs alone."""
     # the longest first, so that no core is idle at the end; what runs alone, because it measures times, comes last
-    waiting = sorted(todo, key=lambda name: (todo[name].alone, -todo[name].seconds if jobs > 1 else 0))
+    waiting = sorted(
+        todo, key=lambda name: (todo[name].alone, -todo[name].seconds if jobs > 1 else 0)
+    )
     jobs = max(1, min(jobs, sum(not job.alone for job in todo.values())))
     slots = [NotebookWorker() for _ in range(jobs)]
     started: dict[str, float] = {}
 
     def left() -> float:
-        ahead = {name: todo[name].seconds for name in waiting} | {name: max(0, todo[name].seconds - time.time() + t) for name, t in started.items()}
+        ahead = {name: todo[name].seconds for name in waiting} | {
+            name: max(0, todo[name].seconds - time.time() + t) for name, t in started.items()
+        }
         return sum(seconds / (1 if todo[name].alone else jobs) for name, seconds in ahead.items())
 
     try:
         while waiting or started:
             for slot in slots:
-                if waiting and not slot.name and not (started and (todo[waiting[0]].alone or any(todo[name].alone for name in started))):
+                if (
+                    waiting
+                    and not slot.name
+                    and not (
+                        started
+                        and (todo[waiting[0]].alone or any(todo[name].alone for name in started))
+                    )
+                ):
                     name = waiting.pop(0)
                     if todo[name].alone:
                         rest()
@@ -297,10 +400,16 @@ def _run(todo: dict[str, Job], jobs: int, address: str | None, look: Callable, r
                     on_event("start", name, left())
             ready = wait([slot.pipe for slot in slots if slot.name], timeout=1)
             look()
-            on_event("tick", {name: run_log.read_progress(todo[name].progress) for name in started}, left())
+            on_event(
+                "tick",
+                {name: run_log.read_progress(todo[name].progress) for name in started},
+                left(),
+            )
             for slot in [slot for slot in slots if slot.pipe in ready]:
                 outcome = slot.result()
-                outcome.rows, outcome.stored, _ = run_log.read_progress(todo[outcome.notebook].progress)
+                outcome.rows, outcome.stored, _ = run_log.read_progress(
+                    todo[outcome.notebook].progress
+                )
                 todo[outcome.notebook].progress.unlink(missing_ok=True)
                 del started[outcome.notebook]
                 done(outcome)
@@ -338,7 +447,12 @@ class NotebookWorker:
         except (EOFError, OSError):
             self.process.join()
             code, self.process = self.process.exitcode, None
-            return Outcome(name, "failed", error=f"the process that ran it ended with code {code}", where="outside of its cells")
+            return Outcome(
+                name,
+                "failed",
+                error=f"the process that ran it ended with code {code}",
+                where="outside of its cells",
+            )
 
     def end(self) -> None:
         """End the process and the kernel that it runs."""
@@ -374,7 +488,12 @@ def _serve(pipe: Connection) -> None:
             try:
                 outcome = _execute(job, threads, scheduler)
             except Exception as error:  # a full disk, say
-                outcome = Outcome(job.source.stem, "failed", error=f"{type(error).__name__}: {error}", where="writing its outputs")
+                outcome = Outcome(
+                    job.source.stem,
+                    "failed",
+                    error=f"{type(error).__name__}: {error}",
+                    where="writing its outputs",
+                )
             pipe.send(outcome)
 
 
@@ -394,10 +513,21 @@ def _execute(job: Job, threads: int, scheduler: str | None) -> Outcome:
 
     source, parameters, out = job.source, job.parameters, job.out
     job.progress.unlink(missing_ok=True)
-    os.environ |= {dask_backend.ADDRESS: scheduler or "", run_log.PROGRESS: str(job.progress)}  # kernels inherit them
-    os.environ |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    os.environ |= {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}  # nobody watches: run_all itself shows how far it is
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, not one that the user has installed elsewhere
+    os.environ |= {
+        dask_backend.ADDRESS: scheduler or "",
+        run_log.PROGRESS: str(job.progress),
+    }  # kernels inherit them
+    os.environ |= {
+        name: str(threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
+    os.environ |= {
+        "TQDM_DISABLE": "1",
+        "PYTHONWARNINGS": "ignore:IProgress not found",
+    }  # nobody watches: run_all itself shows how far it is
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = (
+        "1"  # the kernel of this environment, not one that the user has installed elsewhere
+    )
     folder = out / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     name = source.stem
@@ -405,35 +535,65 @@ def _execute(job: Job, threads: int, scheduler: str | None) -> Outcome:
     error, where = "", ""
     try:
         papermill.execute_notebook(
-            source, executed, parameters, kernel_name="python3", cwd=source.parent, progress_bar=False, extra_arguments=["--log-level=50"]
+            source,
+            executed,
+            parameters,
+            kernel_name="python3",
+            cwd=source.parent,
+            progress_bar=False,
+            extra_arguments=["--log-level=50"],
         )
     except papermill.PapermillExecutionError as failure:
-        error, where = f"{failure.ename}: {failure.evalue}", f"cell {failure.exec_count}: {failure.source.strip().splitlines()[0]}"
+        error, where = (
+            f"{failure.ename}: {failure.evalue}",
+            f"cell {failure.exec_count}: {failure.source.strip().splitlines()[0]}",
+        )
     except Exception as failure:
-        error, where = f"{type(failure).__name__}: {failure}", traceback.format_exc(limit=-1).strip().splitlines()[-3].strip()
+        error, where = (
+            f"{type(failure).__name__}: {failure}",
+            traceback.format_exc(limit=-1).strip().splitlines()[-3].strip(),
+        )
     seconds = time.time() - start
     if executed.exists():
         to_html(nbformat.read(executed, as_version=4), executed.with_suffix(".html"))
-    notes = [json.loads(p.read_text(encoding="utf-8")) for p in (out / STATE).glob(f"{name}--*.json")]
-    outputs = [f for note in notes for f in note["files"]] + [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
-    return Outcome(name, "failed" if error else "done", seconds, re.sub(r"\s+", " ", error)[:500], where, outputs)
+    notes = [
+        json.loads(p.read_text(encoding="utf-8")) for p in (out / STATE).glob(f"{name}--*.json")
+    ]
+    outputs = [f for note in notes for f in note["files"]] + [
+        f"notebooks/{name}.ipynb",
+        f"notebooks/{name}.html",
+    ]
+    return Outcome(
+        name,
+        "failed" if error else "done",
+        seconds,
+        re.sub(r"\s+", " ", error)[:500],
+        where,
+        outputs,
+    )
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what the numbers depend on."""
     from importlib.metadata import version
 
-    return {"python": sys.version.split()[0]} | {p: version(p) for p in ("mmclust", "torch", "open_clip_torch", "scikit-learn", "numpy")}
+    return {"python": sys.version.split()[0]} | {
+        p: version(p) for p in ("mmclust", "torch", "open_clip_torch", "scikit-learn", "numpy")
+    }
 
 
 def commit() -> str:
     """The git commit of this package, "+" behind it when files differ from it; empty where the package is not a checkout of its own."""
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(PACKAGE), *args], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(PACKAGE), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        if not git("ls-files", "__init__.py"):  # installed into a folder that lies in somebody else's repository
+        if not git(
+            "ls-files", "__init__.py"
+        ):  # installed into a folder that lies in somebody else's repository
             return ""
         return git("rev-parse", "--short=10", "HEAD") + "+" * bool(git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
@@ -444,7 +604,11 @@ def seeds(given: dict, setting: dict) -> list[int] | None:
     """The seeds that a notebook ran with: `seeds` is a number of them (or a list), `seed` one; None if it has neither."""
     for values in (given, setting):
         if values.get("seeds") is not None:
-            return list(range(values["seeds"])) if isinstance(values["seeds"], int) else values["seeds"]
+            return (
+                list(range(values["seeds"]))
+                if isinstance(values["seeds"], int)
+                else values["seeds"]
+            )
         if values.get("seed") is not None:
             return [values["seed"]]
     return None

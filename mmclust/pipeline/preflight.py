@@ -9,7 +9,9 @@ from mmclust import plugins
 from mmclust.profiles import load_profile
 
 
-def needs(names: list[str], profile: str = "demo", given: dict | None = None) -> dict[str, list[str]]:
+def needs(
+    names: list[str], profile: str = "demo", given: dict | None = None
+) -> dict[str, list[str]]:
     """Sentences under "data", "encoders" and "words" on what these notebooks of a profile take, what of it is here, and where the rest comes from.
     Nothing is downloaded or asked. `given` are parameters in place of the profile's.
 
@@ -25,8 +27,16 @@ def needs(names: list[str], profile: str = "demo", given: dict | None = None) ->
             listed |= {own["world"]: own.get("keywords") or [own["keyword"]]}
         for name, wanted in listed.items():
             criteria.setdefault(name, set()).update(wanted)
-    encoders = dict.fromkeys([whole["encoder"], *(name for own in settings for name in own.get("encoders") or {})])
-    own_data, own_words = own_folder({**next((own for own in settings if "data" in own), {}), "source": whole.get("source"), **(given or {})})
+    encoders = dict.fromkeys(
+        [whole["encoder"], *(name for own in settings for name in own.get("encoders") or {})]
+    )
+    own_data, own_words = own_folder(
+        {
+            **next((own for own in settings if "data" in own), {}),
+            "source": whole.get("source"),
+            **(given or {}),
+        }
+    )
     return {
         "data": [f"{name}: {_data(name)}" for name in criteria] + own_data,
         "encoders": [f"{name}: {_encoder(name)}" for name in encoders],
@@ -55,8 +65,12 @@ def own_folder(given: dict) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise ValueError(str(error)) from error
     if not (keyword := given.get("criterion") or next(iter(photos.criteria), None)):
-        raise ValueError(f"{given['data']} has no labels: say what to look for with -p criterion=...")
-    found = [f"{given['data']}: {len(photos)} pictures, labels: {', '.join(photos.criteria) or 'none'}"]
+        raise ValueError(
+            f"{given['data']} has no labels: say what to look for with -p criterion=..."
+        )
+    found = [
+        f"{given['data']}: {len(photos)} pictures, labels: {', '.join(photos.criteria) or 'none'}"
+    ]
     if given.get("words"):
         return found, [f"{keyword} of {domain}: as given"]
     if (source := given.get("source") or "lexicon") != "lexicon":
@@ -92,8 +106,14 @@ def _encoder(name: str) -> str:
         return "of your own"
     if Path(name).is_dir():
         return "a folder"
-    where = f"{REPOSITORIES[name]} on the Hugging Face hub" if name in REPOSITORIES else "the Hugging Face hub, or where open_clip knows it to be"
-    return f"weights from the hub's cache; what is not there is fetched from {where} when first used"
+    where = (
+        f"{REPOSITORIES[name]} on the Hugging Face hub"
+        if name in REPOSITORIES
+        else "the Hugging Face hub, or where open_clip knows it to be"
+    )
+    return (
+        f"weights from the hub's cache; what is not there is fetched from {where} when first used"
+    )
 
 
 def _words(source: str, criteria: dict[str, set]) -> list[str]:
@@ -105,6 +125,19 @@ def _words(source: str, criteria: dict[str, set]) -> list[str]:
     model = model or os.environ.get("MMCLUST_WORDS_MODEL", "")
     if kind != "openai":
         return ["from the lexicon in the package"]
-    asked = {(PAPER_DATASETS[name].domain, criterion) for name, wanted in criteria.items() if name in PAPER_DATASETS for criterion in wanted if criterion != "identity"}
-    missing = sorted(f"{criterion} of {domain}" for domain, criterion in asked if not path_of(model, domain, criterion, ASKED_FOR).exists())
-    return [f"{len(asked) - len(missing)} answers of {model} are stored", f"{len(missing)} questions to be asked: {', '.join(missing) or 'none'}"]
+    asked = {
+        (PAPER_DATASETS[name].domain, criterion)
+        for name, wanted in criteria.items()
+        if name in PAPER_DATASETS
+        for criterion in wanted
+        if criterion != "identity"
+    }
+    missing = sorted(
+        f"{criterion} of {domain}"
+        for domain, criterion in asked
+        if not path_of(model, domain, criterion, ASKED_FOR).exists()
+    )
+    return [
+        f"{len(asked) - len(missing)} answers of {model} are stored",
+        f"{len(missing)} questions to be asked: {', '.join(missing) or 'none'}",
+    ]

@@ -21,26 +21,48 @@ def load_profile(name: str = "demo") -> dict:
     """
     import yaml
 
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else Path(__file__).parent / f"{name}.yaml"
+    path = (
+        Path(name)
+        if Path(name).suffix in (".yaml", ".yml")
+        else Path(__file__).parent / f"{name}.yaml"
+    )
     if not path.is_file():
-        raise ValueError(f"profile {name!r} is neither a YAML file nor one of: {', '.join(profile_names())}")
+        raise ValueError(
+            f"profile {name!r} is neither a YAML file nor one of: {', '.join(profile_names())}"
+        )
     own = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "base" not in own:
         return own
     base = load_profile(own["base"])
     if unknown := own.get("notebooks", {}).keys() - base["notebooks"].keys():
-        raise ValueError(f"{path} sets {sorted(unknown)[0]!r}, which is no notebook of {own['base']!r}: {', '.join(base['notebooks'])}")
-    return base | own | {"notebooks": {name: entry | own.get("notebooks", {}).get(name, {}) for name, entry in base["notebooks"].items()}}
+        raise ValueError(
+            f"{path} sets {sorted(unknown)[0]!r}, which is no notebook of {own['base']!r}: {', '.join(base['notebooks'])}"
+        )
+    return (
+        base
+        | own
+        | {
+            "notebooks": {
+                name: entry | own.get("notebooks", {}).get(name, {})
+                for name, entry in base["notebooks"].items()
+            }
+        }
+    )
 
 
 def params_for_dataset(params: dict, dataset: str) -> dict:
     """A method's parameters for a data set: what its key `datasets` holds for that one stands before the rest."""
-    return {k: v for k, v in params.items() if k != "datasets"} | params.get("datasets", {}).get(dataset, {})
+    return {k: v for k, v in params.items() if k != "datasets"} | params.get("datasets", {}).get(
+        dataset, {}
+    )
 
 
 def override_params(params: dict, **changes: Any) -> dict:
     """A method's parameters with some of them changed, whatever the data set: `own | changes`, and nothing of that under `datasets`."""
-    inner = {name: {k: v for k, v in own.items() if k not in changes} for name, own in params.get("datasets", {}).items()}
+    inner = {
+        name: {k: v for k, v in own.items() if k not in changes}
+        for name, own in params.get("datasets", {}).items()
+    }
     return params | ({"datasets": inner} if inner else {}) | changes
 
 
@@ -58,5 +80,9 @@ def settings(notebook: str, profile: str = "demo", **given: Any) -> SimpleNamesp
     used = [own["world"]] if "world" in own else list(own.get("criteria", {}))
     for name in ("methods", "released"):
         every = whole.get(name, {})
-        shared[name] = {method: params_for_dataset(params, used[0]) for method, params in every.items()} if len(used) == 1 else every
+        shared[name] = (
+            {method: params_for_dataset(params, used[0]) for method, params in every.items()}
+            if len(used) == 1
+            else every
+        )
     return SimpleNamespace(**shared | own | {k: v for k, v in given.items() if v is not None})

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 STATE = ".state"  # captions and stamps, below the output folder
 _LATEX: dict[str, Any] = {c: "\\" + c for c in "&%$#_{}"} | {c: f"${c}$" for c in "<>|"}
-_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "[": "{[}"}  # [ after \\ would be its option
+_LATEX |= {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "[": "{[}",
+}  # [ after \\ would be its option
 
 
 class NotebookOutput:
@@ -34,7 +40,9 @@ class NotebookOutput:
         for old in (self.out / STATE).glob(f"{notebook}--*.json"):
             old.unlink()
 
-    def figure(self, fig: Figure, name: str = "", data: pd.DataFrame | None = None, caption: str = "") -> None:
+    def figure(
+        self, fig: Figure, name: str = "", data: pd.DataFrame | None = None, caption: str = ""
+    ) -> None:
         """Save a figure as PNG and SVG, with the frame of the numbers it shows as CSV."""
         stem = self._stem(name)
         fig.savefig(f"{stem}.png")
@@ -70,27 +78,56 @@ class NotebookOutput:
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)
         shown = frame if shown is None else shown
-        text = shown.map(lambda value: _text(value, decimals)).set_axis(map(str, shown.columns), axis=1).reset_index(drop=True)
+        text = (
+            shown.map(lambda value: _text(value, decimals))
+            .set_axis(map(str, shown.columns), axis=1)
+            .reset_index(drop=True)
+        )
         for marks in (bold, other):
             if marks is not None and marks.shape != text.shape:
                 raise ValueError(f"marks of shape {marks.shape} for a table of shape {text.shape}")
         number = [pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]
 
-        markdown = _marked(text, lambda cell: cell.replace("|", r"\|"), bold, "**{}**", other, "*({})*")
-        right = {"colalign": ["right" if n else "left" for n in number]} if len(text) else {}  # tabulate 0.9 cannot align an empty table
-        Path(f"{stem}.md").write_text(markdown.to_markdown(index=False, disable_numparse=True, **right) + "\n", encoding="utf-8")
+        markdown = _marked(
+            text, lambda cell: cell.replace("|", r"\|"), bold, "**{}**", other, "*({})*"
+        )
+        right = (
+            {"colalign": ["right" if n else "left" for n in number]} if len(text) else {}
+        )  # tabulate 0.9 cannot align an empty table
+        Path(f"{stem}.md").write_text(
+            markdown.to_markdown(index=False, disable_numparse=True, **right) + "\n",
+            encoding="utf-8",
+        )
 
-        latex = Styler(_marked(text, _latex, bold, r"\textbf{{{}}}", other, r"\textcolor{{gray}}{{{}}}")).hide(axis="index")
-        form = {"hrules": True, "column_format": "".join("r" if n else "l" for n in number), "position_float": "centering"}
+        latex = Styler(
+            _marked(text, _latex, bold, r"\textbf{{{}}}", other, r"\textcolor{{gray}}{{{}}}")
+        ).hide(axis="index")
+        form = {
+            "hrules": True,
+            "column_format": "".join("r" if n else "l" for n in number),
+            "position_float": "centering",
+        }
         tex = latex.to_latex(caption=_latex(caption), label=f"tab:{stem.name}", **form)
         Path(f"{stem}.tex").write_text("% \\usepackage{booktabs,xcolor}\n" + tex, encoding="utf-8")
 
         cells = _marked(text, escape, bold, "<b>{}</b>")
-        styler = Styler(cells, uuid=re.sub(r"\W", "-", stem.name), cell_ids=False).hide(axis="index")  # a name of its own: the same page each time
+        styler = Styler(cells, uuid=re.sub(r"\W", "-", stem.name), cell_ids=False).hide(
+            axis="index"
+        )  # a name of its own: the same page each time
         if other is not None:
-            grey = pd.DataFrame("", cells.index, cells.columns).mask(other.to_numpy(dtype=bool), "other")
-            styler.set_td_classes(grey).set_table_styles([{"selector": ".other", "props": "color: #6a7385"}])
-        self._note(name, "table", [stem.name + kind for kind in (".csv", ".md", ".tex")], caption, styler.to_html())
+            grey = pd.DataFrame("", cells.index, cells.columns).mask(
+                other.to_numpy(dtype=bool), "other"
+            )
+            styler.set_td_classes(grey).set_table_styles(
+                [{"selector": ".other", "props": "color: #6a7385"}]
+            )
+        self._note(
+            name,
+            "table",
+            [stem.name + kind for kind in (".csv", ".md", ".tex")],
+            caption,
+            styler.to_html(),
+        )
         return styler
 
     def _stem(self, name: str) -> Path:
@@ -98,14 +135,26 @@ class NotebookOutput:
 
     def _note(self, name: str, kind: str, files: list[str], caption: str, html: str = "") -> None:
         order = len(list((self.out / STATE).glob(f"{self.notebook}--*.json")))
-        note = {"notebook": self.notebook, "name": name, "kind": kind, "files": files, "caption": caption, "order": order, "table": html}
-        (self.out / STATE / f"{self.notebook}--{name or 'main'}.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
+        note = {
+            "notebook": self.notebook,
+            "name": name,
+            "kind": kind,
+            "files": files,
+            "caption": caption,
+            "order": order,
+            "table": html,
+        }
+        (self.out / STATE / f"{self.notebook}--{name or 'main'}.json").write_text(
+            json.dumps(note, indent=1), encoding="utf-8"
+        )
 
 
 def _text(value: Any, decimals: int) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
-    return f"{value:.{decimals}f}" if pd.api.types.is_float(value) else str(value).replace("\n", " ")
+    return (
+        f"{value:.{decimals}f}" if pd.api.types.is_float(value) else str(value).replace("\n", " ")
+    )
 
 
 def _latex(text: str) -> str:
@@ -113,7 +162,12 @@ def _latex(text: str) -> str:
 
 
 def _marked(
-    text: pd.DataFrame, escaped: Callable[[str], str], bold: pd.DataFrame | None, strong: str, other: pd.DataFrame | None = None, grey: str = ""
+    text: pd.DataFrame,
+    escaped: Callable[[str], str],
+    bold: pd.DataFrame | None,
+    strong: str,
+    other: pd.DataFrame | None = None,
+    grey: str = "",
 ) -> pd.DataFrame:
     """A frame of text, escaped with its column names; the cells that `bold` and `other` mark, unless empty, put into a template each."""
     out = text.map(escaped)

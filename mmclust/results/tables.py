@@ -10,7 +10,11 @@ import pandas as pd
 from scipy import stats
 
 PAPER_NAMES = {"MultiMaP": "Multi-MaP", "MultiSub": "Multi-Sub", "MultiDProxy": "Multi-DProxy"}
-STANDS_FOR = {"demo-fruit": "fruit", "demo-card": "card", "demo-face": "cmuface"}  # world -> the papers' data set that it is shown beside
+STANDS_FOR = {
+    "demo-fruit": "fruit",
+    "demo-card": "card",
+    "demo-face": "cmuface",
+}  # world -> the papers' data set that it is shown beside
 BACKBONE = "ViT-B-32-quickgelu/openai"  # CLIP ViT-B/32 with OpenAI's weights, the encoder of the published values
 
 
@@ -23,12 +27,22 @@ def summarise(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd
     rows = rows.assign(column=_labels(rows))
     order, criteria = rows[by].unique(), rows["column"].unique()
     cells = rows.groupby([by, "column"])[metric].agg(["mean", "std"])
-    text = cells.apply(lambda c: _cell(c["mean"], c["std"]), axis=1).unstack().reindex(index=order, columns=criteria)
+    text = (
+        cells.apply(lambda c: _cell(c["mean"], c["std"]), axis=1)
+        .unstack()
+        .reindex(index=order, columns=criteria)
+    )
     text["mean"] = cells["mean"].unstack().reindex(order).mean(axis=1).map("{:.3f}".format)
     return text.reset_index().rename_axis(columns=None)
 
 
-def best(rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None, level: float = 0.95) -> pd.DataFrame:
+def best(
+    rows: pd.DataFrame,
+    metric: str = "NMI",
+    by: str = "method",
+    among: Iterable[str] | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
     """Which cells of `summarise` to print in bold: the highest mean of its column, if every other row that competes is lower.
 
     Lower by a two-sided paired t-test over seeds at `level`, uncorrected for the number of rows; for "mean" over the per-seed means of the
@@ -47,8 +61,14 @@ def best(rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Ite
     rows = rows.assign(column=_labels(rows))
     columns = [*rows["column"].unique()]
     bold = pd.DataFrame(False, index=names, columns=[*columns, "mean"])
-    scores = rows[rows[by].isin(competing)].pivot(index=[by, "seed"], columns="column", values=metric).reindex(columns=columns)
-    scores["mean"] = scores.mean(axis=1, skipna=False)  # a row that lacks a criterion has no mean to compare
+    scores = (
+        rows[rows[by].isin(competing)]
+        .pivot(index=[by, "seed"], columns="column", values=metric)
+        .reindex(columns=columns)
+    )
+    scores["mean"] = scores.mean(
+        axis=1, skipna=False
+    )  # a row that lacks a criterion has no mean to compare
     for column in scores:
         cells = scores[column].unstack("seed")
         if column != "mean":
@@ -56,15 +76,23 @@ def best(rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Ite
         if min(cells.shape) < 2 or cells.isna().to_numpy().any():
             continue
         top = cells.mean(axis=1).idxmax()
-        above = (cells.loc[top] - cells.drop(index=top)).round(12)  # what floats add to equal values is no difference
+        above = (cells.loc[top] - cells.drop(index=top)).round(
+            12
+        )  # what floats add to equal values is no difference
         bold.loc[top, column] = all(_differ(row, level) for row in above.to_numpy())
     return bold.rename_axis(by).reset_index().assign(**{by: False})
 
 
-def winners(rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None) -> dict[str, str]:
+def winners(
+    rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None
+) -> dict[str, str]:
     """The rows that `best` prints in bold: column of `summarise` ("mean" is one) -> name. A column in which none is above all others is left out."""
     bold, names = best(rows, metric, by, among), rows[by].unique()
-    return {column: names[bold[column].to_numpy().argmax()] for column in bold.columns.drop(by) if bold[column].any()}
+    return {
+        column: names[bold[column].to_numpy().argmax()]
+        for column in bold.columns.drop(by)
+        if bold[column].any()
+    }
 
 
 def published(metric: str | None = None) -> pd.DataFrame:
@@ -75,7 +103,11 @@ def published(metric: str | None = None) -> pd.DataFrame:
 
 def paper_datasets() -> pd.DataFrame:
     """The papers' data sets: data set, images, criterion, clusters (missing where no source that we could read says), remark."""
-    return pd.read_csv(Path(__file__).parents[1] / "data" / "paper_datasets.csv", dtype={"clusters": "Int64"}, keep_default_na=True).fillna({"remark": ""})
+    return pd.read_csv(
+        Path(__file__).parents[1] / "data" / "paper_datasets.csv",
+        dtype={"clusters": "Int64"},
+        keep_default_na=True,
+    ).fillna({"remark": ""})
 
 
 def significant(effects: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +117,9 @@ def significant(effects: pd.DataFrame) -> pd.DataFrame:
     return bold
 
 
-def compare_with_published(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd.DataFrame:
+def compare_with_published(
+    rows: pd.DataFrame, metric: str = "NMI", by: str = "method"
+) -> pd.DataFrame:
     """Published values beside measured ones, a row per data set, criterion and method; a value that no source gave is NaN.
 
     Methods have the papers' names, measured ones first, then those of the sources alone. `comparable`: data set and encoder are the source's,
@@ -103,22 +137,54 @@ def compare_with_published(rows: pd.DataFrame, metric: str = "NMI", by: str = "m
     pairs = rows.drop_duplicates(pair)[[*pair, "encoder"]]
     stands_for = pairs["dataset"].replace(STANDS_FOR)
     pairs["published_dataset"] = stands_for.where(stands_for.isin(published()["dataset"]), "")
-    pairs["comparable"] = (pairs["dataset"] == pairs["published_dataset"]) & pairs["encoder"].eq(BACKBONE)
+    pairs["comparable"] = (pairs["dataset"] == pairs["published_dataset"]) & pairs["encoder"].eq(
+        BACKBONE
+    )
 
-    named = rows.assign(method=rows[by].replace(PAPER_NAMES), source_method=rows["method"].replace(PAPER_NAMES))
-    measured = named.groupby([*pair, "method", "source_method"], sort=False)[metric].agg(["mean", "std", "count"]).reset_index()
+    named = rows.assign(
+        method=rows[by].replace(PAPER_NAMES), source_method=rows["method"].replace(PAPER_NAMES)
+    )
+    measured = (
+        named.groupby([*pair, "method", "source_method"], sort=False)[metric]
+        .agg(["mean", "std", "count"])
+        .reset_index()
+    )
     measured.columns = [*pair, "method", "source_method", "measured", "measured_std", "seeds"]
-    seen = seen.set_axis(["published_dataset", "criterion", "source_method", "metric", "published", "source"], axis=1)
-    theirs = pairs.merge(seen, on=["published_dataset", "criterion"])[[*pair, "source_method", "published", "source"]]
+    seen = seen.set_axis(
+        ["published_dataset", "criterion", "source_method", "metric", "published", "source"], axis=1
+    )
+    theirs = pairs.merge(seen, on=["published_dataset", "criterion"])[
+        [*pair, "source_method", "published", "source"]
+    ]
     long = measured.merge(theirs, on=[*pair, "source_method"], how="outer")
-    long["method"], long["seeds"] = long["method"].fillna(long["source_method"]), long["seeds"].fillna(0).astype(int)
+    long["method"], long["seeds"] = (
+        long["method"].fillna(long["source_method"]),
+        long["seeds"].fillna(0).astype(int),
+    )
     long = long.merge(pairs, on=pair).assign(metric=metric)
     long["difference"] = (long["measured"] - long["published"]).where(long["comparable"])
 
-    place = {name: i for i, name in enumerate(dict.fromkeys([*measured["method"], *seen["source_method"]]))}
+    place = {
+        name: i
+        for i, name in enumerate(dict.fromkeys([*measured["method"], *seen["source_method"]]))
+    }
     across = {name: i for i, name in enumerate(pairs[pair].itertuples(index=False, name=None))}
-    long = long.iloc[sorted(range(len(long)), key=lambda i: (across[tuple(long[pair].iloc[i])], place[long["method"].iloc[i]]))]
-    numbers = ["measured", "measured_std", "seeds", "published", "published_dataset", "comparable", "difference", "source"]
+    long = long.iloc[
+        sorted(
+            range(len(long)),
+            key=lambda i: (across[tuple(long[pair].iloc[i])], place[long["method"].iloc[i]]),
+        )
+    ]
+    numbers = [
+        "measured",
+        "measured_std",
+        "seeds",
+        "published",
+        "published_dataset",
+        "comparable",
+        "difference",
+        "source",
+    ]
     return long[[*pair, "encoder", "method", "metric", *numbers]].reset_index(drop=True)
 
 
@@ -128,19 +194,33 @@ def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         The cells as text, "" where there is nothing, and a boolean frame of the same shape: published, but of other data or another encoder.
     """
-    measured_first = long.assign(only=long["seeds"] == 0).groupby("method", sort=False)["only"].all().sort_values(kind="stable").index
+    measured_first = (
+        long.assign(only=long["seeds"] == 0)
+        .groupby("method", sort=False)["only"]
+        .all()
+        .sort_values(kind="stable")
+        .index
+    )
     shown = {"method": measured_first.to_series()}
     other = {"method": measured_first.to_series() == ""}
     for label, part in long.groupby(_labels(long), sort=False):
         about, cells = part.iloc[0], part.set_index("method").reindex(measured_first)
         why = "data" if about["published_dataset"] != about["dataset"] else "encoder"
-        told = f" ({about['published_dataset']}: other {why})" if about["published_dataset"] and not about["comparable"] else ""
+        told = (
+            f" ({about['published_dataset']}: other {why})"
+            if about["published_dataset"] and not about["comparable"]
+            else ""
+        )
         shown[label] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
-        shown[f"{label} published{told}"] = cells["published"].map(lambda v: "" if np.isnan(v) else np.format_float_positional(v, min_digits=3))
+        shown[f"{label} published{told}"] = cells["published"].map(
+            lambda v: "" if np.isnan(v) else np.format_float_positional(v, min_digits=3)
+        )
         other[label] = cells["published"].notna() & False
         other[f"{label} published{told}"] = cells["published"].notna() & (not about["comparable"])
         if cells["difference"].notna().any():
-            shown[f"{label} difference"] = cells["difference"].map(lambda v: "" if np.isnan(v) else f"{v:+.3f}")
+            shown[f"{label} difference"] = cells["difference"].map(
+                lambda v: "" if np.isnan(v) else f"{v:+.3f}"
+            )
             other[f"{label} difference"] = other[label]
     return pd.DataFrame(shown).reset_index(drop=True), pd.DataFrame(other).reset_index(drop=True)
 
@@ -150,7 +230,9 @@ def _labels(rows: pd.DataFrame) -> pd.Series:
     if "dataset" not in rows:
         return rows["criterion"]
     shared = rows.groupby("criterion")["dataset"].transform("nunique") > 1
-    return rows["criterion"].where(~shared, rows["dataset"] + " " + rows["criterion"]).rename("column")
+    return (
+        rows["criterion"].where(~shared, rows["dataset"] + " " + rows["criterion"]).rename("column")
+    )
 
 
 def _cell(mean: float, std: float) -> str:

@@ -18,7 +18,9 @@ ASKED_FOR = 20  # words that a language model is asked for, unless `n` says othe
 class ReferenceWords(list[str]):
     """A list of words that knows where it came from (`source`) and the prompt template made for them (`template`)."""
 
-    def __init__(self, words: Iterable[str], source: str = "given", template: str | None = None) -> None:
+    def __init__(
+        self, words: Iterable[str], source: str = "given", template: str | None = None
+    ) -> None:
         super().__init__(words)
         self.source, self.template = source, template
 
@@ -31,13 +33,19 @@ def _lexicon() -> dict:
 
 
 def _domains() -> dict:
-    return {name: entries for name, entries in _lexicon().items() if name not in ("nouns", "common")}
+    return {
+        name: entries for name, entries in _lexicon().items() if name not in ("nouns", "common")
+    }
 
 
 def prompt_template(keyword: str, of: str) -> str:
     """The prompt for a keyword in a domain, as in "fruit with a color of *"; one in the same style where the lexicon has none."""
     entry = _domains().get(of, {}).get(keyword)
-    return entry["template"] if entry else f"{of} with {'an' if keyword[:1] in 'aeiou' else 'a'} {keyword} of *"
+    return (
+        entry["template"]
+        if entry
+        else f"{of} with {'an' if keyword[:1] in 'aeiou' else 'a'} {keyword} of *"
+    )
 
 
 def keywords(of: str) -> list[str]:
@@ -46,7 +54,13 @@ def keywords(of: str) -> list[str]:
 
 
 def reference_words(
-    keyword: str, of: str, n: int | None = None, seed: int = 0, source: str = "lexicon", model: str | None = None, limits: Limits | None = None
+    keyword: str,
+    of: str,
+    n: int | None = None,
+    seed: int = 0,
+    source: str = "lexicon",
+    model: str | None = None,
+    limits: Limits | None = None,
 ) -> ReferenceWords:
     """Words for a keyword ("color") in a domain ("fruit"): from the offline lexicon, or from a language model. `source` of what is returned says which.
 
@@ -73,7 +87,9 @@ def reference_words(
     if words is None and keyword in lexicon["common"]:
         words, where = lexicon["common"][keyword], f"the lexicon's common list for {keyword!r}"
     if words == "random":
-        return ReferenceWords(_nouns(n or 40, seed), f"random nouns of the lexicon, seed {seed}", template)
+        return ReferenceWords(
+            _nouns(n or 40, seed), f"random nouns of the lexicon, seed {seed}", template
+        )
     if source == "openai":
         from mmclust.words.language_model import answered
 
@@ -82,10 +98,16 @@ def reference_words(
     if words is None:
         ways = f'Common keywords: {", ".join(lexicon["common"])}. Give your own words as a list, or ask a language model with source="openai".'
         if of not in _domains():
-            raise ValueError(f"the lexicon has no domain {of!r}: {', '.join(_domains())}; and {keyword!r} is not common. {ways}")
-        raise ValueError(f"the lexicon has no words for {keyword!r} of {of}{meant(keyword, of)}: {', '.join(_domains()[of])}. {ways}")
+            raise ValueError(
+                f"the lexicon has no domain {of!r}: {', '.join(_domains())}; and {keyword!r} is not common. {ways}"
+            )
+        raise ValueError(
+            f"the lexicon has no words for {keyword!r} of {of}{meant(keyword, of)}: {', '.join(_domains()[of])}. {ways}"
+        )
     if n is not None and n > len(words):
-        raise ValueError(f"{n} words are asked for, the lexicon has {len(words)} for {keyword!r} of {of}")
+        raise ValueError(
+            f"{n} words are asked for, the lexicon has {len(words)} for {keyword!r} of {of}"
+        )
     return ReferenceWords(words[:n], where, template)
 
 

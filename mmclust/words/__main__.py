@@ -13,10 +13,16 @@ def review() -> int:
     """List the stored answers that nobody has reviewed, and those that can't be used."""
     found = reviewed_answers.stored()
     faults = [record for record in found.values() if isinstance(record, str)]
-    left = {path: record for path, record in found.items() if isinstance(record, dict) and record.get("reviewed") is not True}
+    left = {
+        path: record
+        for path, record in found.items()
+        if isinstance(record, dict) and record.get("reviewed") is not True
+    }
     print(f"{reviewed_answers.folder()}: {len(found)} answers, {len(left)} not yet reviewed")
     for path, record in left.items():
-        dropped = (f"  dropped {word}: {reason}" for word, reason in (record.get("dropped") or {}).items())
+        dropped = (
+            f"  dropped {word}: {reason}" for word, reason in (record.get("dropped") or {}).items()
+        )
         print(f"{path.name}: {', '.join(record['words'])}", *dropped, sep="\n")
     print(*faults, sep="\n", end="\n" if faults else "")
     return int(bool(faults))
@@ -29,8 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--n", type=int, help="how many words")
     parser.add_argument("--seed", type=int, default=0, help="of words that are drawn")
     parser.add_argument("--source", choices=SOURCES, default="lexicon")
-    parser.add_argument("--model", help="the language model; by default that in MMCLUST_WORDS_MODEL")
-    parser.add_argument("--review", action="store_true", help="list stored answers that nobody has reviewed")
+    parser.add_argument(
+        "--model", help="the language model; by default that in MMCLUST_WORDS_MODEL"
+    )
+    parser.add_argument(
+        "--review", action="store_true", help="list stored answers that nobody has reviewed"
+    )
     args = parser.parse_args(arguments)
     if args.review:
         return review()

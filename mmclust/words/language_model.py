@@ -66,9 +66,16 @@ class Limits:
         text = os.environ.get("MMCLUST_WORDS_LIMITS", "")
         types: dict[str, Any] = {f.name: type(f.default) for f in fields(cls)}
         try:
-            return cls(**{name: types[name](value) for name, _, value in (pair.partition("=") for pair in text.split())})
+            return cls(
+                **{
+                    name: types[name](value)
+                    for name, _, value in (pair.partition("=") for pair in text.split())
+                }
+            )
         except (KeyError, ValueError) as error:
-            raise ValueError(f"MMCLUST_WORDS_LIMITS={text!r} is not understood ({error}); it takes name=number of: {', '.join(types)}") from None
+            raise ValueError(
+                f"MMCLUST_WORDS_LIMITS={text!r} is not understood ({error}); it takes name=number of: {', '.join(types)}"
+            ) from None
 
 
 class Spent:
@@ -82,7 +89,9 @@ class Spent:
         with self.lock:
             if self.requests >= limits.requests or self.tokens >= limits.tokens:
                 used = f"{self.requests} of {limits.requests} requests and {self.tokens:,} of {limits.tokens:,} tokens are used"
-                raise AskError(f"the budget for asking is spent: {used}; MMCLUST_WORDS_LIMITS sets it")
+                raise AskError(
+                    f"the budget for asking is spent: {used}; MMCLUST_WORDS_LIMITS sets it"
+                )
             self.requests += 1
             return min(limits.answer_tokens, limits.tokens - self.tokens)
 
@@ -90,7 +99,14 @@ class Spent:
 SPENT = Spent()
 
 
-def answered(keyword: str, of: str, n: int, template: str, model: str | None = None, limits: Limits | None = None) -> tuple[dict, str]:
+def answered(
+    keyword: str,
+    of: str,
+    n: int,
+    template: str,
+    model: str | None = None,
+    limits: Limits | None = None,
+) -> tuple[dict, str]:
     """The stored answer of a model, or its answer now, stored; and where it came from, in words.
 
     Raises:
@@ -109,10 +125,16 @@ def answered(keyword: str, of: str, n: int, template: str, model: str | None = N
             reviewed_answers.keep(path, record)
             record = reviewed_answers.read(path) or record  # another process may have been first
         except OSError as error:
-            warnings.warn(f"{path} can't be written ({error.strerror or error}): this answer is not kept", stacklevel=3)
+            warnings.warn(
+                f"{path} can't be written ({error.strerror or error}): this answer is not kept",
+                stacklevel=3,
+            )
             return record, f"{model}, asked {record['asked']}, not stored"
     seen = "reviewed" if record.get("reviewed") is True else "not yet reviewed"
-    return record, f"{model}, asked {record.get('asked', 'at some time')}, stored in {path.name}, {seen}"
+    return (
+        record,
+        f"{model}, asked {record.get('asked', 'at some time')}, stored in {path.name}, {seen}",
+    )
 
 
 def question(keyword: str, of: str, n: int, template: str, had: list[str]) -> str:
@@ -125,12 +147,20 @@ def question(keyword: str, of: str, n: int, template: str, had: list[str]) -> st
     )
 
 
-def _ask(keyword: str, of: str, n: int, template: str, model: str, limits: Limits, path: Path) -> dict:
-    if not os.environ.get("OPENAI_API_KEY"):  # never in a variable of these frames: verbose tracebacks show them
+def _ask(
+    keyword: str, of: str, n: int, template: str, model: str, limits: Limits, path: Path
+) -> dict:
+    if not os.environ.get(
+        "OPENAI_API_KEY"
+    ):  # never in a variable of these frames: verbose tracebacks show them
         ways = f'set it, put an answer at {path}, or take source="lexicon"'
-        raise AskError(f"{model} has given no words for {keyword!r} of {of} yet, and OPENAI_API_KEY is not set to ask it: {ways}")
+        raise AskError(
+            f"{model} has given no words for {keyword!r} of {of} yet, and OPENAI_API_KEY is not set to ask it: {ways}"
+        )
     if not re.fullmatch(r"[!-~]+", os.environ["OPENAI_API_KEY"]):
-        raise AskError("OPENAI_API_KEY holds blanks, line ends or other characters that no key has: set it again")
+        raise AskError(
+            "OPENAI_API_KEY holds blanks, line ends or other characters that no key has: set it again"
+        )
     until, prompt = time.monotonic() + limits.patience, ""
     kept: list[str] = []
     dropped: dict[str, str] = {}
@@ -141,16 +171,45 @@ def _ask(keyword: str, of: str, n: int, template: str, model: str, limits: Limit
             prompt = question(keyword, of, n, template, kept)
             values, text = asking.words(prompt)
             new, out = reviewed_answers.clean(values, n, keyword, of, kept)
-            kept, dropped, given = kept + new, dropped | out, [*given, text if len(text) <= 10_000 else f"{text[:10_000]}... ({len(text):,} characters)"]
+            kept, dropped, given = (
+                kept + new,
+                dropped | out,
+                [
+                    *given,
+                    text
+                    if len(text) <= 10_000
+                    else f"{text[:10_000]}... ({len(text):,} characters)",
+                ],
+            )
             if len(kept) >= n:
                 break
-    about = f"; dropped: {', '.join(f'{word!r} ({reason})' for word, reason in dropped.items())}" if dropped else ""
+    about = (
+        f"; dropped: {', '.join(f'{word!r} ({reason})' for word, reason in dropped.items())}"
+        if dropped
+        else ""
+    )
     if len(kept) < 2:
         raise AskError(f"{model} gave no two words for {keyword!r} of {of} that can be used{about}")
     if len(kept) < n or dropped.keys() - {"..."}:
-        warnings.warn(f"{model} gave {len(kept)} of {n} words for {keyword!r} of {of}{about}", stacklevel=4)
-    record = {"reviewed": False, "words": kept, "dropped": dropped, "model": model, "domain": of, "keyword": keyword, "count": n, "template": template}
-    record |= {"asked": time.strftime("%Y-%m-%d", time.gmtime()), "server": asking.host, "answered by": asking.by, "question": prompt}
+        warnings.warn(
+            f"{model} gave {len(kept)} of {n} words for {keyword!r} of {of}{about}", stacklevel=4
+        )
+    record = {
+        "reviewed": False,
+        "words": kept,
+        "dropped": dropped,
+        "model": model,
+        "domain": of,
+        "keyword": keyword,
+        "count": n,
+        "template": template,
+    }
+    record |= {
+        "asked": time.strftime("%Y-%m-%d", time.gmtime()),
+        "server": asking.host,
+        "answered by": asking.by,
+        "question": prompt,
+    }
     return record | {"answers": given}
 
 
@@ -172,7 +231,9 @@ def _client(limits: Limits, until: float) -> Any:
     try:
         import openai
     except ImportError:
-        raise ImportError('asking a language model needs openai: pip install "mmclust[paper]"') from None
+        raise ImportError(
+            'asking a language model needs openai: pip install "mmclust[paper]"'
+        ) from None
 
     class Bounded(openai.DefaultHttpxClient):
         """Reads whole responses, up to a size and a time, and hands on neither their headers nor a key that they may repeat."""
@@ -183,11 +244,24 @@ def _client(limits: Limits, until: float) -> Any:
                 for part in response.iter_bytes():
                     body += part
                     if len(body) > limits.size or time.monotonic() > until:
-                        raise _TooMuch(f"it sent more than {limits.size:,} bytes" if len(body) > limits.size else "it did not come to an end in time")
+                        raise _TooMuch(
+                            f"it sent more than {limits.size:,} bytes"
+                            if len(body) > limits.size
+                            else "it did not come to an end in time"
+                        )
             finally:
                 response.close()
-            headers = {name: hide(response.headers[name]) for name in ("content-type", "retry-after") if name in response.headers}
-            return type(response)(response.status_code, headers=headers, content=hide(body.decode("utf-8", "replace")).encode(), request=request)
+            headers = {
+                name: hide(response.headers[name])
+                for name in ("content-type", "retry-after")
+                if name in response.headers
+            }
+            return type(response)(
+                response.status_code,
+                headers=headers,
+                content=hide(body.decode("utf-8", "replace")).encode(),
+                request=request,
+            )
 
     return openai.OpenAI(max_retries=0, http_client=Bounded(follow_redirects=False))
 
@@ -202,7 +276,10 @@ class _Asking:
     def __init__(self, client: Any, model: str, limits: Limits, until: float) -> None:
         self.client, self.model, self.limits, self.until = client, model, limits, until
         self.host, self.by = client.base_url.host, model
-        self.structured, self.counted = {"response_format": {"type": "json_schema", "json_schema": SCHEMA}}, "max_completion_tokens"
+        self.structured, self.counted = (
+            {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+            "max_completion_tokens",
+        )
 
     def words(self, prompt: str) -> tuple[list, str]:
         """The values that the model names, unchecked, and its answer. Retries what may pass."""
@@ -212,15 +289,30 @@ class _Asking:
             if body is not None:
                 try:
                     return self._read(body, prompt)
-                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-                    why, wait = f"its answer is malformed ({_short(error) or type(error).__name__})", None
-            wait = self.limits.wait * 2 ** (tried - 1) * random.uniform(0.75, 1) if wait is None else wait
+                except (
+                    ValueError,
+                    LookupError,
+                    TypeError,
+                    AttributeError,
+                    RecursionError,
+                ) as error:
+                    why, wait = (
+                        f"its answer is malformed ({_short(error) or type(error).__name__})",
+                        None,
+                    )
+            wait = (
+                self.limits.wait * 2 ** (tried - 1) * random.uniform(0.75, 1)
+                if wait is None
+                else wait
+            )
             if time.monotonic() + wait > self.until:
                 why += f", and another try would take more than the {self.limits.patience:g} s for one keyword"
                 break
             if tried < self.limits.tries:
                 time.sleep(wait)
-        raise AskError(f"{self.host} gave no answer in {tried} {'try' if tried == 1 else 'tries'}: {why}")
+        raise AskError(
+            f"{self.host} gave no answer in {tried} {'try' if tried == 1 else 'tries'}: {why}"
+        )
 
     def _request(self, prompt: str) -> tuple[dict | None, str, float | None]:
         """One request: its response, or why there is none and the seconds to wait before the next (None: the caller's own).
@@ -243,19 +335,33 @@ class _Asking:
             return response.json(), "", None
         except openai.APIStatusError as error:
             status, about = error.status_code, f"{error.message} {error.body}"
-            detail = _short(error.body.get("message", error.message) if isinstance(error.body, dict) else error.message)
+            detail = _short(
+                error.body.get("message", error.message)
+                if isinstance(error.body, dict)
+                else error.message
+            )
             if status in (400, 422) and self.structured and "response_format" in about:
                 self.structured = {}
                 return None, detail, 0.0
-            if status in (400, 422) and self.counted == "max_completion_tokens" and self.counted in about:
+            if (
+                status in (400, 422)
+                and self.counted == "max_completion_tokens"
+                and self.counted in about
+            ):
                 self.counted = "max_tokens"
                 return None, detail, 0.0
             if status in (401, 403):
                 fatal = f"{self.host} refuses the key ({status}): check OPENAI_API_KEY, and that OPENAI_BASE_URL is the server it is for"
-            elif error.code == "insufficient_quota" or (status not in (408, 409, 429) and status < 500):
+            elif error.code == "insufficient_quota" or (
+                status not in (408, 409, 429) and status < 500
+            ):
                 fatal = f"{self.host} refuses to answer ({status}): {detail}"
             else:
-                return None, f"{status}, {detail}", _retry_after(error.response.headers.get("retry-after"))
+                return (
+                    None,
+                    f"{status}, {detail}",
+                    _retry_after(error.response.headers.get("retry-after")),
+                )
         except openai.APITimeoutError:
             return None, f"it was silent for {min(self.limits.timeout, left):.3g} s", None
         except (openai.APIConnectionError, _TooMuch) as error:
@@ -272,13 +378,24 @@ class _Asking:
         usage = body.get("usage")
         tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
         with SPENT.lock:  # where nobody counts: about four characters each
-            SPENT.tokens += tokens if isinstance(tokens, int) and tokens > 0 else (len(prompt) + len(json.dumps(body))) // 4
+            SPENT.tokens += (
+                tokens
+                if isinstance(tokens, int) and tokens > 0
+                else (len(prompt) + len(json.dumps(body))) // 4
+            )
         choice = body["choices"][0]
-        text, refusal = hide(choice["message"].get("content") or ""), choice["message"].get("refusal")
+        text, refusal = (
+            hide(choice["message"].get("content") or ""),
+            choice["message"].get("refusal"),
+        )
         if refusal or choice.get("finish_reason") == "content_filter":
-            raise AskError(f"{self.model} declines to name words: {_short(refusal or 'its answer was filtered')}")
+            raise AskError(
+                f"{self.model} declines to name words: {_short(refusal or 'its answer was filtered')}"
+            )
         if choice.get("finish_reason") == "length":
-            raise ValueError(f"cut off at {self.limits.answer_tokens} tokens; MMCLUST_WORDS_LIMITS sets answer_tokens")
+            raise ValueError(
+                f"cut off at {self.limits.answer_tokens} tokens; MMCLUST_WORDS_LIMITS sets answer_tokens"
+            )
         self.by = _short(body.get("model") or self.model)
         inner = re.search(r"\{.*\}", text, re.S)  # some models put a fence or a sentence around it
         if not inner:

@@ -22,7 +22,14 @@ HEADER = "# Reference words that a language model gave. Edit `words` as you see 
 NAMES = ("model", "domain", "keyword", "count")
 LONGEST, MOST_WORDS = 30, 3  # characters and words of one reference word
 TOLD = 20  # dropped words that are listed, of one answer
-IRREGULAR = {"children": "child", "people": "person", "mice": "mouse", "geese": "goose", "feet": "foot", "teeth": "tooth"}
+IRREGULAR = {
+    "children": "child",
+    "people": "person",
+    "mice": "mouse",
+    "geese": "goose",
+    "feet": "foot",
+    "teeth": "tooth",
+}
 
 
 def folder() -> Path:
@@ -32,7 +39,10 @@ def folder() -> Path:
 
 def path_of(model: str, domain: str, keyword: str, count: int) -> Path:
     """The file of an answer: no two of them share one."""
-    return folder() / f"{','.join(quote(str(part), safe=' ') for part in (model, domain, keyword, count))}.yaml"
+    return (
+        folder()
+        / f"{','.join(quote(str(part), safe=' ') for part in (model, domain, keyword, count))}.yaml"
+    )
 
 
 def read(path: Path) -> dict | None:
@@ -49,7 +59,9 @@ def read(path: Path) -> dict | None:
         return None
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} can't be used ({why[:300]}): mend it, or remove it to ask again; somebody may have edited it") from None
+        raise ValueError(
+            f"{path} can't be used ({why[:300]}): mend it, or remove it to ask again; somebody may have edited it"
+        ) from None
     return record
 
 
@@ -67,13 +79,19 @@ def _fault(record: object, path: Path) -> str:
         return f"its word {wrong[0]!r} is no text: put it in quotes"
     if len({word.strip().lower() for word in words}) < len(words):
         return "a word stands twice"
-    return "" if str(record["template"]).count("*") == 1 else f"its template {record['template']!r} has no single *"
+    return (
+        ""
+        if str(record["template"]).count("*") == 1
+        else f"its template {record['template']!r} has no single *"
+    )
 
 
 def keep(path: Path, record: dict) -> None:
     """Write an answer whole, or not at all where there is one by now: two processes that ask at the same time end with the same words."""
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
-    if yaml.safe_load(text) != record:  # some control characters are read back as others, unless they are escaped
+    if (
+        yaml.safe_load(text) != record
+    ):  # some control characters are read back as others, unless they are escaped
         text = yaml.safe_dump(record, sort_keys=False, width=120)
     mine = path.with_name(f".{uuid4().hex}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +118,9 @@ def stored() -> dict[Path, dict | str]:
     return found
 
 
-def clean(values: Iterable, n: int, keyword: str, domain: str, had: Iterable[str] = ()) -> tuple[list[str], dict[str, str]]:
+def clean(
+    values: Iterable, n: int, keyword: str, domain: str, had: Iterable[str] = ()
+) -> tuple[list[str], dict[str, str]]:
     """What can be used of an answer: at most `n` words, apart from those that it `had`; and what was dropped, with reasons.
 
     Words come out in lower case, of ASCII letters, digits, hyphens and apostrophes, at most 3 words of 30 characters in all, none twice and

@@ -24,7 +24,13 @@ class Web:
     """
 
     def __init__(self):
-        self.files, self.faults, self.asked, self.slow, self.headers = {}, [], [], 0.0, {"ETag", "Content-Length"}
+        self.files, self.faults, self.asked, self.slow, self.headers = (
+            {},
+            [],
+            [],
+            0.0,
+            {"ETag", "Content-Length"},
+        )
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,7 +52,11 @@ class Web:
         if fault in ("503", "404") or body is None:
             return request.send_error(int(fault or 404))
         tag = f'"{hashlib.md5(body).hexdigest()}"'
-        at = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and request.headers.get("If-Range", tag) == tag else 0
+        at = (
+            int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if wanted and request.headers.get("If-Range", tag) == tag
+            else 0
+        )
         if at >= len(body) > 0:
             request.send_response(416)
             request.send_header("Content-Range", f"bytes */{len(body)}")
@@ -69,7 +79,9 @@ class Web:
 @contextmanager
 def serve():
     web = Web()
-    thread = threading.Thread(target=web.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=web.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield web
@@ -87,11 +99,23 @@ def free_port():
 @contextmanager
 def running(command, url, room, **environment):
     """A program of this Python that serves in the folder `room`, once it answers at `url`, if only that nothing is there. Its end is that of its kernels."""
-    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    environment = os.environ | {name: str(room / folder) for name, folder in own.items()} | {"JUPYTER_PREFER_ENV_PATH": "1"} | environment
+    own = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    environment = (
+        os.environ
+        | {name: str(room / folder) for name, folder in own.items()}
+        | {"JUPYTER_PREFER_ENV_PATH": "1"}
+        | environment
+    )
     environment.pop("MPLBACKEND", None)  # the tests' own; a notebook shows its figures
     with open(room / "log", "w") as log:
-        server = subprocess.Popen([sys.executable, *command], cwd=room, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [sys.executable, *command], cwd=room, env=environment, stdout=log, stderr=log
+        )
     try:
         end = time.time() + 60
         while True:
@@ -99,11 +123,15 @@ def running(command, url, room, **environment):
                 with suppress(urllib.error.HTTPError):
                     urllib.request.urlopen(url, timeout=5)
                 break
-            assert server.poll() is None and time.time() < end, f"no answer from {url}: {(room / 'log').read_text()}"
+            assert server.poll() is None and time.time() < end, (
+                f"no answer from {url}: {(room / 'log').read_text()}"
+            )
             time.sleep(0.1)
         yield
     finally:
-        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+        family = (
+            psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+        )
         server.terminate()  # it ends its kernels
         try:
             server.wait(30)

@@ -15,4 +15,6 @@ def command(process: psutil.Process) -> str:
 
 def started(word: str, pid: int | None = None) -> list[psutil.Process]:
     """Living children, and their children, of a process (this one) that have a word in their command lines."""
-    return [p for p in psutil.Process(pid or os.getpid()).children(recursive=True) if word in command(p)]
+    return [
+        p for p in psutil.Process(pid or os.getpid()).children(recursive=True) if word in command(p)
+    ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-CHECKPOINTS = {"mini-quarter": "quarter", "mini-half": "half"}  # the same training at a quarter and at half of its steps
+CHECKPOINTS = {
+    "mini-quarter": "quarter",
+    "mini-half": "half",
+}  # the same training at a quarter and at half of its steps
 
 
 def checkpoint_state(part: str) -> dict:
@@ -13,7 +16,10 @@ def checkpoint_state(part: str) -> dict:
     from safetensors.torch import load_file
 
     here = Path(__file__).parent
-    whole, own = load_file(here / "open_clip_model.safetensors"), load_file(here / f"checkpoint-{part}.safetensors")
+    whole, own = (
+        load_file(here / "open_clip_model.safetensors"),
+        load_file(here / f"checkpoint-{part}.safetensors"),
+    )
     table = whole["token_embedding.weight"]
     table[own.pop("token_ids")] = own.pop("token_rows")
     return whole | own | {"token_embedding.weight": table}
@@ -24,19 +30,35 @@ def write_checkpoint(folder: Path, part: str) -> None:
     from safetensors.torch import load_file, save_file
 
     here = Path(__file__).parent
-    final, state = load_file(here / "open_clip_model.safetensors"), load_file(folder / "open_clip_model.safetensors")
+    final, state = (
+        load_file(here / "open_clip_model.safetensors"),
+        load_file(folder / "open_clip_model.safetensors"),
+    )
     table = state.pop("token_embedding.weight")
     ids = (table != final["token_embedding.weight"]).any(1).nonzero()[:, 0]
-    save_file(state | {"token_ids": ids, "token_rows": table[ids].contiguous()}, here / f"checkpoint-{part}.safetensors")
+    save_file(
+        state | {"token_ids": ids, "token_rows": table[ids].contiguous()},
+        here / f"checkpoint-{part}.safetensors",
+    )
 
 
 def training_vocabulary_note(words: Iterable[str]) -> str:
     """A sentence on which of these words stood in the captions that `mini` was trained with."""
     from mmclust.encoders.mini.captions import VOCABULARY
 
-    taught = {w for criteria in VOCABULARY.values() for entries in criteria.values() for synonyms, _ in entries for w in synonyms}
+    taught = {
+        w
+        for criteria in VOCABULARY.values()
+        for entries in criteria.values()
+        for synonyms, _ in entries
+        for w in synonyms
+    }
     known, unknown = [w for w in words if w in taught], [w for w in words if w not in taught]
-    said = f"mini learned from captions with the words {', '.join(known)}" if known else "mini never saw any of these words in a caption"
+    said = (
+        f"mini learned from captions with the words {', '.join(known)}"
+        if known
+        else "mini never saw any of these words in a caption"
+    )
     rest = f"; it never saw {', '.join(unknown)}" if known and unknown else ""
     return (
         f"{said}{rest}. Its pictures were rendered fruit, cards and faces, and small photographs (32 px) of ten kinds: airplane, automobile, "

@@ -62,10 +62,18 @@ TEMPLATES = {
 FULL = {
     "fruit": ["a {color} {species}", "a photo of a {color} {species}"],
     "card": ["the {order} of {suits}", "a playing card, the {order} of {suits}"],
-    "face": ["a {emotion} face with {glasses} looking {pose}", "a {emotion} person with {glasses}, {pose}"],
+    "face": [
+        "a {emotion} face with {glasses} looking {pose}",
+        "a {emotion} person with {glasses}, {pose}",
+    ],
     "photo": ["a photo of a {class}", "a photo of a {class}, {type} in the {environment}"],
 }
-PLAIN = {"fruit": ["a fruit"], "card": ["a playing card"], "face": ["a face", "a person"], "photo": ["a photo"]}
+PLAIN = {
+    "fruit": ["a fruit"],
+    "card": ["a playing card"],
+    "face": ["a face", "a person"],
+    "photo": ["a photo"],
+}
 
 
 def held_out(row: dict) -> bool:
