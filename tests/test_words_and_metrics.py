@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import mmclust as mm
 from mmclust.data.rendered import DEMO
-from mmclust.encoders.mini.captions import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
+from tools.mini_captions import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.storage import key_of
 from mmclust.words import _lexicon
 from mmclust.words.reviewed_answers import clean

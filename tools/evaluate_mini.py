@@ -20,7 +20,7 @@ from mmclust.data import load_dataset
 from mmclust.data.images import Images
 from mmclust.encoders import load_encoder
 from mmclust.encoders.base import Encoder
-from mmclust.encoders.mini.captions import held_out
+from tools.mini_captions import held_out
 from mmclust.words import prompt_template
 
 

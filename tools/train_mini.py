@@ -32,7 +32,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from mmclust.data.rendered import COLORS, EMOTIONS, FRUITS, GLASSES, POSES, RANKS, SUITS, World
-from mmclust.encoders.mini.captions import (
+from tools.mini_captions import (
     FULL,
     PHOTO_CLASSES,
     PHOTO_ENVIRONMENT,
