@@ -23,19 +23,13 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
     """An encoder by name, with frozen weights.
 
     Args:
-        name: one of
-
-            - "mini", which is part of this package ("mini-quarter", "mini-half": the same
-              training after a quarter and half of its steps);
-            - "architecture/pretrained" as in open_clip, for example "ViT-B-32-quickgelu/openai";
-            - "align" or "blip";
-            - "hf-hub:owner/name" or "hf-hub:owner/name@revision" (branch, tag or commit), a
-              repository with such a model on the Hugging Face hub; repositories of kakaobrain and
-              Salesforce need no prefix;
-            - a folder with a checkpoint (required files: see `load_open_clip`,
-              `load_transformers`);
-            - "module:function", your own function, which returns an `Encoder`; it is called with
-              those of the arguments device and autocast that it accepts.
+        name: "mini", which is part of this package; "architecture/pretrained" as in open_clip, for
+            example "ViT-B-32-quickgelu/openai"; "align" or "blip"; "hf-hub:owner/name" or
+            "hf-hub:owner/name@revision" (branch, tag or commit), a repository with such a model on
+            the Hugging Face hub (those of kakaobrain and Salesforce need no prefix); a folder with
+            a checkpoint (required files: `load_open_clip`, `load_transformers`); or
+            "module:function", your own function, which returns an `Encoder` and is called with
+            those of the arguments device and autocast that it accepts.
         device: torch device.
         autocast: run the image and text towers in bfloat16: faster on a GPU, but results agree
             to about two digits only.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,12 +148,9 @@ class Encoder(ABC):
         key = self._features_key(images)
         if key in self._supplied_features:
             return self._supplied_features[key]
-        return self._cached_array(
-            key,
-            lambda: feature_stream.load_or_encode(
-                key, len(images), batch_size, self._runner(images, batch_size)
-            ),
-        )
+        run = partial(self._batches, self.image_trunk, images, batch_size)
+        load = partial(feature_stream.load_or_encode, key, len(images), batch_size, run)
+        return self._cached_array(key, load)
 
     def batch_ranges(
         self, images: Pictures, batch_size: int = 256, batches: int = 16
@@ -173,22 +171,20 @@ class Encoder(ABC):
     def store_batch_range(
         self, images: Pictures, batch_range: range, batch_size: int = 256
     ) -> None:
-        """Compute and store the features of these batches, except those that are stored.
+        """Compute and store the features of these batches, those of all for at most 4,096 images.
 
-        `features` of all images then reads them. For at most 4,096 images all are computed.
+        Batches that are stored are not computed again. `features` then reads them.
         """
         images = Images.of(images)
         if not feature_stream.is_large(len(images)):
             self.features(images, batch_size)
             return
         part = images[batch_range.start * batch_size : batch_range.stop * batch_size]
-        run = self._runner(part, batch_size)
+        run = partial(self._batches, self.image_trunk, part, batch_size)
         feature_stream.store_batches(self._features_key(images), batch_size, batch_range.start, run)
 
     def set_features(self, images: Pictures, features: np.ndarray) -> None:
-        """Use these features (n, h), computed elsewhere, for these images.
-
-        The image tower does not run for them; they stay in memory and are not stored.
+        """Use these features (n, h), computed elsewhere, for these images; not stored on disk.
 
         Raises:
             ValueError: the number of rows is not the number of images.
@@ -227,9 +223,8 @@ class Encoder(ABC):
             )
         images = Images.of(images)
         key = storage.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
-        return self._cached_array(
-            key, lambda: np.concatenate(list(self._batches(trunk, images, batch_size)))
-        )
+        run = partial(self._batches, trunk, images, batch_size)
+        return self._cached_array(key, lambda: np.concatenate(list(run())))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> np.ndarray:
@@ -251,9 +246,7 @@ class Encoder(ABC):
 
     @torch.no_grad()
     def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
-        """phi(z_k), float32 (K, e): the mean of a word's token embeddings.
-
-        Start and end tokens are left out.
+        """phi(z_k), float32 (K, e): the mean of a word's token embeddings, without start and end.
 
         Raises:
             ValueError: a word is empty.
@@ -268,10 +261,7 @@ class Encoder(ABC):
         return torch.stack(means)
 
     def prompt(self, template: str, **options: Any) -> PromptEncoder:
-        """The encoder of this template with learned words, built once per template and options.
-
-        Options: see `PromptEncoder`.
-        """
+        """The `PromptEncoder` of this template and its options, built once."""
         key = (template, *sorted(options.items()))
         if key not in self._prompt_cache:
             self._prompt_cache[key] = PromptEncoder(
@@ -288,9 +278,6 @@ class Encoder(ABC):
         while len(self._array_cache) > ARRAYS_IN_MEMORY:
             self._array_cache.pop(next(iter(self._array_cache)), None)
         return array
-
-    def _runner(self, images: Images, batch_size: int) -> feature_stream.Run:
-        return lambda store_batch: self._batches(self.image_trunk, images, batch_size, store_batch)
 
     def _batches(
         self, tower: Tower, images: Images, batch_size: int,

@@ -29,10 +29,7 @@ def download_error(name: str, error: Exception) -> RuntimeError:
 
 
 def check_hub(repository: str, revision: str | None = None) -> None:
-    """Ask the hub for a repository, once and with a time limit.
-
-    The hub's own clients wait without a limit, or repeat the request for most of a minute.
-    """
+    """Ask the hub for a repository, once, with a time limit, which its other functions lack."""
     from huggingface_hub import HfApi
 
     HfApi().model_info(repository, revision=revision, timeout=TIMEOUT)
@@ -60,11 +57,7 @@ def download(repository: str, name: str) -> Path:
 
 
 def check_available(repository: str, name: str) -> None:
-    """Raise early if a repository is not in the hub's cache and the hub cannot be reached.
-
-    Raises:
-        RuntimeError: with what to do instead.
-    """
+    """Raise RuntimeError if a repository is not in the cache and the hub does not provide it."""
     from huggingface_hub import constants
 
     try:
@@ -76,11 +69,7 @@ def check_available(repository: str, name: str) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The JSON object in a file.
-
-    Raises:
-        ValueError: the file contains none.
-    """
+    """The JSON object in a file; ValueError if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -97,10 +86,9 @@ def require(path: Path, config: dict, keys: tuple[str, ...], what: str) -> None:
 
 
 def find_weights(folder: Path, preferred: str) -> Path:
-    """The folder's safetensors file.
+    """The folder's safetensors file; ValueError if it is missing or not the only one.
 
-    Raises:
-        ValueError: there is none, or several and none has the preferred name.
+    Of several files, the one with the preferred name is taken.
     """
     files = sorted(folder.glob("*.safetensors"))
     if folder / preferred in files:

@@ -28,10 +28,7 @@ class OpenCLIPEncoder(Encoder):
 
     @property
     def image_projection(self) -> torch.Tensor:
-        """P (h, d): image embeddings are normalize(features @ P).
-
-        The identity if the image tower does not end with a plain matrix.
-        """
+        """P (h, d), the identity if the image tower does not end with a plain matrix."""
         projection = getattr(self.model.visual, "proj", None)
         if isinstance(projection, torch.Tensor):
             return projection.detach()
@@ -45,7 +42,6 @@ class OpenCLIPEncoder(Encoder):
 
     @property
     def logit_scale(self) -> float:
-        """The inverse temperature of the model's own softmax over cosines."""
         return float(self.model.logit_scale.exp())
 
     @property
@@ -81,23 +77,15 @@ class OpenCLIPEncoder(Encoder):
 def load_open_clip(
     name: str, device: str = "cpu", autocast: bool = False, folder: Path | None = None
 ) -> OpenCLIPEncoder:
-    """An encoder by name, or from a folder.
+    """A model of open_clip; arguments and errors as for `load_encoder`.
 
     Args:
         name: "mini", "mini-quarter", "mini-half", or "architecture/pretrained" as in open_clip.
-        device, autocast: as for `load_encoder`.
         folder: a checkpoint in the layout of open_clip's `local-dir:`. It needs
             `open_clip_config.json` (architecture and preprocessing), the weights as safetensors,
             and the tokenizer's files if the model has its own.
-
-    Raises:
-        ValueError: unknown name, weights whose activation does not match the architecture, or an
-            incomplete folder.
-        RuntimeError: the weights cannot be downloaded.
-        ImportError: the text tower or the tokenizer needs transformers.
     """
-    weights = None
-    pretrained = None
+    pretrained = weights = None
     if name == "mini" or name in mini.CHECKPOINTS:
         folder = mini.FOLDER
         source = f"local-dir:{folder}"
@@ -136,12 +124,8 @@ def _check_text_tower(config: dict, name: str, folder: Path | None) -> None:
 
 
 def _check_name(architecture: str, pretrained: str, name: str) -> None:
-    """Raise for unknown, mismatched or unavailable weights before anything is downloaded.
-
-    open_clip itself only warns of a wrong activation.
-    """
-    known = open_clip.list_models()
-    if architecture not in known:
+    """Raise for a wrong name or activation, before a download; open_clip only warns of those."""
+    if architecture not in open_clip.list_models():
         raise ValueError(
             f"unknown encoder {name!r}: expected mini, align, blip, architecture/pretrained "
             "(such as ViT-B-32-quickgelu/openai), hf-hub:owner/name or a folder"
@@ -153,16 +137,12 @@ def _check_name(architecture: str, pretrained: str, name: str) -> None:
     repository = tag["hf_hub"].rpartition("/")[0]
     trained_with_quick_gelu = bool(tag.get("quick_gelu"))
     if trained_with_quick_gelu != bool(open_clip.get_model_config(architecture).get("quick_gelu")):
-        if trained_with_quick_gelu:
-            marked = "marked"
-            other = f"{architecture}-quickgelu"
-        else:
-            marked = "not marked"
-            other = architecture.removesuffix("-quickgelu")
+        marked = "marked" if trained_with_quick_gelu else "not marked"
+        base = architecture.removesuffix("-quickgelu")
+        other = f"{base}-quickgelu" if trained_with_quick_gelu else base
         remedy = f"use hf-hub:{repository} if it has its own configuration"
-        if other != architecture and other in known:
-            if open_clip.get_pretrained_cfg(other, pretrained):
-                remedy = f"use {other}/{pretrained}"
+        if other != architecture and open_clip.get_pretrained_cfg(other, pretrained):
+            remedy = f"use {other}/{pretrained}"
         raise ValueError(
             f"{name} is a QuickGELU mismatch: its weights are {marked} as trained with that "
             f"activation: {remedy}"

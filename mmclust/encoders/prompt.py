@@ -1,5 +1,4 @@
-"""Prompts with learned words: text embeddings, with gradients, at the cost of the few tokens that
-matter.
+"""Prompts with learned words: their text embeddings and gradients, from as few tokens as possible.
 
 CLIP's text tower is causal and is read at end-of-text. What precedes the placeholder is the same
 for every image, so its keys and values are computed once; what follows end-of-text is never read.
@@ -20,17 +19,12 @@ from torch import nn
 PLACEHOLDER = "*"
 # Pairs of words that are one token each in almost every vocabulary.
 PROBE_WORDS = ("red", "blue", "one", "two", "cat", "dog")
-PATHS = ("cached", "cropped", "full")  # from the fewest tokens to all of them
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
 
 def split_template(template: str) -> tuple[str, str]:
-    """The text before and after the placeholder.
-
-    Raises:
-        ValueError: the template does not contain exactly one `*`.
-    """
+    """The text before and after the placeholder; ValueError unless there is exactly one."""
     if template.count(PLACEHOLDER) != 1:
         raise ValueError(
             f"a template needs exactly one {PLACEHOLDER!r} in the place of the word, as in "
@@ -50,8 +44,8 @@ def word_ids(tokenizer: Any, word: str) -> list[int]:
 def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, list[int], int]:
     """Token ids before the placeholder, of a word in it, after it, and of padding.
 
-    The template is tokenized with two different one-token words; the position at which the token
-    ids differ is the placeholder. Start and end tokens are included.
+    The template is tokenized with two different one-token words: the placeholder is where the ids
+    differ. Start and end tokens are included.
 
     Raises:
         ValueError: not exactly one placeholder, or the tokenizer has no such pair of words.
@@ -79,11 +73,7 @@ def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, li
 
 
 def token_table(model: Any) -> nn.Embedding:
-    """The token embeddings of a text tower, or of a model that has one.
-
-    Raises:
-        ValueError: there are none, or they have an unknown name.
-    """
+    """The token embeddings of a text tower, or of a model that has one; ValueError if unknown."""
     tower = getattr(model, "text", model)
     if hasattr(tower, "token_embedding"):
         return tower.token_embedding
@@ -103,16 +93,14 @@ class PromptEncoder:
     every token from the placeholder on, (n, l, d). The last one is the one that is read: in CLIP
     at end-of-text; elsewhere it replaces that of the end token.
 
-    The attribute `path` is how they are computed: "cached" (the prefix is computed once),
-    "cropped" (without padding) or "full" (all tokens of the context).
-
     Args:
         model: an open_clip model, or an object with its `encode_text`.
         tokenizer: its tokenizer.
         template: text with one placeholder `*`.
         word_tokens: number of tokens of a word, L.
-        path: "cached", "cropped", "full", or "auto": the first of these that agrees with "full",
-            which is checked here.
+        path: how to compute: "cached" (the prefix once), "cropped" (without padding), "full" (all
+            tokens of the context), or "auto": the first of these that agrees with "full", which
+            is checked here.
         positions: add the positional embedding. The released code of Multi-MaP and Multi-Sub
             leaves it out.
         final_norm: apply the final LayerNorm. The released code leaves this out, too.
@@ -120,10 +108,9 @@ class PromptEncoder:
             float32.
 
     Raises:
-        ValueError: unknown path, not exactly one placeholder, a template that is too long,
-            `path="cached"` for a tower that is not causal or not read at end-of-text,
-            `path="cropped"` for one that reads its padding, `positions` or `final_norm` off for
-            a tower without them, or a tower that does not look up its tokens in its table.
+        ValueError: not exactly one placeholder, a template that is too long, a path that is
+            unknown or not possible, `positions` or `final_norm` off for a tower without them, or
+            a tower that does not look up its tokens in its table.
     """
 
     def __init__(
@@ -176,26 +163,22 @@ class PromptEncoder:
         return F.normalize(out, dim=-1) if normalize else out
 
     def _choose_path(self, path: str) -> str:
-        """The path to take; fills the cache for "cached"."""
-        if path not in ("auto", *PATHS):
+        """The path to take; computes the prefix if it is "cached"."""
+        if path not in ("auto", "cached", "cropped", "full"):
             raise ValueError(f'path must be "auto", "cached", "cropped" or "full", not {path!r}')
         if path in ("auto", "cached") and can_cache_prefix(self.tower):
-            self._fill_cache()
+            self._compute_prefix()
             if path == "cached" or self._agrees_with_full("cached"):
                 return "cached"
-        if path == "cached":
-            raise ValueError(
-                "path='cached' needs a text tower that is causal and read at end-of-text: "
-                f"{type(self.tower).__name__} is not, use path='auto'"
-            )
-        if path != "full" and self._agrees_with_full("cropped"):
+        if path in ("auto", "cropped") and self._agrees_with_full("cropped"):
             return "cropped"
-        if path == "cropped":
-            raise ValueError(
-                "path='cropped' is not possible: this text tower reads its padding and gives other "
-                "results without it, use path='auto'"
-            )
-        return "full"
+        if path in ("auto", "full"):
+            return "full"
+        raise ValueError(
+            f"path={path!r} is not possible for {type(self.tower).__name__}: 'cached' needs a text "
+            "tower that is causal and read at end-of-text, 'cropped' one that does not read its "
+            "padding; use path='auto'"
+        )
 
     @torch.no_grad()
     def _agrees_with_full(self, path: str) -> bool:
@@ -220,10 +203,7 @@ class PromptEncoder:
     def _by_model(
         self, tokens: torch.Tensor, words: torch.Tensor, all_tokens: bool
     ) -> torch.Tensor:
-        """These tokens through the model's own `encode_text`.
-
-        Hooks insert the words and undo what is switched off.
-        """
+        """The model's own `encode_text`; hooks insert the words and undo what is switched off."""
         tower = self.tower
         states: list[torch.Tensor] = []
         inserted = []
@@ -263,7 +243,7 @@ class PromptEncoder:
         return torch.cat([self._project(states[0][:, self.start : self.end]), out[:, None]], 1)
 
     @torch.no_grad()
-    def _fill_cache(self) -> None:
+    def _compute_prefix(self) -> None:
         """Compute what is the same for every image."""
         tower = self.tower
         blocks = tower.transformer.resblocks

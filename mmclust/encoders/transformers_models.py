@@ -8,7 +8,7 @@ CLIP models of transformers are not read here: use them in open_clip's layout.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,19 +110,14 @@ class Preprocess:
 
 
 class TransformersEncoder(Encoder):
-    """ALIGN or BLIP; methods as for `Encoder`.
+    """ALIGN or BLIP; arguments and methods as for `Encoder`.
 
-    Args:
-        model: transformers' `AlignModel` or `BlipForImageTextRetrieval`.
-        preprocess, tokenizer, name, device, autocast: as for `Encoder`.
+    `model` is transformers' `AlignModel` or `BlipForImageTextRetrieval`.
     """
 
-    def __init__(
-        self, model: Any, preprocess: Preprocess, tokenizer: Callable, name: str,
-        device: str = "cpu", autocast: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(model, preprocess, tokenizer, name, device, autocast)
-        self._towers = TOWERS[model.config.model_type][1](self.model)
+    @cached_property
+    def towers(self) -> Align:
+        return TOWERS[self.model.config.model_type][1](self.model)
 
     def _recipe(self) -> str:
         # without what says where the model or the text comes from, not what it is
@@ -135,26 +130,20 @@ class TransformersEncoder(Encoder):
         return super()._recipe() + json.dumps([config, vocabulary], sort_keys=True, default=str)
 
     @property
-    def towers(self) -> Align:
-        return self._towers
-
-    @property
     def image_projection(self) -> torch.Tensor:
-        """P (h, d): image embeddings are normalize(features @ P)."""
-        return self._towers.image_projection
+        return self.towers.image_projection
 
     @property
     def logit_scale(self) -> float:
-        """The inverse temperature of the model's softmax over cosines."""
-        return self._towers.logit_scale
+        return self.towers.logit_scale
 
     @property
     def image_trunk(self) -> Tower:
-        return self._towers.trunk
+        return self.towers.trunk
 
     @property
     def patch_trunk(self) -> Tower | None:
-        return self._towers.patches
+        return self.towers.patches
 
 
 def load_transformers(
@@ -162,9 +151,9 @@ def load_transformers(
 ) -> TransformersEncoder:
     """ALIGN or BLIP from a folder in transformers' layout.
 
-    The folder needs config.json (architecture), preprocessor_config.json (transformers 5 writes
-    processor_config.json), the tokenizer (tokenizer.json or vocab.txt, and tokenizer_config.json),
-    and model.safetensors, as one file or several with an index.
+    It needs config.json, preprocessor_config.json (transformers 5: processor_config.json), the
+    tokenizer (tokenizer.json or vocab.txt, and tokenizer_config.json), and model.safetensors, as
+    one file or several with an index.
 
     Raises:
         ValueError: a file is missing, or two do not match.
@@ -228,16 +217,14 @@ def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> No
         raise ValueError(
             f"the tokenizer in {folder} has {n_tokens} tokens, the text tower {text.vocab_size}"
         )
-    padding = tokenizer.tokenizer.pad_token_id
-    if padding != text.pad_token_id:
+    padding = (tokenizer.tokenizer.pad_token_id, text.pad_token_id)
+    if padding[0] != padding[1]:
         raise ValueError(
-            f"the tokenizer in {folder} pads with {padding}, the text tower with "
-            f"{text.pad_token_id}"
+            f"the tokenizer in {folder} pads with {padding[0]}, the text tower with {padding[1]}"
         )
     size = model.config.vision_config.image_size
-    if model.config.model_type != "blip":
-        return
-    if {processor.size["height"], processor.size["width"]} != {size}:
+    sizes = {processor.size["height"], processor.size["width"]}
+    if model.config.model_type == "blip" and sizes != {size}:
         raise ValueError(
             f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image "
             f"tower needs {size} x {size}"
