@@ -1,7 +1,7 @@
-"""What the embedded encoder is told about its training pictures: words, templates, full descriptions.
+"""The captions that the embedded encoder is trained with: words, templates, full descriptions.
 
-`VOCABULARY[domain][criterion]` lists (synonyms, values for which they are true). Shape is mentioned nowhere: notebook 11 asks for a
-criterion that the encoder was never told about.
+`VOCABULARY[domain][criterion]` lists (synonyms, the values for which they are true). No caption
+mentions a shape: notebook 11 uses a criterion that the encoder was never taught.
 """
 
 from __future__ import annotations
@@ -16,33 +16,41 @@ def _each(values: Iterable[str], synonyms: dict | None = None) -> list[tuple[lis
     return [([v, *(synonyms or {}).get(v, [])], {v}) for v in values]
 
 
+RANK_SYNONYMS = {rank: [index] for rank, index in RANKS.items() if index.isdigit()}
+ANIMALS = {c for c in PHOTO_CLASSES if PHOTO_TYPE[c] == "animals"}
 VOCABULARY = {
     "fruit": {
-        "color": _each(COLORS, {"purple": ["violet"], "turquoise": ["cyan"], "gray": ["grey"], "red": ["crimson"]}),
+        "color": _each(COLORS, {"purple": ["violet"], "turquoise": ["cyan"], "gray": ["grey"],
+                                "red": ["crimson"]}),
         "species": _each(FRUITS, {"grapes": ["grape"], "chili": ["pepper"]}),
     },
     "card": {
-        "order": _each(RANKS, {r: [i] for r, i in RANKS.items() if i.isdigit()} | {"jack": ["knave"]}),
+        "order": _each(RANKS, RANK_SYNONYMS | {"jack": ["knave"]}),
         "suits": _each(SUITS),
     },
     "face": {
         "emotion": _each(
             EMOTIONS,
-            {"happy": ["smiling", "joyful"], "sad": ["unhappy"], "angry": ["furious"], "neutral": ["calm"], "surprised": ["astonished"],
-             "sleepy": ["tired"], "silly": ["playful"], "scared": ["afraid"]},
+            {"happy": ["smiling", "joyful"], "sad": ["unhappy"], "angry": ["furious"],
+             "neutral": ["calm"], "surprised": ["astonished"], "sleepy": ["tired"],
+             "silly": ["playful"], "scared": ["afraid"]},
         ),
         "glasses": _each(GLASSES, {"open": ["open eyes"], "spectacles": ["eyeglasses"]}),
-        "pose": _each(POSES, {"straight": ["forward"], "tilted": ["leaning"], "inverted": ["upside down"]}),
+        "pose": _each(POSES, {"straight": ["forward"], "tilted": ["leaning"],
+                              "inverted": ["upside down"]}),
     },
     "photo": {
-        "class": _each(PHOTO_CLASSES, {"automobile": ["car"], "airplane": ["plane"], "ship": ["boat"]}),
+        "class": _each(PHOTO_CLASSES, {"automobile": ["car"], "airplane": ["plane"],
+                                       "ship": ["boat"]}),
         "type": [
-            (["animals", "animal"], {c for c in PHOTO_CLASSES if PHOTO_TYPE[c] == "animals"}),
-            (["transportation", "vehicles", "vehicle"], {c for c in PHOTO_CLASSES if PHOTO_TYPE[c] == "transportation"}),
+            (["animals", "animal"], ANIMALS),
+            (["transportation", "vehicles", "vehicle"], set(PHOTO_CLASSES) - ANIMALS),
         ],
         "environment": [
-            *(([e], {c for c in PHOTO_CLASSES if PHOTO_ENVIRONMENT[c] == e}) for e in ("land", "air", "water")),
-            (["sky"], {"airplane", "bird"}), (["sea", "ocean"], {"ship"}), (["pond"], {"frog"}), (["road", "street"], {"automobile", "truck"}),
+            *(([e], {c for c in PHOTO_CLASSES if PHOTO_ENVIRONMENT[c] == e})
+              for e in ("land", "air", "water")),
+            (["sky"], {"airplane", "bird"}), (["sea", "ocean"], {"ship"}), (["pond"], {"frog"}),
+            (["road", "street"], {"automobile", "truck"}),
             (["field", "grassland"], {"horse", "deer"}), (["house", "home"], {"cat", "dog"}),
         ],
     },
@@ -76,12 +84,28 @@ PLAIN = {
 }
 
 
+def training_vocabulary() -> dict[str, dict[str, list[str]]]:
+    """The words of all captions, by domain and criterion: what `vocabulary.json` contains."""
+    return {
+        domain: {
+            criterion: [word for synonyms, _ in entries for word in synonyms]
+            for criterion, entries in criteria.items()
+        }
+        for domain, criteria in VOCABULARY.items()
+    }
+
+
 def held_out(row: dict) -> bool:
-    """A fifth of the color x species and order x suits pairs is never trained on: every value keeps four fifths of its partners."""
+    """Whether a color x species or order x suits pair is never trained on.
+
+    This is a fifth of them; each value is trained with four fifths of its partners.
+    """
     if "color" in row:
-        i, j = list(COLORS).index(row["color"]), FRUITS.index(row["species"])
+        i = list(COLORS).index(row["color"])
+        j = FRUITS.index(row["species"])
     elif "order" in row:
-        i, j = list(RANKS).index(row["order"]), list(SUITS).index(row["suits"])
+        i = list(RANKS).index(row["order"])
+        j = list(SUITS).index(row["suits"])
     else:
         return False
     return (i + j) % 5 == 0
