@@ -6,6 +6,7 @@ mentions a shape: notebook 11 uses a criterion that the encoder was never taught
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 
 from mmclust.data.cifar10_labels import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
@@ -82,6 +83,9 @@ PLAIN = {
     "face": ["a face", "a person"],
     "photo": ["a photo"],
 }
+# A random number below the first: only the domain; below the second: the full description.
+PLAIN_BELOW = 0.08
+FULL_BELOW = 0.55
 
 
 def training_vocabulary() -> dict[str, dict[str, list[str]]]:
@@ -109,3 +113,43 @@ def held_out(row: dict) -> bool:
     else:
         return False
     return (i + j) % 5 == 0
+
+
+def true_words(domain: str, row: dict) -> dict[str, list[int]]:
+    """Criterion -> indices of the vocabulary entries that are true for a picture."""
+    out = {}
+    for criterion, entries in VOCABULARY[domain].items():
+        value = row["class"] if domain == "photo" else row[criterion]
+        out[criterion] = [i for i, (_, values) in enumerate(entries) if value in values]
+    return out
+
+
+def caption(domain: str, row: dict, rng: random.Random) -> tuple[str, str | None]:
+    """A random caption, and the value that it names if it is about one criterion.
+
+    It is the full description, one criterion, or only that it is a picture of the domain.
+    """
+    number = rng.random()
+    if number < PLAIN_BELOW:
+        return rng.choice(PLAIN[domain]), None
+    words = {
+        criterion: rng.choice(VOCABULARY[domain][criterion][rng.choice(indices)][0])
+        for criterion, indices in true_words(domain, row).items()
+    }
+    if number < FULL_BELOW:
+        return rng.choice(FULL[domain]).format(**words), None
+    criterion = rng.choice(list(words))
+    return rng.choice(TEMPLATES[criterion]).format(words[criterion]), row.get(criterion)
+
+
+def completes_held_out_pair(row: dict, value: str) -> bool:
+    """Whether `value` and a value of the picture are a pair that is never trained on.
+
+    Training never shows such a pair, so it could learn that a red picture is not an apple because
+    it is red. Therefore such a value is not used as a wrong answer either.
+    """
+    values = {"color": COLORS, "species": FRUITS, "order": RANKS, "suits": SUITS}
+    return any(
+        criterion in row and value in known and held_out(row | {criterion: value})
+        for criterion, known in values.items()
+    )
