@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,6 @@ class Encoder(ABC):
         self.name = name
         self.device = torch.device(device)
         self.autocast = autocast
-        self._fingerprint = ""
         self._supplied_features: dict[str, np.ndarray] = {}
         self._array_cache: dict[str, np.ndarray] = {}  # the most recently used one is last
         self._prompt_cache: dict[tuple, PromptEncoder] = {}
@@ -118,16 +117,14 @@ class Encoder(ABC):
         """d, the width of the shared image-text space."""
         return self.image_projection.shape[1]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of everything that determines the features: weights, layers, preprocessing."""
-        if not self._fingerprint:
-            digest = hashlib.blake2b(self._recipe().encode(), digest_size=16)
-            for key, value in sorted(self.model.state_dict().items()):
-                digest.update(f"{key} {value.dtype}".encode())
-                digest.update(value.detach().cpu().float().numpy().tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        digest = hashlib.blake2b(self._recipe().encode(), digest_size=16)
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{key} {value.dtype}".encode())
+            digest.update(value.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()
 
     def _recipe(self) -> str:
         """What is not in the weights: preprocessing and layers (an activation has no weights)."""

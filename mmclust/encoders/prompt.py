@@ -3,8 +3,8 @@
 CLIP's text tower is causal and is read at end-of-text. What precedes the placeholder is the same
 for every image, so its keys and values are computed once; what follows end-of-text is never read.
 Only the tokens from the placeholder to end-of-text run per image. A bidirectional tower (ALIGN's,
-BLIP's) runs the whole prompt, but without padding if that is masked. Output and gradient equal
-those of the whole prompt.
+BLIP's) runs all tokens of the prompt, but no padding if that is masked. Output and gradient equal
+those of all tokens of the context.
 """
 
 from __future__ import annotations
