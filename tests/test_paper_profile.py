@@ -274,7 +274,7 @@ def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
 @pytest.mark.slow
 def test_all_notebooks_in_the_paper_profile(tmp_path):
     transformers = pytest.importorskip("transformers")
-    from test_transformers_models import image_processor, random_model, tokenizer_files
+    from helpers.encoder_checkpoints import image_processor, random_model, tokenizer_files
 
     assert transformers
     place_data(tmp_path / "data")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import mmclust as mm
 from mmclust.data.rendered import COLORS, DEMO, FRUITS, RENDERED_WORLDS, TUNING
-from mmclust.encoders.mini.captions import VOCABULARY, held_out
+from tools.mini_captions import VOCABULARY, held_out
 
 
 @pytest.mark.parametrize("name", RENDERED_WORLDS)

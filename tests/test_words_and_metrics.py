@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmclust as mm
+from mmclust.data.cifar10_labels import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.data.rendered import DEMO
-from mmclust.encoders.mini.captions import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.storage import key_of
 from mmclust.words import _lexicon
 from mmclust.words.reviewed_answers import clean

@@ -1,40 +1,45 @@
-"""Encoders: images, words and prompts to vectors."""
+"""Encoders turn images, words and prompts into vectors; `load_encoder` finds them by name."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmclust import plugins
+from mmclust.encoders import checkpoint
+from mmclust.encoders.mini import CHECKPOINTS
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
 
-# The repositories of the papers' other encoders. Where we could look, BLIP's main branch had pickles alone; refs/pr/5 adds the same weights as
-# safetensors, by the hub's conversion bot. Of ALIGN we saw pytorch_model.bin and could not look further [?].
+# Hub repositories of the papers' other encoders. Where we could look, BLIP's main branch had only
+# pickles; refs/pr/5 adds the same weights as safetensors, made by the hub's conversion bot. Of
+# ALIGN we saw pytorch_model.bin and could not look further [?].
 REPOSITORIES = {"align": "kakaobrain/align-base", "blip": "Salesforce/blip-itm-base-coco@refs/pr/5"}
 OWNERS = ("kakaobrain/", "Salesforce/")
 
 
 def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False) -> Encoder:
-    """An encoder by name, frozen.
+    """An encoder by name, with frozen weights.
 
     Args:
-        name: "mini" (embedded); "architecture/pretrained" of open_clip, such as "ViT-B-32-quickgelu/openai"; "align" or "blip"; a repository of such
-            models on the Hugging Face hub, "hf-hub:owner/name", or "hf-hub:owner/name@revision" for a branch, tag or commit ("kakaobrain/align-base" and
-            Salesforce's need no prefix); a folder with a checkpoint; or "module:function" of your own, which returns an `Encoder` and takes what it likes
-            of device and autocast. What a folder must hold: `load_open_clip`, `load_transformers`.
+        name: "mini", which is part of this package; "architecture/pretrained" as in open_clip, for
+            example "ViT-B-32-quickgelu/openai"; "align" or "blip"; "hf-hub:owner/name" or
+            "hf-hub:owner/name@revision" (branch, tag or commit), a repository with such a model on
+            the Hugging Face hub (those of kakaobrain and Salesforce need no prefix); a folder with
+            a checkpoint (required files: `load_open_clip`, `load_transformers`); or
+            "module:function", your own function, which returns an `Encoder` and is called with
+            those of the arguments device and autocast that it accepts.
         device: torch device.
-        autocast: run its towers in bfloat16: faster on a GPU, results to about two digits less.
+        autocast: run the image and text towers in bfloat16: faster on a GPU, but results agree
+            to about two digits only.
 
     Raises:
-        ValueError: for an unknown name, or a checkpoint that does not bring its architecture, preprocessing, tokenizer and safetensors weights.
-        RuntimeError: when weights can't be fetched.
-        ImportError: where transformers is needed and missing.
+        ValueError: unknown name, or a checkpoint without its architecture, preprocessing,
+            tokenizer or safetensors weights.
+        RuntimeError: the weights cannot be downloaded.
+        ImportError: the package transformers is required but not installed.
     """
-    from pathlib import Path
-
-    from mmclust.encoders.checkpoint import fetched
-    from mmclust.encoders.mini import CHECKPOINTS
     from mmclust.encoders.open_clip import load_open_clip
 
     if name == "mini" or name in CHECKPOINTS:
@@ -42,12 +47,15 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
     if plugins.is_plugin_name(name):
         load = plugins.resolve(name)
         return load(**plugins.filter_kwargs(load, device=device, autocast=autocast))
-    folder, repository = Path(name), REPOSITORIES.get(name, name)
-    if name in REPOSITORIES or (name.startswith(("hf-hub:", *OWNERS)) and not folder.exists()):
-        folder = fetched(repository.removeprefix("hf-hub:"), name)
+    folder = Path(name)
+    on_hub = name.startswith(("hf-hub:", *OWNERS)) and not folder.exists()
+    if name in REPOSITORIES or on_hub:
+        repository = REPOSITORIES.get(name, name)
+        folder = checkpoint.download(repository.removeprefix("hf-hub:"), name)
     if folder.is_file():
         raise ValueError(
-            f"{folder} is a bare checkpoint: put it into a folder with open_clip_config.json, which says its architecture and preprocessing"
+            f"{folder} is a single checkpoint file: put it into a folder together with "
+            "open_clip_config.json, which describes its architecture and preprocessing"
         )
     if not folder.is_dir():
         return load_open_clip(name, device, autocast)
@@ -58,5 +66,6 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
 
         return load_transformers(folder, name, device, autocast)
     raise ValueError(
-        f"{folder} holds no open_clip_config.json (nor transformers' config.json): a checkpoint must bring its architecture and its preprocessing"
+        f"{folder} has no open_clip_config.json (and no config.json of transformers): a "
+        "checkpoint needs its architecture and preprocessing"
     )

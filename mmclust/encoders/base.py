@@ -1,10 +1,17 @@
-"""What all encoders share: image features computed once and kept, texts, words, and prompts with learned words."""
+"""What all encoders share: image features, text and word embeddings, prompts with learned words.
+
+An `Encoder` is frozen: nothing here trains. The features of a set of images are computed once and
+stored (`feature_stream`); prompts are in `prompt`. Which model computes is up to the subclasses in
+`open_clip` and `transformers_models`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +21,7 @@ from tqdm import tqdm
 
 from mmclust import storage
 from mmclust.data.images import Images, Pictures
-from mmclust.encoders.feature_stream import (
-    STREAM_ABOVE,
-    as_tensor,
-    batches,
-    is_stored,
-    store_batches,
-    stored,
-)
+from mmclust.encoders import feature_stream
 from mmclust.encoders.prompt import (
     PLACEHOLDER,
     PromptEncoder,
@@ -30,50 +30,67 @@ from mmclust.encoders.prompt import (
     word_ids,
 )
 
+TEXT_BATCH = 256  # texts in the text tower at a time
+ROWS_PER_PRODUCT = 4096  # features that are projected at a time
+ARRAYS_IN_MEMORY = 16  # most recently used features and patch tokens that stay in memory
 
-class Encoder:
-    """A frozen model of images and texts: image features (computed once per set of images and kept), text and prompt embeddings, token-space words.
+Tower = Callable[[torch.Tensor], torch.Tensor]
 
-    A subclass says how its model computes: `image_projection`, `logit_scale`, `_trunk`, `_patches`, and `towers` where the model has no `encode_text`.
+
+class Encoder(ABC):
+    """A frozen model of images and texts.
+
+    A subclass must define `image_projection`, `logit_scale` and `image_trunk`. It may define
+    `patch_trunk`, and must define `towers` if its model has no `encode_text`.
 
     Args:
-        model: put into evaluation mode and frozen.
-        preprocess: PIL picture to tensor.
-        tokenizer: texts to tokens (n, context), called as open_clip's tokenizers are.
+        model: is set to evaluation mode and frozen.
+        preprocess: PIL picture to tensor (3, height, width).
+        tokenizer: texts to token ids (n, context), called like open_clip's tokenizers.
         name: shown in tables.
         device: torch device.
-        autocast: run trunk and prompts in bfloat16 (torch's autocast); everything that is kept and all losses stay float32.
+        autocast: run image tower and prompts in bfloat16 (torch's autocast); results and losses
+            stay float32.
     """
 
-    if TYPE_CHECKING:
-
-        @property
-        def image_projection(self) -> torch.Tensor:
-            """P (h, d): image embeddings are normalise(features @ P)."""
-
-        @property
-        def logit_scale(self) -> float:
-            """The inverse temperature of the model's softmax over cosines."""
-
-        @property
-        def _trunk(self) -> Callable[[torch.Tensor], torch.Tensor]: ...
-
-        @property
-        def _patches(self) -> Callable[[torch.Tensor], torch.Tensor] | None: ...
-
     def __init__(
-        self, model: torch.nn.Module, preprocess: Callable[[Image.Image], torch.Tensor], tokenizer: Callable, name: str, device: str = "cpu",
-        autocast: bool = False,
+        self, model: torch.nn.Module, preprocess: Callable[[Image.Image], torch.Tensor],
+        tokenizer: Callable, name: str, device: str = "cpu", autocast: bool = False,
     ) -> None:  # fmt: skip
         self.model: Any = model.to(device).eval().requires_grad_(False)
-        self.preprocess, self.name, self.device, self.autocast = (
-            preprocess,
-            name,
-            torch.device(device),
-            autocast,
-        )
+        self.preprocess = preprocess
         self.tokenizer: Any = tokenizer
-        self._kept: dict = {}
+        self.name = name
+        self.device = torch.device(device)
+        self.autocast = autocast
+        self._supplied_features: dict[str, np.ndarray] = {}
+        self._array_cache: dict[str, np.ndarray] = {}  # the most recently used one is last
+        self._prompt_cache: dict[tuple, PromptEncoder] = {}
+
+    @property
+    @abstractmethod
+    def image_projection(self) -> torch.Tensor:
+        """P (h, d): image embeddings are normalize(features @ P)."""
+
+    @property
+    @abstractmethod
+    def logit_scale(self) -> float:
+        """The inverse temperature of the model's softmax over cosines."""
+
+    @property
+    @abstractmethod
+    def image_trunk(self) -> Tower:
+        """The image tower without its last projection: pixels (n, 3, height, width) -> (n, h)."""
+
+    @property
+    def patch_trunk(self) -> Tower | None:
+        """Pixels -> tokens (n, 1 + patches, d) as in `patch_tokens`; None if the tower has none."""
+        return None
+
+    @property
+    def towers(self) -> Any:
+        """An object with `encode_text`; its `text`, if it has one, is the text tower."""
+        return self.model
 
     def __sklearn_clone__(self) -> Encoder:
         return self  # a model is shared, never copied
@@ -82,17 +99,12 @@ class Encoder:
         return f"load_encoder({self.name!r})"
 
     def training_vocabulary_note(self, words: Sequence[str]) -> str:
-        """A sentence on what the encoder was trained with, as far as it is known here."""
-        return f"{self.name}: see its authors' model card for what it was trained with."
-
-    @property
-    def towers(self) -> Any:
-        """What has `encode_text`, and the text tower as `text` (or is it): open_clip's models do."""
-        return self.model
+        """A sentence on which of these words the encoder was trained with, if this is known."""
+        return f"{self.name}: see its authors' model card for its training data."
 
     @property
     def token_table(self) -> torch.nn.Embedding:
-        """Token ids to token space."""
+        """The token embeddings: token ids to token space."""
         return token_table(self.towers)
 
     @property
@@ -105,132 +117,125 @@ class Encoder:
         """d, the width of the shared image-text space."""
         return self.image_projection.shape[1]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """A hash of the weights and of what else makes the features: features of other weights are other features."""
-        if "fingerprint" not in self._kept:
-            digest = hashlib.blake2b(self._recipe().encode(), digest_size=16)
-            for key, value in sorted(self.model.state_dict().items()):
-                digest.update(
-                    f"{key} {value.dtype}".encode() + value.detach().cpu().float().numpy().tobytes()
-                )
-            self._kept["fingerprint"] = digest.hexdigest()
-        return self._kept["fingerprint"]
+        """A hash of everything that determines the features: weights, layers, preprocessing."""
+        digest = hashlib.blake2b(self._recipe().encode(), digest_size=16)
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{key} {value.dtype}".encode())
+            digest.update(value.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()
 
     def _recipe(self) -> str:
-        """What the weights leave open: preprocessing and layers (an activation has no weights)."""
+        """What is not in the weights: preprocessing and layers (an activation has no weights)."""
         return f"{self.preprocess!r} {self.model!r}"
 
     def features(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
-        """What the image trunk gives before its last projection, float32 (n, h); computed once, kept in memory and on disk.
+        """Output of the image tower before its last projection, float32 (n, h).
 
-        Of more than 4096 images every batch is stored when it is done, a killed run goes on from there, and the features are memory-mapped:
-        read-only, and in memory only as far as they are read.
+        Computed once and stored. For more than 4,096 images, each finished batch is stored, a
+        killed run continues from there, and the result is memory-mapped and read-only.
 
         Raises:
-            ValueError: for no images; an unreadable one is named.
+            ValueError: there are no images, or one cannot be read (the error names it).
         """
         images = Images.of(images)
         if not len(images):
-            raise ValueError("no images to encode")
+            raise ValueError("there are no images to encode")
         key = self._features_key(images)
-        if key not in self._kept:
-            if len(images) > STREAM_ABOVE:
-                self._kept[key] = stored(
-                    key,
-                    len(images),
-                    batch_size,
-                    lambda keep: self._batches(self._trunk, images, batch_size, keep),
-                )
-            else:
-                self._kept[key] = storage.load_or_compute(
-                    key, lambda: self._run(self._trunk, images, batch_size)
-                )
-        return self._kept[key]
+        if key in self._supplied_features:
+            return self._supplied_features[key]
+        run = partial(self._batches, self.image_trunk, images, batch_size)
+        load = partial(feature_stream.load_or_encode, key, len(images), batch_size, run)
+        return self._cached_array(key, load)
 
-    def shares(self, images: Pictures, batch_size: int = 256, batches: int = 16) -> list[range]:
-        """What is left to do before `features` of these images is a matter of reading, as spans of batches that `store_share` computes, on any
-        machine that sees the store: one of everything where the images are few, none where the features are there."""
+    def batch_ranges(
+        self, images: Pictures, batch_size: int = 256, batches: int = 16
+    ) -> list[range]:
+        """Ranges of up to `batches` batches whose features are not stored yet.
+
+        Each range can be computed by `store_batch_range` on any machine that shares the cache.
+        Empty if the features are stored; a single range for at most 4,096 images.
+        """
         images = Images.of(images)
-        if is_stored(self._features_key(images)):
+        if feature_stream.is_stored(self._features_key(images)):
             return []
-        n = -(-len(images) // batch_size)
-        if len(images) <= STREAM_ABOVE:
-            return [range(n)]
-        return [range(b, min(b + batches, n)) for b in range(0, n, batches)]
+        n_batches = -(-len(images) // batch_size)
+        if not feature_stream.is_large(len(images)):
+            return [range(n_batches)]
+        return [range(b, min(b + batches, n_batches)) for b in range(0, n_batches, batches)]
 
-    def store_share(self, images: Pictures, share: range, batch_size: int = 256) -> None:
-        """Compute and store the features of a span of batches, those that are not stored yet."""
+    def store_batch_range(
+        self, images: Pictures, batch_range: range, batch_size: int = 256
+    ) -> None:
+        """Compute and store the features of these batches, those of all for at most 4,096 images.
+
+        Batches that are stored are not computed again. `features` then reads them.
+        """
         images = Images.of(images)
-        if len(images) <= STREAM_ABOVE:
+        if not feature_stream.is_large(len(images)):
             self.features(images, batch_size)
             return
-        some = images[share.start * batch_size : share.stop * batch_size]
-        store_batches(
-            self._features_key(images),
-            batch_size,
-            share.start,
-            lambda keep: self._batches(self._trunk, some, batch_size, keep),
-        )
+        part = images[batch_range.start * batch_size : batch_range.stop * batch_size]
+        run = partial(self._batches, self.image_trunk, part, batch_size)
+        feature_stream.store_batches(self._features_key(images), batch_size, batch_range.start, run)
 
     def set_features(self, images: Pictures, features: np.ndarray) -> None:
-        """Take features (n, h), computed elsewhere, as those of these images: the trunk does not run for them.
+        """Use these features (n, h), computed elsewhere, for these images; not stored on disk.
 
         Raises:
-            ValueError: if there is not one row for each image.
+            ValueError: the number of rows is not the number of images.
         """
         images = Images.of(images)
         if len(images) != len(features):
             raise ValueError(f"{len(features)} rows of features for {len(images)} images")
-        self._kept[self._features_key(images)] = features
+        self._supplied_features[self._features_key(images)] = features
 
     def _features_key(self, images: Images) -> str:
         return storage.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
 
     def encode_images(self, images: Pictures) -> np.ndarray:
-        """Image embeddings v, float32 (n, d), L2-normalised."""
-        features, projection = (
-            as_tensor(self.features(images)),
-            at_least_float32(self.image_projection).cpu(),
-        )
-        out = torch.empty(len(features), projection.shape[1], dtype=features.dtype)
-        for part, rows in zip(features.split(STREAM_ABOVE), out.split(STREAM_ABOVE)):
-            rows.copy_(F.normalize(part @ projection, dim=-1))
-        return out.numpy()
+        """Image embeddings v, float32 (n, d), L2-normalized."""
+        features = feature_stream.as_tensor(self.features(images))  # (n, h)
+        projection = at_least_float32(self.image_projection).cpu()  # (h, d)
+        embeddings = torch.empty(len(features), projection.shape[1], dtype=features.dtype)
+        for start in range(0, len(features), ROWS_PER_PRODUCT):
+            rows = slice(start, start + ROWS_PER_PRODUCT)
+            embeddings[rows] = F.normalize(features[rows] @ projection, dim=-1)
+        return embeddings.numpy()
 
     def patch_tokens(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
-        """The vision transformer's tokens, class token first, each through the last projection: float32 (n, 1 + patches, d), L2-normalised.
+        """All tokens of a vision transformer, class token first: float32 (n, 1 + patches, d).
 
-        They take patches times the memory of the features; not stored on disk.
+        Each goes through the last projection and is L2-normalized. They take many times the memory
+        of the features and are not stored on disk.
 
         Raises:
-            ValueError: for an image tower that has none.
+            ValueError: the image tower has no patch tokens.
         """
-        if self._patches is None:
+        trunk = self.patch_trunk
+        if trunk is None:
             raise ValueError(
-                f"the image tower of {self.name} gives no patch tokens: it is not a vision transformer"
+                f"the image tower of {self.name} gives no patch tokens: it is no vision transformer"
             )
         images = Images.of(images)
         key = storage.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
-        if key not in self._kept:
-            self._kept[key] = self._run(self._patches, images, batch_size)
-        return self._kept[key]
+        run = partial(self._batches, trunk, images, batch_size)
+        return self._cached_array(key, lambda: np.concatenate(list(run())))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> np.ndarray:
-        """Text embeddings, float32 (len(texts), d), L2-normalised unless told otherwise."""
+        """Text embeddings, float32 (len(texts), d), L2-normalized unless `normalize=False`."""
         texts = list(texts)
-        parts = [
-            self.towers.encode_text(
-                self.tokenizer(texts[i : i + 256]).to(self.device), normalize=False
-            )
-            for i in range(0, len(texts), 256)
-        ]
-        out = at_least_float32(torch.cat(parts))
+        embeddings = []
+        for start in range(0, len(texts), TEXT_BATCH):
+            tokens = self.tokenizer(texts[start : start + TEXT_BATCH]).to(self.device)
+            embeddings.append(self.towers.encode_text(tokens, normalize=False))
+        out = at_least_float32(torch.cat(embeddings))
         return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
 
     def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
-        """t(z_k), float32 (K, d): each word in the template's placeholder, or bare where there is no template."""
+        """t(z_k), float32 (K, d): each word in the template's placeholder, or alone without one."""
         if template is not None:
             split_template(template)
             words = [template.replace(PLACEHOLDER, word) for word in words]
@@ -238,43 +243,44 @@ class Encoder:
 
     @torch.no_grad()
     def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
-        """phi(z_k), float32 (K, e): the mean of a word's token embeddings, without start and end tokens.
+        """phi(z_k), float32 (K, e): the mean of a word's token embeddings, without start and end.
 
         Raises:
-            ValueError: for an empty word.
+            ValueError: a word is empty.
         """
-        ids = [word_ids(self.tokenizer, word) for word in words]
-        if empty := [word for word, i in zip(words, ids) if not i]:
-            raise ValueError(f"a reference word is empty: {empty[0]!r} among {list(words)}")
-        return torch.stack(
-            [
-                at_least_float32(self.token_table(torch.tensor(i, device=self.device))).mean(0)
-                for i in ids
-            ]
-        )
+        means = []
+        for word in words:
+            ids = word_ids(self.tokenizer, word)
+            if not ids:
+                raise ValueError(f"a reference word is empty: {word!r} among {list(words)}")
+            tokens = self.token_table(torch.tensor(ids, device=self.device))
+            means.append(at_least_float32(tokens).mean(0))
+        return torch.stack(means)
 
     def prompt(self, template: str, **options: Any) -> PromptEncoder:
-        """The encoder of this template with learned proxies in its placeholder; built once per template. Options as for `PromptEncoder`."""
-        key = ("prompt", template, *sorted(options.items()))
-        if key not in self._kept:
-            self._kept[key] = PromptEncoder(
+        """The `PromptEncoder` of this template and its options, built once."""
+        key = (template, *sorted(options.items()))
+        if key not in self._prompt_cache:
+            self._prompt_cache[key] = PromptEncoder(
                 self.towers, self.tokenizer, template, autocast=self.autocast, **options
             )
-        return self._kept[key]
+        return self._prompt_cache[key]
 
-    def _run(
-        self, tower: Callable[[torch.Tensor], torch.Tensor], images: Images, batch_size: int
-    ) -> np.ndarray:
-        return np.concatenate(list(self._batches(tower, images, batch_size)))
+    def _cached_array(self, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of this key; the least recently used arrays are dropped from memory."""
+        array = self._array_cache.pop(key, None)
+        if array is None:
+            array = compute()
+        self._array_cache[key] = array
+        while len(self._array_cache) > ARRAYS_IN_MEMORY:
+            self._array_cache.pop(next(iter(self._array_cache)), None)
+        return array
 
     def _batches(
-        self,
-        tower: Callable[[torch.Tensor], torch.Tensor],
-        images: Images,
-        batch_size: int,
-        keep: Callable | None = None,
-    ) -> Iterator[np.ndarray]:
-        """What the tower gives for each batch, in order, with a progress bar; see `stream.batches`."""
+        self, tower: Tower, images: Images, batch_size: int,
+        store_batch: feature_stream.StoreBatch = feature_stream.compute_batch,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """`tower` of each batch, in order, with a progress bar; see `feature_stream.batches`."""
         dtype = self.token_table.weight.dtype
 
         def forward(pixels: torch.Tensor) -> np.ndarray:
@@ -284,14 +290,15 @@ class Encoder:
             ):
                 return at_least_float32(tower(pixels.to(self.device, dtype))).cpu().numpy()
 
-        found = batches(images, batch_size, self.preprocess, forward, self.device, keep)
+        rows = feature_stream.batches(
+            images, batch_size, self.preprocess, forward, self.device, store_batch
+        )
         total = -(-len(images) // batch_size)
-        quiet = (
-            {"disable": True} if total == 1 else {}
-        )  # not False: that would overrule TQDM_DISABLE
-        return tqdm(found, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
+        # not disable=False, which would overrule TQDM_DISABLE
+        quiet = {"disable": True} if total == 1 else {}
+        return tqdm(rows, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: half precision is for towers, not for what is kept."""
+    """x, in float32 if it is in half precision: towers may use that, results do not."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

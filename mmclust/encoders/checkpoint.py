@@ -1,4 +1,7 @@
-"""Checkpoints on disk and on the Hugging Face hub: complete, or refused with the reason."""
+"""Checkpoints in folders and on the Hugging Face hub: complete ones are loaded, others refused.
+
+Weights are read from safetensors only, never from pickles, which can run code.
+"""
 
 from __future__ import annotations
 
@@ -6,145 +9,122 @@ import json
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 10  # seconds for the hub's first answer
-FILES = [
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.safetensors",
-]  # of a repository: architecture, preprocessing, tokenizer, weights; no pickles
+TIMEOUT = 10  # seconds to wait for the hub's first response
+# Files to download: architecture, preprocessing, tokenizer, weights; no pickles.
+FILE_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+TOKENIZER_FILES = {
+    "tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "vocab.json",
+}  # fmt: skip
 
 
-def reason(error: Exception) -> str:
-    """The first sentence of an error, for a sentence of ours."""
-    return " ".join(str(error).split())[:300].split(". ")[0].rstrip(".") or type(error).__name__
+def download_error(name: str, error: Exception) -> RuntimeError:
+    """The error for weights that cannot be downloaded, with what to do instead."""
+    reason = " ".join(str(error).split())[:300].split(". ")[0].rstrip(".") or type(error).__name__
+    return RuntimeError(
+        f"the weights of {name} cannot be downloaded ({reason}): fill the cache (HF_HOME) on a "
+        "machine with internet access, use a local folder, or use the demo profile's encoder 'mini'"
+    )
 
 
-def unfetchable(name: str, error: Exception) -> RuntimeError:
-    """The error that names the ways out when the weights of an encoder can't be had."""
-    ways = "fill the cache (HF_HOME) on a machine with the internet, give a local folder, or use the demo profile's encoder 'mini'"
-    return RuntimeError(f"the weights of {name} can't be fetched ({reason(error)}): {ways}")
-
-
-def answers(repository: str, revision: str | None = None) -> None:
-    """Ask the hub for a repository, once and with a time limit: its clients wait without one, or try again for most of a minute."""
+def check_hub(repository: str, revision: str | None = None) -> None:
+    """Ask the hub for a repository, once, with a time limit, which its other functions lack."""
     from huggingface_hub import HfApi
 
     HfApi().model_info(repository, revision=revision, timeout=TIMEOUT)
 
 
-def fetched(repository: str, name: str) -> Path:
-    """The folder of a repository "owner/name" or "owner/name@revision" in the hub's cache, filled where the hub answers.
+def download(repository: str, name: str) -> Path:
+    """The folder of "owner/name" or "owner/name@revision" in the hub's cache, up to date if online.
 
     Raises:
-        RuntimeError: when it is neither there nor to be had; says the ways out.
+        RuntimeError: it is neither in the cache nor can it be downloaded.
     """
     from huggingface_hub import snapshot_download
 
-    repository, _, revision = repository.partition("@")
-    options: dict[str, Any] = {"revision": revision or None, "allow_patterns": FILES}
+    repository, _, tag = repository.partition("@")
+    revision = tag or None
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": FILE_PATTERNS}
     try:
-        answers(repository, revision or None)
+        check_hub(repository, revision)
         return Path(snapshot_download(repository, **options))
-    except (
-        Exception
-    ) as error:  # of the network, the hub, the disk: each library below has its own classes
+    except Exception as error:  # network, hub and disk: each library has its own classes
         try:
             return Path(snapshot_download(repository, **options, local_files_only=True))
         except Exception:
-            raise unfetchable(name, error) from error
+            raise download_error(name, error) from error
 
 
-def expect(repository: str, name: str) -> None:
-    """Fail soon where a repository is not in the hub's cache and the hub does not answer.
-
-    Raises:
-        RuntimeError: says the ways out.
-    """
+def check_available(repository: str, name: str) -> None:
+    """Raise RuntimeError if a repository is not in the cache and the hub does not provide it."""
     from huggingface_hub import constants
 
     try:
-        answers(repository)
+        check_hub(repository)
     except Exception as error:
-        if not (
-            Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
-        ).is_dir():
-            raise unfetchable(name, error) from error
+        folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+        if not (folder / "snapshots").is_dir():
+            raise download_error(name, error) from error
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object from a file.
-
-    Raises:
-        ValueError: for a file that holds none.
-    """
+    """The JSON object in a file; ValueError if there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return found
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} contains no JSON object")
+    return value
 
 
-def require(where: Path, found: dict, keys: tuple[str, ...], what: str) -> None:
-    """Raise ValueError for what a configuration leaves open: libraries would fill it with their own values and say nothing."""
-    if missing := [key for key in keys if key not in found]:
-        raise ValueError(f"{where} says no {missing[0]}: a checkpoint must bring its {what}")
+def require(path: Path, config: dict, keys: tuple[str, ...], what: str) -> None:
+    """Raise ValueError for a missing key: libraries would silently use their own default."""
+    if missing := [key for key in keys if key not in config]:
+        raise ValueError(f"{path} has no {missing[0]!r}: a checkpoint needs its {what}")
 
 
-def weights_in(folder: Path, preferred: str) -> Path:
-    """The folder's safetensors file.
+def find_weights(folder: Path, preferred: str) -> Path:
+    """The folder's safetensors file; ValueError if it is missing or not the only one.
 
-    Raises:
-        ValueError: for none, or several of which none is the preferred one.
+    Of several files, the one with the preferred name is taken.
     """
-    found = sorted(folder.glob("*.safetensors"))
-    if folder / preferred in found or len(found) == 1:
-        return folder / preferred if folder / preferred in found else found[0]
-    if found:
+    files = sorted(folder.glob("*.safetensors"))
+    if folder / preferred in files:
+        return folder / preferred
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(file.name for file in files)
         raise ValueError(
-            f"{folder} holds several weights ({', '.join(f.name for f in found)}): call those to be used {preferred}"
+            f"{folder} has several weights ({names}): rename the right ones {preferred}"
         )
-    pickles = [
-        f.name
-        for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
-        for f in sorted(folder.glob(pattern))
-    ]
-    instead = (
-        f" but pickles ({', '.join(pickles)}), which can run code: save them as {preferred} where you trust them"
-        if pickles
-        else ""
+    pickles = [file.name for pattern in PICKLE_PATTERNS for file in sorted(folder.glob(pattern))]
+    if pickles:
+        raise ValueError(
+            f"{folder} has no safetensors weights, only pickles ({', '.join(pickles)}), which can "
+            f"run code: if you trust them, save them as {preferred}"
+        )
+    raise ValueError(
+        f"{folder} has no safetensors weights: convert them, or choose a revision that has them "
+        "(owner/name@refs/pr/N, where the hub's bot made one)"
     )
-    ways = "convert them, or name a revision that has them (owner/name@refs/pr/N, where the hub's bot made one)"
-    raise ValueError(f"{folder} holds no safetensors weights{instead or f': {ways}'}")
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise ValueError where a folder does not say how texts become tokens."""
-    files = {f.name for f in folder.iterdir()}
-    if (
-        not {
-            "tokenizer.json",
-            "vocab.txt",
-            "tokenizer.model",
-            "spiece.model",
-            "sentencepiece.bpe.model",
-            "vocab.json",
-        }
-        & files
-    ):
+    """Raise ValueError if a folder lacks its tokenizer."""
+    files = {file.name for file in folder.iterdir()}
+    if not TOKENIZER_FILES & files:
         raise ValueError(
-            f"{folder} holds no tokenizer.json (nor vocab.txt): a checkpoint must bring its tokenizer"
+            f"{folder} has no tokenizer.json (or vocab.txt): a checkpoint needs its tokenizer"
         )
     if "tokenizer_config.json" not in files:
-        raise ValueError(
-            f"{folder} holds no tokenizer_config.json: a checkpoint must bring its tokenizer"
-        )
+        raise ValueError(f"{folder} has no tokenizer_config.json: a checkpoint needs its tokenizer")
 
 
-def needs_transformers(name: str) -> None:
-    """Raise ImportError, with the command that helps, where transformers is missing."""
+def require_transformers(name: str) -> None:
+    """Raise ImportError, with the command to install it, if transformers is missing."""
     try:
         import transformers  # noqa: F401
     except ImportError:

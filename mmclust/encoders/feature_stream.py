@@ -1,17 +1,23 @@
-"""Pictures through a model, batch by batch: some are decoded while others are in the model, and the rows of a large set go to disk as they come."""
+"""Image features in batches: decoding and model run at the same time, large results go to disk.
+
+A large set (more than `STREAM_ABOVE` images) is stored batch by batch, so that a killed run
+continues after its last batch, and read memory-mapped. Smaller sets are computed in memory and
+stored as one file. The store itself (paths, checksums) is `mmclust.storage`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
-import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -23,88 +29,99 @@ from torchvision.transforms import functional
 from mmclust import storage
 from mmclust.data.images import Images
 
-STREAM_ABOVE = (
-    4096  # images: the features of larger sets are kept on disk by batches, and read memory-mapped
-)
-MIN_FORWARD = 64  # pictures at least that are in the model at a time on a CPU: less memory than a batch, and the same bits, which fewer don't always give
-SLICE = 16  # pictures that a thread decodes at a time
+STREAM_ABOVE = 4096  # images: the features of larger sets are stored in batches and memory-mapped
+# Images per CPU forward pass. It takes less memory than a whole batch and gives the same bits,
+# which still smaller passes do not always do.
+MIN_FORWARD = 64
+SLICE = 16  # images that one thread decodes at a time
+MAX_ATTEMPTS = 3  # at joining batches, which other processes may remove or damage meanwhile
+
+ComputeBatch = Callable[[], np.ndarray]
+StoreBatch = Callable[[int, ComputeBatch], np.ndarray]  # batch number, how to compute it -> rows
+Run = Callable[[StoreBatch], Iterator[np.ndarray]]  # the rows of each batch, in order
+
+
+def is_large(n_images: int) -> bool:
+    """Whether the features of so many images are stored in batches and memory-mapped."""
+    return n_images > STREAM_ABOVE
+
+
+def compute_batch(number: int, compute: ComputeBatch) -> np.ndarray:
+    """The `StoreBatch` that stores nothing."""
+    return compute()
 
 
 def batches(
-    images: Images,
-    size: int,
-    preprocess: Callable,
-    forward: Callable,
-    device: torch.device,
-    keep: Callable | None = None,
-) -> Iterator[np.ndarray]:
-    """`forward(pixels)` of each batch of `size` images, in order; the pictures of at most three batches are in memory.
+    images: Images, size: int, preprocess: Callable, forward: Callable, device: torch.device,
+    store_batch: StoreBatch = compute_batch,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """`forward(pixels)` of each batch of `size` images, in order.
 
-    On a CPU two batches are in the model, each with half of torch's threads, while a third is decoded: no core waits for another at the end of
-    every operation. Elsewhere one is in the model. Threads, not processes: Pillow and torch release Python's lock, and pictures may come from
-    functions that can't be sent to a process; they are called by several threads at a time.
+    At most three batches of pictures are in memory. On a CPU two are in the model, each with half
+    of torch's threads, while a third is decoded: so no core waits for another after every
+    operation. On other devices one is in the model. Threads are used, not processes: Pillow and
+    torch release Python's lock, and pictures may come from functions that cannot be sent to a
+    process. These functions are called from several threads at a time.
 
     Args:
-        keep: gives the rows of a batch from its number and what computes them; by default computes them.
+        store_batch: returns the rows of a batch, computing them only if necessary.
 
     Raises:
-        The error of the first image that can't be made.
+        The error of the first image that cannot be decoded.
     """
-    n, threads = -(-len(images) // size), torch.get_num_threads()
-    slots = max(1, min(2, n, threads)) if device.type == "cpu" else 1
-    picture, collate = split(preprocess)
+    n_batches = -(-len(images) // size)
+    threads = torch.get_num_threads()
+    on_cpu = device.type == "cpu"
+    slots = max(1, min(2, n_batches, threads)) if on_cpu else 1  # batches in the model at a time
+    prepare, collate = split_preprocessing(preprocess)
 
-    def decode(part: range) -> list[torch.Tensor]:
-        return [picture(images[i]) for i in part]
+    def decode(indices: range) -> list[torch.Tensor]:
+        return [prepare(images[i]) for i in indices]
 
-    def through(pixels: list[torch.Tensor]) -> np.ndarray:
-        pieces = max(1, len(pixels) // MIN_FORWARD) if device.type == "cpu" else 1
-        return np.concatenate(
-            [
-                forward(collate([pixels[i] for i in piece]))
-                for piece in np.array_split(np.arange(len(pixels)), pieces)
-            ]
-        )
-
-    def rows(b: int) -> np.ndarray:
-        which = range(b * size, min((b + 1) * size, len(images)))
-        pixels = [
-            x
-            for part in decoders.map(
-                decode, [which[i : i + SLICE] for i in range(0, len(which), SLICE)]
-            )
-            for x in part
-        ]
-        return models.submit(through, pixels).result()
+    def compute(number: int) -> np.ndarray:
+        indices = range(number * size, min((number + 1) * size, len(images)))
+        slices = [indices[i : i + SLICE] for i in range(0, len(indices), SLICE)]
+        pictures = list(chain.from_iterable(decoders.map(decode, slices)))
+        return models.submit(_forward_batch, pictures, collate, forward, on_cpu).result()
 
     waiting: deque[Future] = deque()
     with (
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as decoders,
-        ThreadPoolExecutor(
-            slots, initializer=torch.set_num_threads, initargs=(threads // slots,)
-        ) as models,
+        _pool(threads, torch_threads=1) as decoders,
+        _pool(slots, torch_threads=threads // slots) as models,
         ThreadPoolExecutor(slots + 1) as workers,
     ):
         try:
-            for b in range(n):
-                waiting.append(
-                    workers.submit(keep or (lambda b, compute: compute()), b, partial(rows, b))
-                )
+            for number in range(n_batches):
+                waiting.append(workers.submit(store_batch, number, partial(compute, number)))
                 if len(waiting) > slots:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for later in waiting:
-                later.cancel()
-            torch.set_num_threads(
-                threads
-            )  # threads to come take the number that was set last, by whichever thread
+            for future in waiting:
+                future.cancel()
+            torch.set_num_threads(threads)  # new threads start with the number set last, anywhere
 
 
-def split(preprocess: Callable) -> tuple[Callable, Callable]:
-    """What is done to each picture, and what makes pixels (b, 3, h, w) of b results. Where it ends as CLIP's does, pictures stay bytes until they
-    are scaled together: a quarter of the memory, less work, the same numbers."""
+def _pool(workers: int, torch_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(torch_threads,))
+
+
+def _forward_batch(
+    pictures: list[torch.Tensor], collate: Callable, forward: Callable, on_cpu: bool
+) -> np.ndarray:
+    """The rows of one batch; on a CPU in several passes of at least `MIN_FORWARD` images."""
+    passes = max(1, len(pictures) // MIN_FORWARD) if on_cpu else 1
+    parts = np.array_split(np.arange(len(pictures)), passes)
+    return np.concatenate([forward(collate([pictures[i] for i in part])) for part in parts])
+
+
+def split_preprocessing(preprocess: Callable) -> tuple[Callable, Callable]:
+    """`preprocess` as two functions: for each picture, and from b results to pixels (b, 3, h, w).
+
+    If it ends as CLIP's does, pictures stay uint8 until a batch is scaled together: a quarter of
+    the memory, less work, the same numbers.
+    """
     steps = preprocess.transforms if isinstance(preprocess, transforms.Compose) else []
     if (
         len(steps) < 2
@@ -112,146 +129,151 @@ def split(preprocess: Callable) -> tuple[Callable, Callable]:
         or not isinstance(steps[-1], transforms.Normalize)
     ):
         return preprocess, torch.stack
-    first = transforms.Compose(steps[:-2])
+    resize = transforms.Compose(steps[:-2])
+    to_tensor, normalize = steps[-2:]
 
-    def picture(image: Image.Image) -> torch.Tensor:
-        image = first(image)
-        return (
-            functional.pil_to_tensor(image)
-            if getattr(image, "mode", "") == "RGB"
-            else steps[-2](image)
-        )
+    def prepare(picture: Image.Image) -> torch.Tensor:
+        picture = resize(picture)
+        is_rgb = getattr(picture, "mode", "") == "RGB"
+        return functional.pil_to_tensor(picture) if is_rgb else to_tensor(picture)
 
     def collate(pictures: list[torch.Tensor]) -> torch.Tensor:
         pixels = torch.stack(pictures)
-        return steps[-1](
-            pixels.to(torch.get_default_dtype()).div_(255)
-            if pixels.dtype == torch.uint8
-            else pixels
-        )
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.to(torch.get_default_dtype()).div_(255)
+        return normalize(pixels)
 
-    return picture, collate
+    return prepare, collate
 
 
-def stored(
-    key: str, n: int, size: int, run: Callable[[Callable], Iterator[np.ndarray]]
-) -> np.ndarray:
-    """The n rows of this key, memory-mapped and read-only; what is not stored is computed by `run(keep)` (`batches` of `size`), each batch stored.
+def load_or_encode(key: str, n_images: int, size: int, run: Run) -> np.ndarray:
+    """The features (n_images, h) of this key, computed by `run(store_batch)` and stored.
 
-    A killed run goes on after its last batch; a damaged batch is computed again; processes that do the same at the same time take each other's
-    batches. Where the store can't be written the rows are kept in memory.
+    Those of a large set are memory-mapped and read-only. A killed run continues after its last
+    batch; a damaged batch is computed again; processes that compute the same features at the same
+    time use each other's batches. If the store cannot be written, the features stay in memory.
     """
-    path, parts = _path(key), [_part(key, size, b) for b in range(-(-n // size))]
-    loose: dict[int, np.ndarray] = {}
+    if not is_large(n_images):
+        return storage.load_or_compute(key, lambda: np.concatenate(list(run(compute_batch))))
+    path = _path(key)
+    batch_keys = [_batch_key(key, size, number) for number in range(-(-n_images // size))]
+    unsaved: dict[int, np.ndarray] = {}  # batches that could not be written
 
-    def keep(b: int, compute: Callable) -> np.ndarray:
-        return loose[b] if b in loose else storage.load_or_compute(parts[b].stem, compute)
+    def store_batch(number: int, compute: ComputeBatch) -> np.ndarray:
+        if number in unsaved:
+            return unsaved[number]
+        return storage.load_or_compute(batch_keys[number], compute)
 
-    for attempt in range(
-        3
-    ):  # again when another process was faster, or a batch was removed or damaged since
-        if (found := _mapped(path)) is not None:
-            for part in parts if attempt else ():
-                with contextlib.suppress(OSError):
-                    part.unlink()
-            return found
-        for b, rows in enumerate(run(keep)):
-            if path.exists():
+    for attempt in range(MAX_ATTEMPTS):
+        features = _map(path)
+        if features is not None:
+            if attempt:
+                _remove(*map(_path, batch_keys))
+            return features
+        for number, rows in enumerate(run(store_batch)):
+            if path.exists():  # another process was faster
                 break
-            if not parts[b].exists():
-                loose[b] = rows
-        if not path.exists() and (loose or not _put_together(path, parts, n)):
+            if not _path(batch_keys[number]).exists():
+                unsaved[number] = rows
+        if not path.exists() and (unsaved or not _join(path, batch_keys, n_images)):
             break
-    return np.concatenate(list(run(keep)))
+    return np.concatenate(list(run(store_batch)))
 
 
-def store_batches(
-    key: str, size: int, first: int, run: Callable[[Callable], Iterator[np.ndarray]]
-) -> None:
-    """Compute and store the batches that `run(keep)` gives, of which the first is number `first` of this key: a share of `stored`, which puts all
-    of them together."""
-    for _ in run(
-        lambda b, compute: storage.load_or_compute(_part(key, size, first + b).stem, compute)
-    ):
+def store_batches(key: str, size: int, first: int, run: Run) -> None:
+    """Compute and store the batches of `run`, the first of which has the number `first`.
+
+    They are some of the batches of this key; `load_or_encode` joins all of them.
+    """
+
+    def store_batch(number: int, compute: ComputeBatch) -> np.ndarray:
+        return storage.load_or_compute(_batch_key(key, size, first + number), compute)
+
+    for _ in run(store_batch):
         if is_stored(key):
             break
 
 
 def is_stored(key: str) -> bool:
-    """Whether there is one file of all rows of this key."""
+    """Whether all features of this key are stored in one file."""
     return _path(key).exists()
+
+
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor that shares an array's memory and must not be written to.
+
+    torch warns of read-only arrays, such as memory-mapped ones; this warning is suppressed.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")
+        return torch.from_numpy(array)
 
 
 def _path(key: str) -> Path:
     return storage.cache_dir() / "features" / f"{key}.npy"
 
 
-def _part(key: str, size: int, b: int) -> Path:
-    return _path(storage.key_of("batch", key, size, b))
+def _batch_key(key: str, size: int, number: int) -> str:
+    return storage.key_of("batch", key, size, number)
 
 
-def as_tensor(array: np.ndarray) -> torch.Tensor:
-    """A tensor on the array's own memory, only to be read: torch warns of arrays that can't be written, such as those mapped from the store."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable")
-        return torch.from_numpy(array)
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
-def _mapped(path: Path) -> np.ndarray | None:
+def _map(path: Path) -> np.ndarray | None:
+    """The features in a file, memory-mapped; None if it is missing, or damaged and now removed."""
     try:
         if storage.check_array(path):
             storage.touch_atime(path)
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        path.unlink()  # an older version's, without a checksum
-    except FileNotFoundError:
+    except FileNotFoundError:  # nothing to remove: by now another process may have written it
         pass
     except (OSError, ValueError) as error:
         storage.warn_damaged(path, error)
-        with contextlib.suppress(OSError):
-            path.unlink()
+        _remove(path)
     return None
 
 
-def _missing() -> np.ndarray:
-    raise KeyError
+def _join(path: Path, batch_keys: list[str], n_images: int) -> bool:
+    """Copy all batches into one file, unless one is missing or damaged; False if the disk is full.
 
-
-def _put_together(path: Path, parts: list[Path], n: int) -> bool:
-    """Copy the batches into one file; False if it can't be written. Not through a map: on a full disk that ends the process."""
-
-    def contents() -> Iterator[bytes]:
-        for part in parts:
-            rows = storage.load_or_compute(
-                part.stem, _missing
-            )  # a KeyError where it is not there or damaged
-            if part == parts[0]:
-                header = io.BytesIO()
-                np.lib.format.write_array_header_1_0(
-                    header,
-                    np.lib.format.header_data_from_array_1_0(rows)
-                    | {"shape": (n, *rows.shape[1:])},
-                )
-                yield header.getvalue()
-            yield rows.tobytes()
-
-    name = ""
+    Not through a memory map of the new file: on a full disk this would kill the process.
+    """
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(
-                storage.append_checksum(
-                    path.stem, ((file.write(data), data)[1] for data in contents())
-                )
-            )
-        os.replace(name, path)
-    except KeyError:
-        Path(name).unlink(missing_ok=True)
+        with temporary.open("wb") as file:
+            file.write(storage.append_checksum(path.stem, _copy(batch_keys, n_images, file)))
+        temporary.replace(path)
+    except (FileNotFoundError, ValueError):
+        pass  # this batch is computed again in the next attempt
     except OSError as error:
-        warnings.warn(
-            f"{path} can't be written ({error.strerror or error}): these features are kept in memory",
-            stacklevel=3,
-        )
-        if name:
-            Path(name).unlink(missing_ok=True)
+        reason = error.strerror or error
+        warnings.warn(f"{path} cannot be written ({reason}): features stay in memory", stacklevel=3)
         return False
+    finally:
+        _remove(temporary)
     return True
+
+
+def _copy(batch_keys: list[str], n_images: int, file: BinaryIO) -> Iterator[bytes]:
+    """Write the rows of all batches as one .npy file; yields what is written.
+
+    Raises:
+        OSError, ValueError: a batch is missing or damaged, or the file cannot be written.
+    """
+    for number, path in enumerate(map(_path, batch_keys)):
+        storage.check_array(path)
+        rows = np.load(path, allow_pickle=False)
+        if number == 0:
+            header = np.lib.format.header_data_from_array_1_0(rows)
+            header["shape"] = (n_images, *rows.shape[1:])
+            buffer = io.BytesIO()
+            np.lib.format.write_array_header_1_0(buffer, header)
+            file.write(buffer.getvalue())
+            yield buffer.getvalue()
+        data = rows.tobytes()
+        file.write(data)
+        yield data

@@ -1,9 +1,10 @@
-"""Any open_clip model as an encoder of images, words and prompts; the embedded `mini` is one of them."""
+"""Any open_clip model as an encoder of images, words and prompts; the embedded `mini` is one."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import open_clip
@@ -12,97 +13,89 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 
-from mmclust.encoders import checkpoint
-from mmclust.encoders.base import Encoder
-from mmclust.encoders.mini import CHECKPOINTS, checkpoint_state, training_vocabulary_note
-
-MINI = Path(__file__).parent / "mini"
+from mmclust.encoders import checkpoint, mini
+from mmclust.encoders.base import Encoder, Tower
 
 
 class OpenCLIPEncoder(Encoder):
     """A frozen open_clip model; arguments and methods as for `Encoder`."""
 
     def training_vocabulary_note(self, words: Sequence[str]) -> str:
-        """A sentence on what the encoder was trained with, as far as it is known here."""
-        return (
-            training_vocabulary_note(words)
-            if self.name == "mini"
-            else super().training_vocabulary_note(words)
-        )
+        """A sentence on which of these words the encoder was trained with, if this is known."""
+        if self.name == "mini":
+            return mini.training_vocabulary_note(words)
+        return super().training_vocabulary_note(words)
 
     @property
     def image_projection(self) -> torch.Tensor:
-        """P (h, d): image embeddings are normalise(features @ P). Identity where the tower has no bare last projection."""
+        """P (h, d), the identity if the image tower does not end with a plain matrix."""
         projection = getattr(self.model.visual, "proj", None)
         if isinstance(projection, torch.Tensor):
             return projection.detach()
-        if "width" not in self._kept:
-            with torch.inference_mode():
-                self._kept["width"] = self._trunk(
-                    self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device)
-                ).shape[1]
-        return torch.eye(self._kept["width"], device=self.device)
+        return torch.eye(self._trunk_width, device=self.device)
+
+    @cached_property
+    def _trunk_width(self) -> int:
+        pixels = self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device)
+        with torch.inference_mode():
+            return self._pooled_features(pixels).shape[1]
 
     @property
     def logit_scale(self) -> float:
-        """The inverse temperature of the model's own softmax over cosines."""
         return float(self.model.logit_scale.exp())
 
-    def _trunk(self, pixels: torch.Tensor) -> torch.Tensor:
-        visual, projection = self.model.visual, getattr(self.model.visual, "proj", None)
+    @property
+    def image_trunk(self) -> Tower:
+        return self._pooled_features
+
+    def _pooled_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        tower = self.model.visual
+        projection = getattr(tower, "proj", None)
         if isinstance(projection, torch.Tensor):
-            visual = copy.copy(
-                visual
-            )  # shares the weights; the tower itself is not touched, other threads may be in it
+            # a copy with the same weights: other threads may be using the tower itself
+            tower = copy.copy(tower)
             identity = torch.eye(
                 projection.shape[0], dtype=projection.dtype, device=projection.device
             )
-            visual._parameters = visual._parameters | {
+            tower._parameters = tower._parameters | {
                 "proj": torch.nn.Parameter(identity, requires_grad=False)
             }
-        out = visual(pixels)
-        return out[0] if isinstance(out, tuple) else out  # CoCa's tower gives its tokens, too
+        out = tower(pixels)
+        return out[0] if isinstance(out, tuple) else out  # CoCa's tower also returns its tokens
 
     @property
-    def _patches(self) -> Callable | None:
-        return self._tokens if hasattr(self.model.visual, "output_tokens") else None
+    def patch_trunk(self) -> Tower | None:
+        return self._all_tokens if hasattr(self.model.visual, "output_tokens") else None
 
-    def _tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        visual = copy.copy(self.model.visual)
-        visual.output_tokens = True
-        pooled, tokens = visual(pixels)
+    def _all_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        tower = copy.copy(self.model.visual)
+        tower.output_tokens = True
+        pooled, tokens = tower(pixels)
         return F.normalize(torch.cat([pooled[:, None], tokens @ self.image_projection], 1), dim=-1)
 
 
 def load_open_clip(
     name: str, device: str = "cpu", autocast: bool = False, folder: Path | None = None
 ) -> OpenCLIPEncoder:
-    """An encoder by name: "mini" (and "mini-quarter", "mini-half"), or "architecture/pretrained" as open_clip spells them; or from a folder.
+    """A model of open_clip; arguments and errors as for `load_encoder`.
 
-    A folder must hold `open_clip_config.json` (architecture and preprocessing), its weights as safetensors, and the tokenizer's files where it has
-    its own: the layout that open_clip's `local-dir:` reads.
-
-    Raises:
-        ValueError: for a name that is none of these, for weights whose activation does not fit the architecture, or for an incomplete folder.
-        RuntimeError: when weights can't be fetched.
-        ImportError: where the text tower or the tokenizer needs transformers.
+    Args:
+        name: "mini", "mini-quarter", "mini-half", or "architecture/pretrained" as in open_clip.
+        folder: a checkpoint in the layout of open_clip's `local-dir:`. It needs
+            `open_clip_config.json` (architecture and preprocessing), the weights as safetensors,
+            and the tokenizer's files if the model has its own.
     """
-    if name == "mini" or name in CHECKPOINTS:
-        source, pretrained, folder, weights = f"local-dir:{MINI}", None, MINI, None
+    pretrained = weights = None
+    if name == "mini" or name in mini.CHECKPOINTS:
+        folder = mini.FOLDER
+        source = f"local-dir:{folder}"
     elif folder is not None:
-        source, pretrained, weights = f"local-dir:{folder}", None, _check(folder)
+        source = f"local-dir:{folder}"
+        weights = _check_folder(folder)
     else:
         source, _, pretrained = name.rpartition("/")
-        weights = None
-        _expect(source, pretrained, name)
-    text = open_clip.get_model_config(source)["text_cfg"]
-    if "hf_model_name" in text or "hf_tokenizer_name" in text:
-        checkpoint.needs_transformers(name)
-    for part in ("hf_model_name", "hf_tokenizer_name")[
-        : 1 if folder else 2
-    ]:  # a folder brings its tokenizer
-        if part in text and not Path(text[part]).is_dir():
-            checkpoint.expect(text[part], name)
+        _check_name(source, pretrained, name)
+    _check_text_tower(open_clip.get_model_config(source)["text_cfg"], name, folder)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             source, pretrained, require_pretrained=True
@@ -110,74 +103,81 @@ def load_open_clip(
         tokenizer = open_clip.get_tokenizer(source)
     except (RuntimeError, OSError, ValueError) as error:
         if folder is None:
-            raise checkpoint.unfetchable(name, error) from error
-        raise ValueError(
-            f"{folder} can't be loaded: {' '.join(str(error).split())[:300]}"
-        ) from error
+            raise checkpoint.download_error(name, error) from error
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{folder} cannot be loaded: {reason}") from error
     if weights is not None:
         _check_shapes(model, weights)
-    if name in CHECKPOINTS:
-        model.load_state_dict(checkpoint_state(CHECKPOINTS[name]))
+    if name in mini.CHECKPOINTS:
+        model.load_state_dict(mini.checkpoint_state(mini.CHECKPOINTS[name]))
     return OpenCLIPEncoder(model, preprocess, tokenizer, name, device, autocast)
 
 
-def _expect(source: str, pretrained: str, name: str) -> None:
-    """Raise for what can't be had, or must not be, before anything is fetched; of a wrong activation open_clip would only warn."""
-    if source not in open_clip.list_models():
-        known = "mini, align, blip, architecture/pretrained (such as ViT-B-32-quickgelu/openai), hf-hub:owner/name or a folder"
-        raise ValueError(f"encoder {name!r} is none of: {known}")
-    tag = open_clip.get_pretrained_cfg(source, pretrained)
-    if not tag:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(source)) or "none"
-        raise ValueError(f"open_clip knows no weights {pretrained!r} of {source}: {known}")
-    repository = tag["hf_hub"].rpartition("/")[0]
-    if bool(tag.get("quick_gelu")) != bool(open_clip.get_model_config(source).get("quick_gelu")):
-        marked, other = (
-            (" ", f"{source}-quickgelu")
-            if tag.get("quick_gelu")
-            else (" not ", source.removesuffix("-quickgelu"))
-        )
-        fits = other in set(open_clip.list_models()) - {source} and open_clip.get_pretrained_cfg(
-            other, pretrained
-        )
-        instead = (
-            f"{other}/{pretrained} fits"
-            if fits
-            else f"hf-hub:{repository} brings its own configuration, if it has one"
-        )
+def _check_text_tower(config: dict, name: str, folder: Path | None) -> None:
+    """Raise early if what the text tower needs of transformers or of the hub is missing."""
+    if "hf_model_name" in config or "hf_tokenizer_name" in config:
+        checkpoint.require_transformers(name)
+    # a folder has the tokenizer's files itself
+    for key in ("hf_model_name",) if folder else ("hf_model_name", "hf_tokenizer_name"):
+        if key in config and not Path(config[key]).is_dir():
+            checkpoint.check_available(config[key], name)
+
+
+def _check_name(architecture: str, pretrained: str, name: str) -> None:
+    """Raise for a wrong name or activation, before a download; open_clip only warns of those."""
+    if architecture not in open_clip.list_models():
         raise ValueError(
-            f"{name} is a QuickGELU mismatch, its weights are{marked}marked as trained with that activation: {instead}"
+            f"unknown encoder {name!r}: expected mini, align, blip, architecture/pretrained "
+            "(such as ViT-B-32-quickgelu/openai), hf-hub:owner/name or a folder"
         )
-    checkpoint.expect(repository, name)
+    tag = open_clip.get_pretrained_cfg(architecture, pretrained)
+    if not tag:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        raise ValueError(f"unknown weights {pretrained!r} of {architecture}, expected: {tags}")
+    repository = tag["hf_hub"].rpartition("/")[0]
+    trained_with_quick_gelu = bool(tag.get("quick_gelu"))
+    if trained_with_quick_gelu != bool(open_clip.get_model_config(architecture).get("quick_gelu")):
+        marked = "marked" if trained_with_quick_gelu else "not marked"
+        base = architecture.removesuffix("-quickgelu")
+        other = f"{base}-quickgelu" if trained_with_quick_gelu else base
+        remedy = f"use hf-hub:{repository} if it has its own configuration"
+        if other != architecture and open_clip.get_pretrained_cfg(other, pretrained):
+            remedy = f"use {other}/{pretrained}"
+        raise ValueError(
+            f"{name} is a QuickGELU mismatch: its weights are {marked} as trained with that "
+            f"activation: {remedy}"
+        )
+    checkpoint.check_available(repository, name)
 
 
-def _check(folder: Path) -> Path:
-    """The weights of a folder that brings everything else, too."""
+def _check_folder(folder: Path) -> Path:
+    """The weights of a folder that has everything else as well."""
     path = folder / "open_clip_config.json"
     config = checkpoint.read_json(path)
-    checkpoint.require(
-        path, config, ("model_cfg", "preprocess_cfg"), "architecture and its preprocessing"
-    )
+    keys = ("model_cfg", "preprocess_cfg")
+    checkpoint.require(path, config, keys, "architecture and preprocessing")
     checkpoint.require(path, config["preprocess_cfg"], ("mean", "std"), "preprocessing")
-    checkpoint.require(
-        path, config["model_cfg"], ("embed_dim", "vision_cfg", "text_cfg"), "architecture"
-    )
-    if "hf_tokenizer_name" in config["model_cfg"]["text_cfg"]:
+    architecture = config["model_cfg"]
+    checkpoint.require(path, architecture, ("embed_dim", "vision_cfg", "text_cfg"), "architecture")
+    if "hf_tokenizer_name" in architecture["text_cfg"]:
         checkpoint.check_tokenizer(folder)
-    return checkpoint.weights_in(folder, "open_clip_model.safetensors")
+    return checkpoint.find_weights(folder, "open_clip_model.safetensors")
 
 
 def _check_shapes(model: torch.nn.Module, weights: Path) -> None:
-    """open_clip stretches positional embeddings to the architecture's image size and context: of a checkpoint, that is a wrong configuration."""
+    """Raise ValueError if positional embeddings do not match the image size or context length.
+
+    open_clip would resize them; in a checkpoint this means a wrong configuration.
+    """
     state = model.state_dict()
     with safe_open(weights, "pt") as file:
         for key in file.keys():  # noqa: SIM118
-            ours = state.get(key, state.get(f"text.{key}"))
-            if (
-                "positional_embedding" in key
-                and ours is not None
-                and (shape := file.get_slice(key).get_shape()) != list(ours.shape)
-            ):
+            expected = state.get(key, state.get(f"text.{key}"))
+            if "positional_embedding" not in key or expected is None:
+                continue
+            shape = file.get_slice(key).get_shape()
+            if shape != list(expected.shape):
                 raise ValueError(
-                    f"{weights} has {key} of shape {shape}, the architecture in open_clip_config.json {list(ours.shape)}"
+                    f"{weights} has {key} of shape {shape}, but the architecture in "
+                    f"open_clip_config.json expects {list(expected.shape)}"
                 )

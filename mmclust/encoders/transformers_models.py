@@ -1,9 +1,14 @@
-"""ALIGN and BLIP of transformers as encoders: towers that look both ways, image towers without a bare last projection."""
+"""ALIGN and BLIP of transformers as encoders.
+
+Their text towers are bidirectional, so prompts run without padding but without a cached prefix
+(`prompt`). Their image towers end without a plain matrix; `Align` and `Blip` say what P is then.
+CLIP models of transformers are not read here: use them in open_clip's layout.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +17,26 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mmclust.encoders import checkpoint
-from mmclust.encoders.base import Encoder
+from mmclust.encoders.base import Encoder, Tower
 
 CONTEXT = 64  # tokens of a text: what ALIGN's processor pads to; BLIP's has no such number
-PREPROCESSING = (
-    "image_processor_type",
-    "size",
-    "image_mean",
-    "image_std",
-)  # the rest is that class's own, as in older checkpoints
+# Required keys; for the others the processor's class has defaults, as in older checkpoints.
+PREPROCESSING = ("image_processor_type", "size", "image_mean", "image_std")
 
 
 class Align:
-    """ALIGN's towers (transformers' `AlignModel`): a text is read at [CLS], an image is the pooled output of an EfficientNet, with nothing after it.
+    """ALIGN's towers (transformers' `AlignModel`).
 
-    So P starts as the identity.
+    A text is read at [CLS]. An image is the pooled output of an EfficientNet with nothing after
+    it, so P starts as the identity.
     """
 
-    patches: Callable[[torch.Tensor], torch.Tensor] | None = None
+    patches: Tower | None = None
 
     def __init__(self, model: Any) -> None:
-        self.model, self.text, self.project = model, model.text_model, model.text_projection
+        self.model = model
+        self.text = model.text_model
+        self.project = model.text_projection
 
     def encode_text(self, ids: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Text embeddings (n, d) of tokens (n, l); padding is masked."""
@@ -54,25 +58,27 @@ class Align:
 
 
 class Blip(Align):
-    """BLIP's towers for its contrastive space (transformers' `BlipForImageTextRetrieval`): both are read at the class token and projected with a bias.
+    """BLIP's towers for its contrastive space (transformers' `BlipForImageTextRetrieval`).
 
-    The features end with a 1, and the bias is the last row of P. This class, not `BlipModel`: it is the one that Salesforce's checkpoints for
-    retrieval were saved from; the projections of `BlipModel` have other names and are in none that we know of.
+    Both are read at the class token and projected with a bias: features end with a 1, and the bias
+    is the last row of P. `BlipModel` is not used: Salesforce's checkpoints for retrieval were saved
+    from this class; the projections of `BlipModel` have other names and are in none that we know.
     """
 
     def __init__(self, model: Any) -> None:
-        self.model, self.text, self.project = model, model.text_encoder, model.text_proj
+        self.model = model
+        self.text = model.text_encoder
+        self.project = model.text_proj
 
     def trunk(self, pixels: torch.Tensor) -> torch.Tensor:
-        # not `pooler_output`, which has the last LayerNorm twice
-        return with_one(self.model.vision_model(pixel_values=pixels).last_hidden_state[:, 0])
+        # not `pooler_output`, to which the last LayerNorm is applied twice
+        features = self.model.vision_model(pixel_values=pixels).last_hidden_state[:, 0]  # (n, h)
+        return torch.cat([features, features.new_ones(len(features), 1)], 1)  # (n, h + 1)
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        """All tokens (n, 1 + patches, d), class token first, L2-normalised."""
-        return F.normalize(
-            self.model.vision_proj(self.model.vision_model(pixel_values=pixels).last_hidden_state),
-            dim=-1,
-        )
+        """All tokens (n, 1 + patches, d), class token first, L2-normalized."""
+        tokens = self.model.vision_model(pixel_values=pixels).last_hidden_state
+        return F.normalize(self.model.vision_proj(tokens), dim=-1)
 
     @property
     def image_projection(self) -> torch.Tensor:
@@ -81,19 +87,12 @@ class Blip(Align):
 
     @property
     def logit_scale(self) -> float:
-        """What training started at: this class has no learned temperature."""
+        """The value at the start of training: this class has no learned temperature."""
         return float(torch.tensor(self.model.config.logit_scale_init_value).exp())
 
 
-def with_one(x: torch.Tensor) -> torch.Tensor:
-    """x (n, h) with a column of ones, (n, h + 1)."""
-    return torch.cat([x, x.new_ones(len(x), 1)], 1)
-
-
-TOWERS = {
-    "align": ("AlignModel", Align),
-    "blip": ("BlipForImageTextRetrieval", Blip),
-}  # config.json's model_type -> transformers' class, and ours
+# model_type in config.json -> class of transformers, class of this module
+TOWERS = {"align": ("AlignModel", Align), "blip": ("BlipForImageTextRetrieval", Blip)}
 
 
 class Preprocess:
@@ -106,58 +105,45 @@ class Preprocess:
         return self.processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
     def __repr__(self) -> str:
-        return f"{type(self.processor).__name__} {json.dumps(self.processor.to_dict(), sort_keys=True, default=str)}"
+        settings = json.dumps(self.processor.to_dict(), sort_keys=True, default=str)
+        return f"{type(self.processor).__name__} {settings}"
 
 
 class TransformersEncoder(Encoder):
-    """ALIGN or BLIP; arguments and methods as for `Encoder`. `model` is transformers' `AlignModel` or `BlipForImageTextRetrieval`."""
+    """ALIGN or BLIP; arguments and methods as for `Encoder`.
 
-    def __init__(
-        self,
-        model: Any,
-        preprocess: Preprocess,
-        tokenizer: Callable,
-        name: str,
-        device: str = "cpu",
-        autocast: bool = False,
-    ) -> None:
-        super().__init__(model, preprocess, tokenizer, name, device, autocast)
-        self._towers = TOWERS[model.config.model_type][1](self.model)
+    `model` is transformers' `AlignModel` or `BlipForImageTextRetrieval`.
+    """
+
+    @cached_property
+    def towers(self) -> Align:
+        return TOWERS[self.model.config.model_type][1](self.model)
 
     def _recipe(self) -> str:
-        about = {
-            k: v
-            for k, v in self.model.config.to_dict().items()
-            if k not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-        }
-        words = {
-            k: v
-            for k, v in json.loads(self.tokenizer.tokenizer.backend_tokenizer.to_str()).items()
-            if k not in ("padding", "truncation")
-        }
-        return super()._recipe() + json.dumps([about, words], sort_keys=True, default=str)
-
-    @property
-    def towers(self) -> Align:
-        return self._towers
+        # without what says where the model or the text comes from, not what it is
+        config = self.model.config.to_dict()
+        for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):
+            config.pop(key, None)
+        vocabulary = json.loads(self.tokenizer.tokenizer.backend_tokenizer.to_str())
+        for key in ("padding", "truncation"):
+            vocabulary.pop(key, None)
+        return super()._recipe() + json.dumps([config, vocabulary], sort_keys=True, default=str)
 
     @property
     def image_projection(self) -> torch.Tensor:
-        """P (h, d): image embeddings are normalise(features @ P)."""
-        return self._towers.image_projection
+        return self.towers.image_projection
 
     @property
     def logit_scale(self) -> float:
-        """The inverse temperature of the model's softmax over cosines."""
-        return self._towers.logit_scale
+        return self.towers.logit_scale
 
     @property
-    def _trunk(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        return self._towers.trunk
+    def image_trunk(self) -> Tower:
+        return self.towers.trunk
 
     @property
-    def _patches(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        return self._towers.patches
+    def patch_trunk(self) -> Tower | None:
+        return self.towers.patches
 
 
 def load_transformers(
@@ -165,80 +151,81 @@ def load_transformers(
 ) -> TransformersEncoder:
     """ALIGN or BLIP from a folder in transformers' layout.
 
-    It must hold config.json (architecture), preprocessor_config.json (or processor_config.json, as transformers 5 writes it), the tokenizer
-    (tokenizer.json or vocab.txt, and tokenizer_config.json), and model.safetensors, whole or in parts.
+    It needs config.json, preprocessor_config.json (transformers 5: processor_config.json), the
+    tokenizer (tokenizer.json or vocab.txt, and tokenizer_config.json), and model.safetensors, as
+    one file or several with an index.
 
     Raises:
-        ValueError: for what is missing or does not fit together. ImportError: without transformers.
+        ValueError: a file is missing, or two do not match.
+        ImportError: transformers is not installed.
     """
-    checkpoint.needs_transformers(name)
+    checkpoint.require_transformers(name)
     import transformers
     from open_clip.tokenizer import HFTokenizer
 
-    config = checkpoint.read_json(folder / "config.json")
+    path = folder / "config.json"
+    config = checkpoint.read_json(path)
     if config.get("model_type") not in TOWERS:
-        known = ", ".join(TOWERS)
         raise ValueError(
-            f"{folder / 'config.json'} is of model_type {config.get('model_type')!r}, not one of {known} (CLIP models: in open_clip's layout)"
+            f"{path} has the unknown model_type {config.get('model_type')!r}, expected "
+            f"{' or '.join(TOWERS)} (CLIP models: use open_clip's layout)"
         )
-    checkpoint.require(
-        folder / "config.json", config, ("text_config", "vision_config"), "architecture"
-    )
+    checkpoint.require(path, config, ("text_config", "vision_config"), "architecture")
     _check_preprocessing(folder)
     checkpoint.check_tokenizer(folder)
     if not (folder / "model.safetensors.index.json").exists():
-        checkpoint.weights_in(folder, "model.safetensors")
-    kind = getattr(transformers, TOWERS[config["model_type"]][0])
+        checkpoint.find_weights(folder, "model.safetensors")
+    model_class = getattr(transformers, TOWERS[config["model_type"]][0])
     try:
-        model, about = kind.from_pretrained(
+        model, report = model_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         tokenizer = HFTokenizer(str(folder), context_length=CONTEXT, local_files_only=True)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{folder} cannot be loaded: {reason}") from error
+    if missing := sorted(report["missing_keys"]):
         raise ValueError(
-            f"{folder} can't be loaded: {' '.join(str(error).split())[:300]}"
-        ) from error
-    if missing := sorted(about["missing_keys"]):
-        raise ValueError(
-            f"the weights in {folder} lack {len(missing)} tensors of {kind.__name__}, such as {missing[0]}: they are another model's"
+            f"the weights in {folder} do not match {model_class.__name__}: {len(missing)} tensors "
+            f"are missing, such as {missing[0]}"
         )
-    _check_fit(folder, model, processor, tokenizer)
+    _check_match(folder, model, processor, tokenizer)
     return TransformersEncoder(
         model.float(), Preprocess(processor), tokenizer, name, device, autocast
     )
 
 
 def _check_preprocessing(folder: Path) -> None:
-    path = next(
-        (
-            p
-            for p in (folder / "preprocessor_config.json", folder / "processor_config.json")
-            if p.exists()
-        ),
-        None,
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / name
+        if path.exists():
+            config = checkpoint.read_json(path)
+            config = config.get("image_processor", config)
+            checkpoint.require(path, config, PREPROCESSING, "preprocessing")
+            return
+    raise ValueError(
+        f"{folder} has no preprocessor_config.json: a checkpoint needs its preprocessing"
     )
-    if path is None:
+
+
+def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> None:
+    """Raise ValueError if tokenizer or preprocessing belong to another model."""
+    text = model.config.text_config
+    n_tokens = len(tokenizer.tokenizer)
+    if n_tokens > text.vocab_size:
         raise ValueError(
-            f"{folder} holds no preprocessor_config.json: a checkpoint must bring its preprocessing"
+            f"the tokenizer in {folder} has {n_tokens} tokens, the text tower {text.vocab_size}"
         )
-    found = checkpoint.read_json(path)
-    checkpoint.require(path, found.get("image_processor", found), PREPROCESSING, "preprocessing")
-
-
-def _check_fit(folder: Path, model: Any, processor: Any, tokenizer: Any) -> None:
-    rows, words = model.config.text_config.vocab_size, len(tokenizer.tokenizer)
-    if words > rows:
-        raise ValueError(f"the tokenizer in {folder} has {words} tokens, the text tower {rows}")
-    if tokenizer.tokenizer.pad_token_id != model.config.text_config.pad_token_id:
+    padding = (tokenizer.tokenizer.pad_token_id, text.pad_token_id)
+    if padding[0] != padding[1]:
         raise ValueError(
-            f"the tokenizer in {folder} pads with {tokenizer.tokenizer.pad_token_id}, the text tower with {model.config.text_config.pad_token_id}"
+            f"the tokenizer in {folder} pads with {padding[0]}, the text tower with {padding[1]}"
         )
     size = model.config.vision_config.image_size
-    if model.config.model_type == "blip" and {
-        processor.size["height"],
-        processor.size["width"],
-    } != {size}:
+    sizes = {processor.size["height"], processor.size["width"]}
+    if model.config.model_type == "blip" and sizes != {size}:
         raise ValueError(
-            f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image tower takes {size} x {size}"
+            f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image "
+            f"tower needs {size} x {size}"
         )

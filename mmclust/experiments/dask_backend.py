@@ -201,7 +201,7 @@ def _submit_shares(client: Client, bench: Workbench, e: Experiment, device: str)
     name = f"{images.fingerprint[:16]}-{encoder.fingerprint[:16]}"
     return [
         client.submit(_encode, e, share, device, key=f"encode-{name}-{share.start}")
-        for share in encoder.shares(images)
+        for share in encoder.batch_ranges(images)
     ]
 
 
@@ -249,12 +249,12 @@ class Fitted:
 
 
 def _encode(e: Experiment, share: range, device: str) -> int:
-    from mmclust.encoders.feature_stream import STREAM_ABOVE
+    from mmclust.encoders.feature_stream import is_large
 
     bench, start = _bench(device), time.perf_counter()
     images, encoder = bench.dataset(e).images, bench.encoder(e.encoder)
-    encoder.store_share(images, share)
-    if len(images) > STREAM_ABOVE:  # of few it is not worth a line
+    encoder.store_batch_range(images, share)
+    if is_large(len(images)):  # of few it is not worth a line
         row = {
             "key": f"{images.fingerprint[:16]}-{share.start}",
             "dataset": e.dataset,

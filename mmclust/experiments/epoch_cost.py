@@ -78,7 +78,7 @@ class TrunkInEveryBatch(MultiSub):
 
     def _image_side(self, h: torch.Tensor, part: slice, projection: torch.Tensor) -> torch.Tensor:
         with torch.set_grad_enabled(self.through):
-            features = self.encoder._trunk(self.pixels[part])
+            features = self.encoder.image_trunk(self.pixels[part])
         return F.normalize(features @ projection, dim=-1)
 
 

@@ -1,66 +1,54 @@
-"""The embedded encoder: weights, their card (`README.md`), and the commands that made and measured them."""
+"""The encoder in this package: its weights, their model card (`README.md`), what it was taught.
+
+It is loaded like any other open_clip model (`mmclust.encoders.open_clip`). Its training and its
+scores are in `tools/train_mini.py` and `tools/evaluate_mini.py`, not here.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
-CHECKPOINTS = {
-    "mini-quarter": "quarter",
-    "mini-half": "half",
-}  # the same training at a quarter and at half of its steps
+FOLDER = Path(__file__).parent
+# the same training after a quarter and half of its steps: name of the encoder -> name in the file
+CHECKPOINTS = {"mini-quarter": "quarter", "mini-half": "half"}
+PICTURES = (
+    "Its pictures were rendered fruit, cards and faces, and small photographs (32 px) of ten "
+    "classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. It knows "
+    "nothing else: for other pictures a real CLIP is needed."
+)
 
 
-def checkpoint_state(part: str) -> dict:
-    """What a checkpoint ("quarter", "half") has of its own: every tensor but the rows of the token embedding that training leaves alone."""
+def checkpoint_state(checkpoint: str) -> dict:
+    """All tensors of a checkpoint, "quarter" or "half", by name.
+
+    Its file has every tensor but the rows of the token embedding that training does not change.
+    """
     from safetensors.torch import load_file
 
-    here = Path(__file__).parent
-    whole, own = (
-        load_file(here / "open_clip_model.safetensors"),
-        load_file(here / f"checkpoint-{part}.safetensors"),
-    )
-    table = whole["token_embedding.weight"]
-    table[own.pop("token_ids")] = own.pop("token_rows")
-    return whole | own | {"token_embedding.weight": table}
+    final = load_file(FOLDER / "open_clip_model.safetensors")
+    changed = load_file(FOLDER / f"checkpoint-{checkpoint}.safetensors")
+    table = final["token_embedding.weight"]
+    table[changed.pop("token_ids")] = changed.pop("token_rows")
+    return final | changed | {"token_embedding.weight": table}
 
 
-def write_checkpoint(folder: Path, part: str) -> None:
-    """Keep of an exported checkpoint (`DIR/quarter`, `DIR/half` of the training command) what differs from the final weights."""
-    from safetensors.torch import load_file, save_file
-
-    here = Path(__file__).parent
-    final, state = (
-        load_file(here / "open_clip_model.safetensors"),
-        load_file(folder / "open_clip_model.safetensors"),
-    )
-    table = state.pop("token_embedding.weight")
-    ids = (table != final["token_embedding.weight"]).any(1).nonzero()[:, 0]
-    save_file(
-        state | {"token_ids": ids, "token_rows": table[ids].contiguous()},
-        here / f"checkpoint-{part}.safetensors",
-    )
+def caption_words() -> set[str]:
+    """The words of the captions that `mini` was trained with (`vocabulary.json`)."""
+    vocabulary = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
+    return {
+        word for criteria in vocabulary.values() for words in criteria.values() for word in words
+    }
 
 
 def training_vocabulary_note(words: Iterable[str]) -> str:
-    """A sentence on which of these words stood in the captions that `mini` was trained with."""
-    from mmclust.encoders.mini.captions import VOCABULARY
-
-    taught = {
-        w
-        for criteria in VOCABULARY.values()
-        for entries in criteria.values()
-        for synonyms, _ in entries
-        for w in synonyms
-    }
-    known, unknown = [w for w in words if w in taught], [w for w in words if w not in taught]
-    said = (
-        f"mini learned from captions with the words {', '.join(known)}"
-        if known
-        else "mini never saw any of these words in a caption"
-    )
-    rest = f"; it never saw {', '.join(unknown)}" if known and unknown else ""
-    return (
-        f"{said}{rest}. Its pictures were rendered fruit, cards and faces, and small photographs (32 px) of ten kinds: airplane, automobile, "
-        "bird, cat, deer, dog, frog, horse, ship, truck. Of anything else it knows nothing: there, a real CLIP is needed."
-    )
+    """A sentence on which of these words were in the captions that `mini` was trained with."""
+    words = list(words)
+    taught = caption_words()
+    known = ", ".join(word for word in words if word in taught)
+    unknown = ", ".join(word for word in words if word not in taught)
+    if not known:
+        return f"mini never saw any of these words in a caption. {PICTURES}"
+    rest = f"; it never saw {unknown}" if unknown else ""
+    return f"mini was trained on captions with the words {known}{rest}. {PICTURES}"
