@@ -199,10 +199,9 @@ def as_tensor(array: np.ndarray) -> torch.Tensor:
 
 def _mapped(path: Path) -> np.ndarray | None:
     try:
-        if storage.check_array(path):
-            storage.touch_atime(path)
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        path.unlink()  # an older version's, without a checksum
+        storage.check_array(path)
+        storage.touch_atime(path)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
