@@ -21,9 +21,9 @@ def cores() -> int:
 
 
 def thread_environment(processes: int) -> dict[str, str]:
-    """Environment variables for each of so many processes: its share of the cores, no spinning.
+    """Environment variables for each of several processes: its share of the cores, no spinning.
 
-    A user's own `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT` is kept.
+    An `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT` of the user is kept.
     """
     share = str(max(1, cores() // processes))
     waiting = {name: os.environ.get(name, value) for name, value in WAITING.items()}
