@@ -83,7 +83,7 @@ def test_no_server(tmp_path):
 
 
 def test_a_wrong_hash_is_refused(web, tmp_path):
-    with pytest.raises(ValueError, match="md5:000.*another version may be served"):
+    with pytest.raises(ValueError, match=r"md5:000.*another version may be served"):
         fetch(web, tmp_path, "md5:" + "0" * 32)
     assert contents(tmp_path) == []
 
@@ -203,7 +203,7 @@ def test_links_and_devices_are_refused_in_tars(tmp_path, case):
     link = tarfile.TarInfo("bad")
     link.type, link.linkname = LINKS[case]
     members = {"good.jpg": b"good", "bad": link, "bad/evil.jpg": b"evil"}
-    with pytest.raises(ValueError, match="'bad', a link or device.*refused"):
+    with pytest.raises(ValueError, match=r"'bad', a link or device.*refused"):
         download.unpack(tarred(tmp_path / "a.tar.gz", members), tmp_path / "out")
     assert contents(tmp_path) == ["a.tar.gz", "secret"]
 
@@ -215,7 +215,7 @@ def test_links_are_refused_in_zips(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(link, "..")
         archive.writestr("bad/evil.jpg", b"evil")
-    with pytest.raises(ValueError, match="'bad', a link or device.*refused"):
+    with pytest.raises(ValueError, match=r"'bad', a link or device.*refused"):
         download.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert contents(tmp_path) == ["a.zip"]
 
