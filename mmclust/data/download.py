@@ -75,21 +75,10 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
         if pooch.hashes.hash_matches(file, wanted):
             return file
         warnings.warn(f"{file} does not have the hash {wanted}: downloaded again", stacklevel=2)
-    pooch.get_logger().setLevel("WARNING")  # it reports every step
     incoming = folder / INCOMING
     shutil.rmtree(incoming, ignore_errors=True)  # of a killed run
-    # A Pooch tries again, which `pooch.retrieve` does not.
-    downloads = pooch.create(
-        incoming,
-        "",
-        registry={file.name: wanted},
-        urls={file.name: source(url)},
-        retry_if_failed=RETRIES,
-    )
-    # Without this header, requests may decompress a .tar.gz on its way.
-    plain = pooch.HTTPDownloader(progressbar=True, headers={"Accept-Encoding": "identity"})
     try:
-        os.replace(downloads.fetch(file.name, downloader=plain), file)
+        os.replace(_download(source(url), incoming / file.name, wanted), file)
     except requests.RequestException as error:
         response = error.response
         reason = error if response is None else f"{response.status_code} {response.reason}"
@@ -109,6 +98,21 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return file
+
+
+def _download(url: str, file: Path, known_hash: str | None) -> str:
+    """The path of the file; a `Pooch` tries again after a failure, `pooch.retrieve` does not."""
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")  # it reports every step
+    registry = {file.name: known_hash}
+    urls = {file.name: url}
+    downloads = pooch.create(
+        file.parent, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES
+    )
+    # Without this header, requests may decompress a .tar.gz that a server sends as compressed.
+    headers = {"Accept-Encoding": "identity"}
+    return downloads.fetch(file.name, downloader=pooch.HTTPDownloader(True, headers=headers))
 
 
 def record(file: Path) -> None:

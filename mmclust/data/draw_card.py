@@ -56,7 +56,7 @@ def draw_card(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
         pen.text(HALF_WIDTH - 0.47, 0.5, SUITS[suit], 0.11 * height, ink)
     else:
         _pips(pen, rank, SUITS[suit], height, ink)
-    return finish(pen.image, rng, rng.uniform(-22, 22), shift=0.06, gloss=(0.05, 0.2))
+    return finish(pen, rng, rng.uniform(-22, 22), shift=0.06, gloss=(0.05, 0.2))
 
 
 def _indices(pen: Pen, index: str, suit: str, height: float, ink: str) -> None:

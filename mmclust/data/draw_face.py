@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -30,26 +29,33 @@ EYE_DISTANCE = 0.29  # of an eye from the middle of a face that looks straight a
 SIDES = (-1, 1)
 
 
-@dataclass(frozen=True)
 class Person:
-    """What belongs to the person, not to the picture."""
+    """What belongs to a person, not to a picture.
 
-    skin: RGB
-    hair: RGB
-    width: float
-    height: float
-    style: int
-    brow: float
-    eye: float
-    beard: bool
-    freckles: bool
-    iris: RGB
+    The random numbers are those of the identity; their order is part of every face.
+    """
+
+    def __init__(self, identity: str) -> None:
+        rng = np.random.default_rng([7, zlib.crc32(identity.encode())])
+        skin = rgb(rng.uniform(14, 34), rng.uniform(0.25, 0.62), rng.uniform(0.42, 0.98))
+        self.skin = mix(skin, (255, 225, 200), 0.1)
+        colored = rgb(rng.uniform(12, 48), rng.uniform(0.3, 0.85), rng.uniform(0.1, 0.8))
+        gray = rgb(0, 0.02, rng.uniform(0.1, 0.85))
+        self.hair = gray if rng.random() < 0.25 else colored
+        self.width = rng.uniform(0.6, 0.72)
+        self.height = rng.uniform(0.7, 0.82)
+        self.style = rng.integers(6)
+        self.brow = rng.uniform(0.045, 0.075)
+        self.eye = rng.uniform(0.105, 0.135)
+        self.beard = rng.random() < 0.3
+        self.freckles = rng.random() < 0.25
+        self.iris = rgb(rng.uniform(20, 240), 0.6, 0.45)
 
 
 def draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     """The face of `row` (identity, emotion, glasses, pose), RGB, (size, size) pixels."""
     shirt = rgb(rng.uniform(0, 360), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.95))
-    pen = FacePen(size, person_of(row["identity"]), row["pose"], rng)
+    pen = FacePen(size, Person(row["identity"]), row["pose"], rng)
     pen.hair_behind()
     pen.head(shirt)
     pen.hair_in_front()
@@ -64,26 +70,7 @@ def draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     inverted = 180 + rng.uniform(-8, 8)
     upright = rng.uniform(-7, 7)
     angle = {"tilted": tilted, "inverted": inverted}.get(row["pose"], upright)
-    return finish(pen.image, rng, angle, shift=0.03, gloss=(0.1, 0.3))
-
-
-def person_of(identity: str) -> Person:
-    rng = np.random.default_rng([7, zlib.crc32(identity.encode())])
-    skin = rgb(rng.uniform(14, 34), rng.uniform(0.25, 0.62), rng.uniform(0.42, 0.98))
-    colored = rgb(rng.uniform(12, 48), rng.uniform(0.3, 0.85), rng.uniform(0.1, 0.8))
-    gray = rgb(0, 0.02, rng.uniform(0.1, 0.85))
-    return Person(  # in this order: it is that of the random numbers
-        skin=mix(skin, (255, 225, 200), 0.1),
-        hair=gray if rng.random() < 0.25 else colored,
-        width=rng.uniform(0.6, 0.72),
-        height=rng.uniform(0.7, 0.82),
-        style=int(rng.integers(6)),
-        brow=rng.uniform(0.045, 0.075),
-        eye=rng.uniform(0.105, 0.135),
-        beard=rng.random() < 0.3,
-        freckles=rng.random() < 0.25,
-        iris=rgb(rng.uniform(20, 240), 0.6, 0.45),
-    )
+    return finish(pen, rng, angle, shift=0.03, gloss=(0.1, 0.3))
 
 
 class FacePen(Pen):

@@ -45,7 +45,7 @@ def draw_fruit(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     body = rgb(h + rng.uniform(-8, 8), s * rng.uniform(0.85, 1.1), v * rng.uniform(0.86, 1.05))
     pen = FruitPen(size, body, rng)
     getattr(pen, row["species"])()
-    return finish(pen.image, rng, rng.uniform(-40, 40), shift=0.1, gloss=(0.15, 0.4))
+    return finish(pen, rng, rng.uniform(-40, 40), shift=0.1, gloss=(0.15, 0.4))
 
 
 def _crescent(bend: float, thick: float, n: int = 24) -> list[tuple[float, float]]:

@@ -96,14 +96,10 @@ class Pen:
 
 
 def finish(
-    layer: Image.Image,
-    rng: np.random.Generator,
-    angle: float,
-    shift: float,
-    gloss: tuple[float, float],
+    pen: Pen, rng: np.random.Generator, angle: float, shift: float, gloss: tuple[float, float]
 ) -> Image.Image:
     """The picture of a drawing: turned by `angle` degrees, shifted by up to `shift` of its side."""
-    layer = layer.rotate(angle, resample=Image.Resampling.BICUBIC)
+    layer = pen.image.rotate(angle, resample=Image.Resampling.BICUBIC)
     reach = shift * layer.width
     matrix = (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach))
     layer = layer.transform(layer.size, Image.Transform.AFFINE, matrix)

@@ -79,21 +79,12 @@ def from_table(
 ) -> ImageDataset:
     """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
     files = [root / f for f in table.index]
-    encoded = {c: encode_labels(table[c].tolist()) for c in table.columns}
-    return ImageDataset(
-        name,
-        domain,
-        Images(
-            len(files),
-            lambda i: _decode(files[i], background),
-            fingerprint,
-            lambda i: str(files[i]),
-        ),
-        labels={c: labels for c, (labels, _) in encoded.items()},
-        classes={c: classes for c, (_, classes) in encoded.items()},
-        provenance=provenance,
-        rows=[{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))],
+    images = Images(
+        len(files), lambda i: _decode(files[i], background), fingerprint, lambda i: str(files[i])
     )
+    labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})
+    rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
+    return ImageDataset(name, domain, images, labels, classes, provenance, rows)
 
 
 def _decode(file: Path, background: str = "white") -> Image.Image:

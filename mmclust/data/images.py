@@ -7,7 +7,7 @@ memory. What identifies the pictures is their fingerprint; features are stored u
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -231,9 +231,16 @@ class ImageDataset:
 
 
 def encode_labels(
-    values: Sequence[str], order: Sequence[str] | None = None
-) -> tuple[np.ndarray, list[str]]:
-    """Class names (n,) as integers (n,), and the list they index: in `order`, or sorted."""
-    classes = list(order) if order is not None else sorted(set(values))
-    position = {c: i for i, c in enumerate(classes)}
-    return np.array([position[v] for v in values], np.int64), classes
+    columns: Mapping[str, Sequence[str]], orders: Mapping[str, Sequence[str]] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Class names (n,) per criterion as `labels` and `classes` of an `ImageDataset`.
+
+    Classes have the order of `orders`, or are sorted.
+    """
+    labels = {}
+    classes = {}
+    for criterion, values in columns.items():
+        classes[criterion] = list(orders[criterion] if orders else sorted(set(values)))
+        position = {name: k for k, name in enumerate(classes[criterion])}
+        labels[criterion] = np.array([position[v] for v in values], np.int64)
+    return labels, classes

@@ -118,18 +118,13 @@ def cifar10_batches(place: Path, domain: str) -> ImageDataset:
         ) from error
     pixels = np.concatenate([split.data for split in splits])  # (60000, 32, 32, 3)
     names = [split.classes[k] for split in splits for k in split.targets]
-    types, type_names = encode_labels([PHOTO_TYPE[name] for name in names])
-    environments, environment_names = encode_labels([PHOTO_ENVIRONMENT[name] for name in names])
-    return ImageDataset(
-        "cifar10",
-        domain,
-        Images(
-            len(pixels),
-            lambda i: Image.fromarray(pixels[i]),
-            key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list),
-            "picture {} of CIFAR-10 (train, then test)".format,
-        ),
-        labels={"type": types, "environment": environments},
-        classes={"type": type_names, "environment": environment_names},
-        provenance="CIFAR-10, train and test, by torchvision",
+    criteria = {"type": PHOTO_TYPE, "environment": PHOTO_ENVIRONMENT}
+    labels, classes = encode_labels({c: [of[n] for n in names] for c, of in criteria.items()})
+    images = Images(
+        len(pixels),
+        lambda i: Image.fromarray(pixels[i]),
+        key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list),
+        "picture {} of CIFAR-10 (train, then test)".format,
     )
+    provenance = "CIFAR-10, train and test, by torchvision"
+    return ImageDataset("cifar10", domain, images, labels, classes, provenance)

@@ -124,13 +124,14 @@ def load_rendered(name: str, n: int = 300, seed: int = 0, size: int = 128) -> Im
         f"{name} {n} {seed} {size} {code}",
         f"picture {{}} of {name} (seed {seed})".format,
     )
-    encoded = {c: encode_labels([row[c] for row in rows], world.classes(c)) for c in world.criteria}
+    columns = {c: [row[c] for row in rows] for c in world.criteria}
+    labels, classes = encode_labels(columns, {c: world.classes(c) for c in world.criteria})
     return ImageDataset(
         name,
         world.domain,
         images,
-        labels={c: labels for c, (labels, _) in encoded.items()},
-        classes={c: classes for c, (_, classes) in encoded.items()},
+        labels,
+        classes,
         provenance=f"rendered by mmclust.data.rendered, seed {seed}",
         rows=rows,
         derived_criteria=tuple(world.derived),
