@@ -3,9 +3,8 @@
 A file is named by the hash of everything its content depends on. It is written completely or not
 at all, and carries a checksum: a damaged file is reported and computed again.
 
-As a command, `python -m mmclust.storage [--prune AGE] [--dry-run]` shows how much is stored and
-when it was last used, and removes what was not used for some time. Whatever is removed is computed
-again when it is needed.
+The command `python -m mmclust.storage [--prune AGE] [--dry-run]` shows how much is stored and when
+it was last used, and removes what was not used for AGE. It is computed again when it is needed.
 """
 
 from __future__ import annotations
@@ -28,11 +27,10 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-# An array's file ends in MARK and a CRC-32 of its key and bytes; np.load, mapped or not, ignores
-# what follows the data. CRC-32 because it is computed at every read: 4.2 GB/s on one core here,
-# sha256 1.8, md5 0.7, blake2b 0.5. It detects every change of up to 32 consecutive bits, and misses
-# one in 2**32 of others: it protects against disks and killed writers, not against forgery. Rows
-# are small: they carry a sha256.
+# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. CRC-32
+# because it is computed at every read: 4.2 GB/s on one core here, sha256 1.8, md5 0.7, blake2b 0.5.
+# It detects every change of up to 32 consecutive bits, and misses one in 2**32 of others: enough
+# for disks and killed writers, not for forgery. Rows are small: they carry a sha256.
 MARK = b"mmclust\x01"
 CHUNK = 2**20
 DAY = 86400
@@ -122,11 +120,11 @@ def open_row(data: bytes, key: str) -> dict:
     return row
 
 
-def append_checksum(key: str, parts: Iterable[bytes]) -> bytes:
+def append_checksum(key: str, chunks: Iterable[bytes]) -> bytes:
     """What follows an array's bytes in its file: `MARK` and the checksum of its key and bytes."""
     crc = zlib.crc32(key.encode())
-    for part in parts:
-        crc = zlib.crc32(part, crc)
+    for chunk in chunks:
+        crc = zlib.crc32(chunk, crc)
     return MARK + crc.to_bytes(4, "little")
 
 
@@ -147,11 +145,7 @@ def check_array(path: Path) -> None:
 
 
 def load_or_compute(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """The stored array of this key, or `compute()`, which is then stored.
-
-    A damaged file is reported and computed again. Where nothing can be written, the array is only
-    returned.
-    """
+    """The stored array of this key, or `compute()`, which is then stored if the disk allows it."""
     path = cache_dir() / "features" / f"{key}.npy"
     try:
         check_array(path)
@@ -184,9 +178,7 @@ def age(text: str) -> float:
     """Seconds of "90m", "12h", "30d" or "4w"."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
     if match is None:
-        raise argparse.ArgumentTypeError(
-            f"invalid age {text!r}: give a number and m, h, d or w, such as 30d"
-        )
+        raise argparse.ArgumentTypeError(f"invalid age {text!r}: give one such as 12h, 30d or 4w")
     return float(match[1]) * AGES[match[2]]
 
 
@@ -196,31 +188,28 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--prune",
-        type=age,
-        metavar="AGE",
-        help="remove files that were not used for so long, such as 12h or 30d",
-    )
+    prune = "remove files that were not used for so long, such as 12h or 30d"
+    parser.add_argument("--prune", type=age, metavar="AGE", help=prune)
     parser.add_argument("--dry-run", action="store_true", help="list what would be removed")
     args = parser.parse_args(arguments)
     print(cache_dir())
-    removed = []
+    old = []
     for group in PATTERNS:
         files = stored_files(group)
         days = [time.strftime("%Y-%m-%d", time.localtime(used)) for used, _, _ in files]
         period = f", last used from {days[0]} to {days[-1]}" if days else ""
         print(f"{group:>9}: {_amount(files)}{period}")
-        limit = DAY if group == "temporary" else args.prune
         if args.prune is not None:
-            removed += [file for file in files if time.time() - file[0] > limit]
-    for _, _, path in removed:
+            limit = time.time() - (DAY if group == "temporary" else args.prune)
+            old += [file for file in files if file[0] < limit]
+    if args.prune is None:
+        return 0
+    for _, _, path in old:
         if args.dry_run:
             print(f"would remove {path}")
         else:
             path.unlink(missing_ok=True)
-    if args.prune is not None:
-        print(f"{'would remove' if args.dry_run else 'removed'} {_amount(removed)}")
+    print(f"{'would remove' if args.dry_run else 'removed'} {_amount(old)}")
     return 0
 
 

@@ -59,10 +59,10 @@ def from_csv(
 def from_names(place: Path, criteria: list[str]) -> pd.DataFrame:
     """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the finest size."""
     faces = {f.name: (str(f), match) for f in pictures(place) if (match := FACE.fullmatch(f.name))}
-    scales = [match["scale"] or "1" for _, match in faces.values()]
-    finest = [face for face, scale in zip(faces.values(), scales) if scale == min(scales)]
-    labels = {c: [match[c] for _, match in finest] for c in criteria}
-    return pd.DataFrame(labels, index=[file for file, _ in finest])
+    finest = min((match["scale"] or "1" for _, match in faces.values()), default="1")
+    chosen = [face for face in faces.values() if (face[1]["scale"] or "1") == finest]
+    labels = {c: [match[c] for _, match in chosen] for c in criteria}
+    return pd.DataFrame(labels, index=[file for file, _ in chosen])
 
 
 def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd.DataFrame:
@@ -119,7 +119,8 @@ def cifar10_batches(place: Path, domain: str) -> ImageDataset:
     pixels = np.concatenate([split.data for split in splits])  # (60000, 32, 32, 3)
     names = [split.classes[k] for split in splits for k in split.targets]
     criteria = {"type": PHOTO_TYPE, "environment": PHOTO_ENVIRONMENT}
-    labels, classes = encode_labels({c: [of[n] for n in names] for c, of in criteria.items()})
+    columns = {c: [classes[n] for n in names] for c, classes in criteria.items()}
+    labels, classes = encode_labels(columns)
     images = Images(
         len(pixels),
         lambda i: Image.fromarray(pixels[i]),
