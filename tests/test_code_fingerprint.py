@@ -25,6 +25,11 @@ def keys():
     return {m: bench.key(mm.grid(method=m, **small)[0]) for m in methods}
 
 
+def pictures():
+    worlds = ("demo-fruit", "demo-card")
+    return {name: mm.load_dataset(name, n=1).images.fingerprint for name in worlds}
+
+
 def edit(file, before, after):
     path = package / file
     text = path.read_text(encoding="utf-8")
@@ -33,15 +38,19 @@ def edit(file, before, after):
 
 
 first = keys()
-for file in ("methods/multimap.py", "data/download.py"):
+drawn = pictures()
+for file in ("methods/multimap.py", "data/download.py", "data/draw_card.py", "data/rendered.py"):
     edit(file, 3 * QUOTE, 3 * QUOTE + "Another headline. ")
     edit(file, "from __future__", "# a comment\\nfrom __future__")
 assert keys() == first
+assert pictures() == drawn
 edit("methods/multimap.py", "s.alpha * concept", "2 * s.alpha * concept")
 second = keys()
 assert [m for m in first if first[m] != second[m]] == ["MultiMaP"], second
 edit("methods/base.py", "n_init: int = 1", "n_init: int = 2")
 assert all(key != second[m] for m, key in keys().items())
+edit("data/draw_card.py", "HALF_WIDTH = 0.72", "HALF_WIDTH = 0.71")
+assert [name for name, key in pictures().items() if key != drawn[name]] == ["demo-card"]
 """
 
 
@@ -59,11 +68,11 @@ def test_a_plug_in_counts_with_its_base_class(tmp_path, monkeypatch):
 
     def fingerprint(number):
         source = "import mmclust as mm\n\nclass Mine(mm.KMeans):\n    n = {}  # any\n"
-        (tmp_path / "own_method.py").write_text(source.format(number))
-        sys.modules.pop("own_method", None)
-        import own_method
+        (tmp_path / "my_method.py").write_text(source.format(number))
+        sys.modules.pop("my_method", None)
+        import my_method
 
-        return code_fingerprint([own_method.Mine])
+        return code_fingerprint([my_method.Mine])
 
     monkeypatch.syspath_prepend(tmp_path)
     first = fingerprint(1)

@@ -1,4 +1,4 @@
-"""Folders as people have them: labelled in three ways, unlabelled, and broken."""
+"""Folders as people have them: labeled in three ways, unlabeled, and damaged."""
 
 import numpy as np
 import pytest
@@ -24,45 +24,31 @@ def test_labels_csv(tmp_path):
     assert np.asarray(data.images[0])[0, 0, 0] == 2
 
 
-def test_transparent_parts_are_shown_on_white_or_another_background(tmp_path):
+def test_transparent_parts_are_shown_on_a_background(tmp_path):
     drawing = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
-    drawing.paste((200, 0, 0, 255), (5, 5, 15, 15)), drawing.paste((0, 0, 0, 128), (0, 15, 20, 20))
+    drawing.paste((200, 0, 0, 255), (5, 5, 15, 15))
+    drawing.paste((0, 0, 0, 128), (0, 15, 20, 20))
+    palette = drawing.convert("P")
     drawing.save(tmp_path / "alpha.png")
     drawing.convert("LA").save(tmp_path / "gray.png")
+    palette.save(tmp_path / "palette.gif", transparency=palette.getpixel((0, 0)))
     Image.fromarray(np.uint8([[0, 1]])).save(tmp_path / "key.png", transparency=0)
     Image.fromarray(np.uint16([[0, 9000]])).save(tmp_path / "sixteen.png")
-    drawing.convert("P").save(
-        tmp_path / "palette.gif", transparency=drawing.convert("P").getpixel((0, 0))
-    )
     put(tmp_path / "opaque.png", 7)
     names = sorted(p.name for p in tmp_path.iterdir())
-    corners = {
-        color: dict(
-            zip(
-                names,
-                (im.getpixel((0, 0)) for im in mm.load_folder(tmp_path, background=color).images),
-            )
-        )
-        for color in ("white", "#0000ff")
-    }
-    see_through = {"alpha.png", "gray.png", "key.png", "palette.gif"}
-    for name in names:
-        assert (corners["white"][name] == (255, 255, 255)) == (name in see_through) and (
-            corners["#0000ff"][name] == (0, 0, 255)
-        ) == (name in see_through), name
+    for background, rgb in (("white", (255, 255, 255)), ("#0000ff", (0, 0, 255))):
+        images = mm.load_folder(tmp_path, background=background).images
+        filled = {n for n, image in zip(names, images) if image.getpixel((0, 0)) == rgb}
+        assert filled == {"alpha.png", "gray.png", "key.png", "palette.gif"}
     picture = mm.load_folder(tmp_path).images[names.index("alpha.png")]
-    assert (
-        picture.mode == "RGB"
-        and picture.getpixel((10, 10)) == (200, 0, 0)
-        and picture.getpixel((1, 18)) == (127, 127, 127)
-    )
+    assert picture.mode == "RGB"
+    assert picture.getpixel((10, 10)) == (200, 0, 0)
+    assert picture.getpixel((1, 18)) == (127, 127, 127)
     assert mm.Images.of([drawing])[0].getpixel((0, 0)) == (255, 255, 255)
-    white, blue = (mm.load_folder(tmp_path, background=c).images for c in ("white", "blue"))
-    assert (
-        white.fingerprint != blue.fingerprint
-        and mm.load_dataset(str(tmp_path), background="blue").images.fingerprint == blue.fingerprint
-    )
-    with pytest.raises(ValueError, match="background 'whitish' is no color"):
+    white = mm.load_folder(tmp_path).images.fingerprint
+    blue = mm.load_dataset(str(tmp_path), background="blue").images.fingerprint
+    assert white != blue
+    with pytest.raises(ValueError, match=r"background 'whitish'.*white"):
         mm.load_folder(tmp_path, background="whitish")
 
 
@@ -70,8 +56,8 @@ def test_class_folders_and_no_labels(tmp_path):
     for name in ("cat", "dog"):
         put(tmp_path / "two" / name / "1.jpg")
         put(tmp_path / "none" / f"{name}.jpg")
-    labelled = mm.load_folder(tmp_path / "two")
-    assert labelled.criteria == ["class"] and labelled.classes["class"] == ["cat", "dog"]
+    labeled = mm.load_folder(tmp_path / "two")
+    assert labeled.criteria == ["class"] and labeled.classes["class"] == ["cat", "dog"]
     assert mm.load_folder(tmp_path / "none").criteria == []
     with pytest.raises(ValueError, match="it has no labels"):
         mm.load_folder(tmp_path / "none").labels["class"]
@@ -102,8 +88,8 @@ def test_a_tree_per_criterion_is_matched_by_name(tmp_path):
     [
         ("name,color\na.png,red\n", "no column 'file'"),
         ("file,color\na.png,red\nb.png,\n", "b.png has no label for 'color'"),
-        ("file,color\na.png,red\na.png,red\n", "a.png more than once"),
-        ("file,color\na.png,red\ngone.png,red\n", r"gone\.png, which is not there"),
+        ("file,color\na.png,red\na.png,red\n", r"duplicate file a\.png"),
+        ("file,color\na.png,red\ngone.png,red\n", r"gone\.png, which is missing"),
     ],
 )
 def test_bad_labels_are_named(tmp_path, text, message):
@@ -126,9 +112,9 @@ def test_empty_and_absent_folders(tmp_path):
 def test_a_corrupt_file_is_named_or_left_out(tmp_path, mini, damage):
     put(tmp_path / "good.png")
     Image.effect_noise((64, 64), 50).save(tmp_path / "bad.jpg")
-    whole = (tmp_path / "bad.jpg").read_bytes()
+    complete = (tmp_path / "bad.jpg").read_bytes()
     (tmp_path / "bad.jpg").write_bytes(
-        {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage]
+        {"truncated": complete[: len(complete) // 2], "empty": b"", "text": b"hello"}[damage]
     )
     with pytest.raises(ValueError, match=r"bad\.jpg can't be decoded"):
         mini.encode_images(mm.load_folder(tmp_path).images)
@@ -140,7 +126,7 @@ def test_a_corrupt_file_is_named_or_left_out(tmp_path, mini, damage):
 
 def test_unknown_criterion_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match="criterion 'colour' not in demo-fruit: color, species, shape"
+        ValueError, match=r"'colour' is not in demo-fruit \(color, species, shape\): .*'color'\?"
     ):
         mm.load_dataset("demo-fruit", n=2).labels["colour"]
 
@@ -176,14 +162,36 @@ def test_lists_of_pictures_and_paths():
         mm.Images.of("photos/")
 
 
+def test_cached_pictures_are_made_once():
+    made = []
+    images = mm.Images(3, lambda i: made.append(i) or Image.new("RGB", (2, 2)), "x")
+    cached = images.cached()
+    assert cached.fingerprint == images.fingerprint
+    for _ in range(2):
+        cached[1], cached[2]
+    assert made == [1, 2]
+    images[1]
+    assert made == [1, 2, 1]
+
+
 def test_a_data_set_describes_itself():
     cards = mm.load_dataset("demo-card", n=40, seed=2)
-    table, rows = cards.frame(), cards.describe(shown=3)
-    assert table.shape == (40, 2) and table["suits"].tolist() == [
-        cards.classes["suits"][k] for k in cards.labels["suits"]
-    ]
-    assert (
-        [r["criterion"] for r in rows] == ["order", "suits"]
-        and rows[0]["classes"].endswith(", ...")
-        and rows[1]["clusters"] == cards.n_clusters("suits")
-    )
+    table = cards.frame()
+    assert table.shape == (40, 2)
+    assert table["suits"].tolist() == [cards.classes["suits"][k] for k in cards.labels["suits"]]
+    order, suits = cards.describe(max_classes=3)
+    assert (order["criterion"], suits["criterion"]) == ("order", "suits")
+    assert order["classes"] == "ace, two, three, ..."
+    assert suits["clusters"] == cards.n_clusters("suits")
+
+
+def test_derived_criteria_are_not_independent():
+    fruit = mm.load_dataset("demo-fruit", n=5)
+    for data in (fruit, fruit.subset([3, 1])):
+        assert data.criteria == ["color", "species", "shape"]
+        assert data.derived_criteria == ("shape",)
+        assert data.independent_criteria == ["color", "species"]
+    cards = mm.load_dataset("demo-card", n=5)
+    assert cards.independent_criteria == cards.criteria
+    with pytest.raises(ValueError, match=r"2 labels of 'color' for 5 images"):
+        mm.ImageDataset("x", "fruit", fruit.images, {"color": [0, 1]}, {"color": ["a", "b"]})

@@ -4,54 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from mmclust import plugins
-from mmclust.data.rendered import RENDERED_WORLDS
-
-if TYPE_CHECKING:
-    from mmclust.data.images import ImageDataset
+from mmclust.data.folder import load_folder
+from mmclust.data.images import ImageDataset
+from mmclust.data.paper_datasets import (
+    PAPER_DATASETS,
+    data_folder,
+    find,
+    how_to_place,
+    load_paper,
+)
+from mmclust.data.rendered import RENDERED_WORLDS, load_rendered
 
 V = TypeVar("V")
+FOLDER_OPTIONS = ("domain", "on_corrupt", "background")
 
 
 def load_dataset(name: str, **options: Any) -> ImageDataset:
-    """A data set by name: a world (demo-fruit, demo-card, demo-face and tuning-...: `n`, `seed`, `size`), one of the papers (fruit, fruit360,
-    card, cmuface, cars, flowers, cifar10, aloi: `n`, `seed`, `data_dir`, `criterion`, see `mmclust.data.paper_datasets.load_paper`), a folder's
-    path (`domain`, `background`), or "module:function" of your own, which returns an `ImageDataset` and takes what it likes of the options. A folder
-    that is called like a data set is meant by "./cars".
+    """A data set by its name.
+
+    Args:
+        name: a rendered world ("demo-fruit", "demo-card", "demo-face" or "tuning-..."), a data set
+            of the papers ("fruit", "cars", ...), "module:function" of your own, or the path of a
+            folder. A folder with the name of a data set is written as "./cars".
+        options: for a world `n`, `seed`, `size`; for the papers' sets `n`, `seed`, `data_dir`,
+            `criterion` (`mmclust.data.paper_datasets.load_paper`); for a folder `domain`,
+            `on_corrupt`, `background`; for your own function those that it accepts.
 
     Raises:
-        ValueError: for a name that is none of these.
+        ValueError: the name is none of these, or an option has an invalid value.
     """
-    from mmclust.data.demo import load_demo
-    from mmclust.data.folder import load_folder
-    from mmclust.data.paper_datasets import PAPER_DATASETS, load_paper
-
     if name in RENDERED_WORLDS:
-        return load_demo(name, **options)
+        return load_rendered(name, **options)
     if name in PAPER_DATASETS:
         return load_paper(name, **options)
     if plugins.is_plugin_name(name):
         load = plugins.resolve(name)
-        return load(
-            **plugins.filter_kwargs(load, **{k: v for k, v in options.items() if v is not None})
-        )
+        chosen = {k: v for k, v in options.items() if v is not None}
+        return load(**plugins.filter_kwargs(load, **chosen))
     if Path(name).expanduser().is_dir():
-        return load_folder(
-            name,
-            **{k: v for k, v in options.items() if k in ("domain", "on_corrupt", "background")},
-        )
-    raise ValueError(
-        f"data set {name!r} is neither a folder nor one of: {', '.join([*RENDERED_WORLDS, *PAPER_DATASETS])}"
-    )
-
-
-def load_folder(path: str | Path, **options: Any) -> ImageDataset:
-    """Any directory of pictures, with `labels.csv` or class folders if there are any. See `mmclust.data.folder.load_folder`."""
-    from mmclust.data.folder import load_folder as load
-
-    return load(path, **options)
+        return load_folder(name, **{k: v for k, v in options.items() if k in FOLDER_OPTIONS})
+    known = ", ".join([*RENDERED_WORLDS, *PAPER_DATASETS])
+    raise ValueError(f"data set {name!r} is neither a folder nor one of: {known}")
 
 
 @overload
@@ -59,20 +55,17 @@ def available_datasets(names: dict[str, V]) -> dict[str, V]: ...
 @overload
 def available_datasets(names: Sequence[str]) -> list[str]: ...
 def available_datasets(names: dict[str, V] | Sequence[str]) -> dict[str, V] | list[str]:
-    """Those of some data sets (a list of names, or a dictionary by name) that are there or can be downloaded. What somebody would have to place
-    first, such as the papers' cars, is left out, and that is printed."""
-    from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, find, how_to_place
+    """Those of some data sets (a list of names, or a dictionary by name) that can be loaded.
 
+    A data set is left out if it is missing and must be placed by hand, such as the papers' "cars";
+    that is printed.
+    """
     root = data_folder()
-    out = [
-        name
-        for name in names
-        if name in PAPER_DATASETS and not PAPER_DATASETS[name].urls and find(name, root) is None
-    ]
-    for name in out:
-        print(f"without {name}: {how_to_place(name, root)}")
-    return (
-        {k: v for k, v in names.items() if k not in out}
-        if isinstance(names, dict)
-        else [name for name in names if name not in out]
-    )
+    available = []
+    for name in names:
+        spec = PAPER_DATASETS.get(name)
+        if spec and not spec.urls and find(name, root) is None:
+            print(f"without {name}: {how_to_place(name, root)}")
+        else:
+            available.append(name)
+    return {name: names[name] for name in available} if isinstance(names, dict) else available

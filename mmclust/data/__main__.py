@@ -1,7 +1,8 @@
-"""The papers' data sets on this disk: `python -m mmclust.data [NAME ...] [--data-dir DIR]`. Nothing is downloaded.
+"""The papers' data sets on this disk: `python -m mmclust.data [NAME ...] [--data-dir DIR]`.
 
-Says of each whether it is there and has the numbers of the papers' table, or where `mm.load_dataset` would download it from, or what must be
-placed where.
+For each data set: whether it is there and has the numbers of the papers' table; else where
+`mm.load_dataset` would download it from, or which files must be placed where. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -18,26 +19,25 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help=f"one of {', '.join(PAPER_DATASETS)}; all of them by default",
-    )
+    known = ", ".join(PAPER_DATASETS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{known}; all by default")
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="where they lie; by default MMCLUST_DATA, else datasets in the cache folder",
+        help="the folder of the data sets (default: MMCLUST_DATA, else `datasets` in the cache)",
     )
     args = parser.parse_args(arguments)
-    if unknown := [name for name in args.names if name not in PAPER_DATASETS]:
-        parser.error(f"{unknown[0]!r} is none of {', '.join(PAPER_DATASETS)}")
+    for name in args.names:
+        if name not in PAPER_DATASETS:
+            parser.error(f"unknown data set {name!r}: choose from {known}")
     root = data_folder(args.data_dir)
     print(root)
-    found = {name: status(name, root) for name in args.names or PAPER_DATASETS}
-    for name, (_, said) in found.items():
-        print(f"{name:>9}: {said}")
-    return int(bool(args.names) and not all(usable for usable, _ in found.values()))
+    all_usable = True
+    for name in args.names or PAPER_DATASETS:
+        usable, description = status(name, root)
+        all_usable &= usable
+        print(f"{name:>9}: {description}")
+    return int(bool(args.names) and not all_usable)
 
 
 if __name__ == "__main__":

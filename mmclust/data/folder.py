@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
@@ -13,27 +13,36 @@ from mmclust.data.images import ImageDataset, Images, encode_labels, opaque
 from mmclust.storage import key_of
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where a caller turned it into an error
+)
 
 
 def load_folder(
     path: str | Path, domain: str = "photo", on_corrupt: str = "raise", background: str = "white"
 ) -> ImageDataset:
-    """Pictures below `path`, with the labels that come with them.
+    """The pictures below `path`, with the labels that the folder has.
 
-    Labels are read from `labels.csv` in the folder (a column `file`, relative to the folder, and one column per criterion); without it from
-    class folders (`<class>/<picture>`: one criterion, "class"), or from one tree of class folders per criterion
-    (`<criterion>/<class>/<picture>`, the same pictures in each tree, matched by their names). Otherwise the pictures have no labels.
+    Labels are read from `labels.csv` in the folder (a column `file`, relative to the folder, and
+    one column per criterion); without it from class folders (`<class>/<picture>`: one criterion,
+    "class"), or from one tree of class folders per criterion (`<criterion>/<class>/<picture>`, the
+    same pictures in each tree, matched by file name). Otherwise the pictures have no labels.
 
     Args:
         domain: what the pictures show, for prompts and reference words ("photo", "fruit", ...).
-        on_corrupt: "raise" when a picture that is needed can't be decoded, naming it, or "skip": decode all now and leave the bad ones out
-            with a warning.
-        background: a color, as Pillow names them ("white", "#808080"), that shows through where a picture is transparent.
+        on_corrupt: "raise": an error that names the picture, when one that is needed can't be
+            decoded. "skip": decode all now, and leave out the damaged ones with a warning.
+        background: a color, as Pillow names them ("white", "#808080"), for transparent parts.
 
     Raises:
-        FileNotFoundError: the folder does not exist or holds no pictures, or a picture that labels.csv names is missing.
-        ValueError: an unknown background; labels.csv has no column `file`, a cell without a label, or a picture twice; trees whose pictures
-            can't be matched; (when it is decoded) a picture that is damaged.
+        FileNotFoundError: the folder does not exist or has no pictures, or a picture of labels.csv
+            is missing.
+        ValueError: an invalid option; labels.csv without a column `file`, with an empty cell or a
+            duplicate picture; trees that can't be matched; a damaged picture (when it is decoded).
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -44,37 +53,19 @@ def load_folder(
         ImageColor.getrgb(background)
     except ValueError as error:
         raise ValueError(
-            f'background {background!r} is no color: give a name or a code, such as "white" or "#808080"'
+            f'unknown background {background!r}: give a color such as "white" or "#808080"'
         ) from error
     table = read_csv(root) if (root / "labels.csv").exists() else _from_tree(root)
-    files = [root / f for f in table.index]
     if on_corrupt == "skip":
-        bad = [f for f in files if not _readable(f)]
-        if bad:
-            names = ", ".join(str(f.relative_to(root)) for f in bad[:5])
-            warnings.warn(
-                f"{root}: left out {len(bad)} of {len(files)} pictures that can't be decoded: {names}{', ...' * (len(bad) > 5)}",
-                stacklevel=2,
-            )
-            table = table.drop(index=[str(f.relative_to(root)) for f in bad])
-            files = [root / f for f in table.index]
-    if not files:
+        table = _without_damaged(root, table)
+    if table.index.empty:
         raise FileNotFoundError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    stats = [f.stat() for f in files]
-    fingerprint = key_of(
-        "folder",
-        background,
-        [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)],
-    )
-    return from_table(
-        root.resolve().name,
-        domain,
-        root,
-        table,
-        fingerprint,
-        f"{len(files)} files of a folder",
-        background,
-    )
+    stats = [(root / f).stat() for f in table.index]
+    states = [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)]
+    fingerprint = key_of("folder", background, states)
+    provenance = f"{len(table)} files of a folder"
+    name = root.resolve().name
+    return from_table(name, domain, root, table, fingerprint, provenance, background)
 
 
 def from_table(
@@ -86,17 +77,13 @@ def from_table(
     provenance: str,
     background: str = "white",
 ) -> ImageDataset:
-    """The pictures that the index of a table names, relative to `root`, with its columns as criteria."""
+    """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
     files = [root / f for f in table.index]
     images = Images(
         len(files), lambda i: _decode(files[i], background), fingerprint, lambda i: str(files[i])
     )
-    encoded = {c: encode_labels(table[c].tolist()) for c in table.columns}
+    labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
-    labels, classes = (
-        {c: v for c, (v, _) in encoded.items()},
-        {c: names for c, (_, names) in encoded.items()},
-    )
     return ImageDataset(name, domain, images, labels, classes, provenance, rows)
 
 
@@ -104,27 +91,29 @@ def _decode(file: Path, background: str = "white") -> Image.Image:
     try:
         with Image.open(file) as image:
             return opaque(image, background)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:  # the warning where it is an error
+    except UNREADABLE as error:
         raise ValueError(
-            f"picture {file} can't be decoded ({error}): mend or remove it, or load the folder with on_corrupt='skip'"
+            f"picture {file} can't be decoded ({error}): repair or remove it, or load the folder "
+            "with on_corrupt='skip'"
         ) from error
 
 
-def _readable(file: Path) -> bool:
-    try:
-        _decode(file)
-    except ValueError:
-        return False
-    return True
+def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+    damaged = []
+    for file in table.index:
+        try:
+            _decode(root / file)
+        except ValueError:
+            damaged.append(file)
+    if damaged:
+        names = ", ".join(damaged[:5] + ["..."] * (len(damaged) > 5))
+        counts = f"{len(damaged)} of {len(table)} pictures that can't be decoded"
+        warnings.warn(f"{root}: left out {counts}: {names}", stacklevel=3)
+    return table.drop(index=damaged)
 
 
 def pictures(root: Path) -> list[Path]:
+    """The picture files below a folder, relative to it, sorted; hidden files are left out."""
     return sorted(
         f.relative_to(root)
         for f in root.rglob("*")
@@ -133,14 +122,15 @@ def pictures(root: Path) -> list[Path]:
 
 
 def read_csv(root: Path) -> pd.DataFrame:
-    """Index: files relative to the root; columns: criteria."""
+    """The table of `labels.csv`. Index: files relative to the root; columns: criteria."""
     source = root / "labels.csv"
     table = pd.read_csv(source, dtype=str, keep_default_na=False)
     if "file" not in table:
         raise ValueError(f"{source} has no column 'file', only: {', '.join(table.columns)}")
     table = table.set_index("file")
-    if twice := [f for f, n in Counter(table.index).items() if n > 1]:
-        raise ValueError(f"{source} names {twice[0]} more than once")
+    if table.index.has_duplicates:
+        duplicate = table.index[table.index.duplicated()][0]
+        raise ValueError(f"duplicate file {duplicate} in {source}: list each picture once")
     for criterion in table.columns:
         if empty := table.index[table[criterion].str.strip() == ""].tolist():
             raise ValueError(
@@ -148,7 +138,7 @@ def read_csv(root: Path) -> pd.DataFrame:
             )
     if missing := [f for f in table.index if not (root / f).is_file()]:
         raise FileNotFoundError(
-            f"{source} names {missing[0]}, which is not there ({len(missing)} such files)"
+            f"{source} lists {missing[0]}, which is missing ({len(missing)} such files)"
         )
     return table
 
@@ -164,19 +154,24 @@ def _from_tree(root: Path) -> pd.DataFrame:
 
 
 def match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
+    """The table of `<criterion>/<class>/<picture>`, its trees matched by the pictures' names.
+
+    Raises:
+        ValueError: a name is in two classes of a tree, or not in every tree.
+    """
+    remedy = "load each criterion's folder by itself"
     trees: dict[str, dict[str, Path]] = defaultdict(dict)
     for f in files:
         criterion, _, name = f.parts
         if name in trees[criterion]:
-            raise ValueError(
-                f"{root / criterion}: {name} stands in two classes, so its trees can't be matched by name: load each criterion's folder by itself"
-            )
+            raise ValueError(f"duplicate file name {name} below {root / criterion}: {remedy}")
         trees[criterion][name] = f
     first, *others = trees
     for other in others:
-        if odd := sorted(trees[first].keys() ^ trees[other].keys()):
+        if unmatched := sorted(trees[first].keys() ^ trees[other].keys()):
             raise ValueError(
-                f"{root}: {odd[0]} is not in both {first!r} and {other!r} ({len(odd)} such files): load each criterion's folder by itself"
+                f"{root}: {unmatched[0]} is not in both {first!r} and {other!r} "
+                f"({len(unmatched)} such files): {remedy}"
             )
     names = sorted(trees[first])
     return pd.DataFrame(

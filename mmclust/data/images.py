@@ -1,10 +1,16 @@
-"""The one type for data: images that are decoded when they are needed, and named labellings of them."""
+"""The one type for data: images that are decoded when they are needed, with named labels.
+
+Nothing is decoded before it is asked for, and nothing is kept: a data set may be larger than the
+memory. What identifies the pictures is their fingerprint; features are stored under it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -17,10 +23,13 @@ if TYPE_CHECKING:
 
 
 class Images(Sequence[Image.Image]):
-    """n RGB pictures, each made by `make(i)` when it is asked for.
+    """n RGB pictures, each made when it is asked for.
 
-    `fingerprint` names their content: equal fingerprints, equal pictures. `describe(i)` says which picture is meant in an error. Encoders call
-    `make` from several threads at a time.
+    Args:
+        n: their number.
+        make: position -> picture. Encoders call it from several threads at a time.
+        fingerprint: identifies the content: the same fingerprint means the same pictures.
+        describe: position -> how an error names that picture.
     """
 
     def __init__(
@@ -30,36 +39,37 @@ class Images(Sequence[Image.Image]):
         fingerprint: str,
         describe: Callable[[int], str] = "picture {}".format,
     ) -> None:
-        self._indices, self._make, self._describe, self._whole = (
-            np.arange(n),
-            make,
-            describe,
-            fingerprint,
-        )
+        self._indices = np.arange(n)
+        self._make = make
+        self._content = fingerprint
+        self._describe = describe
 
     @classmethod
     def of(cls, images: Pictures) -> Images:
-        """Images as they are, or from a list of PIL pictures or uint8 arrays (h, w, 3). What is transparent in them is shown on white."""
+        """Images as they are, or from PIL pictures or uint8 arrays (h, w, 3).
+
+        Transparent parts are shown on white.
+
+        Raises:
+            TypeError: `images` is a path.
+        """
         if isinstance(images, Images):
             return images
         if isinstance(images, (str, Path)):
-            raise TypeError(
-                f"images are expected, not the path {str(images)!r}: load it with mm.load_folder first"
-            )
+            raise TypeError(f"images are required, not a path: mm.load_folder({str(images)!r})")
         pictures = [
             im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im)) for im in images
         ]
         digest = hashlib.sha256()
         for picture in pictures:
-            digest.update(
-                f"{picture.mode}{picture.size}{' on white' * transparent(picture)}".encode()
-                + picture.tobytes()
-            )
+            background = " on white" if transparent(picture) else ""
+            digest.update(f"{picture.mode}{picture.size}{background}".encode())
+            digest.update(picture.tobytes())
         return cls(len(pictures), lambda i: opaque(pictures[i]), digest.hexdigest())
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self._whole.encode() + self._indices.tobytes()).hexdigest()
+        return hashlib.sha256(self._content.encode() + self._indices.tobytes()).hexdigest()
 
     def describe(self, i: int) -> str:
         return self._describe(int(self._indices[i]))
@@ -74,15 +84,15 @@ class Images(Sequence[Image.Image]):
     def __getitem__(self, key: Any) -> Image.Image | Images:
         if isinstance(key, (int, np.integer)):
             return self._make(int(self._indices[key]))
-        part = Images.__new__(Images)
-        part.__dict__.update(self.__dict__, _indices=self._indices[key])
-        return part
+        chosen = copy(self)
+        chosen._indices = self._indices[key]
+        return chosen
 
     def cached(self) -> Images:
-        """The same images, each kept in memory once it was made: for small ones that cost more to make."""
-        part = self[:]
-        part._make = cache(self._make)
-        return part
+        """The same images, each kept in memory once it was made: for few and small ones."""
+        kept_in_memory = copy(self)
+        kept_in_memory._make = cache(self._make)
+        return kept_in_memory
 
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[i] for i in range(len(self)))
@@ -91,53 +101,62 @@ class Images(Sequence[Image.Image]):
         return f"<{len(self)} images, {self.fingerprint[:8]}>"
 
 
-Pictures = (
-    Sequence[Image.Image | np.ndarray] | np.ndarray
-)  # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or all in one array
+# `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or one array (n, h, w, 3)
+Pictures = Sequence[Image.Image | np.ndarray] | np.ndarray
 
 
 def transparent(picture: Image.Image) -> bool:
-    """Whether a picture may have transparent parts: an alpha channel, or a transparent color."""
-    return picture.mode in ("RGBA", "RGBa", "LA", "PA") or (
-        "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
-    )
+    """Whether a picture may have transparent parts: an alpha channel or a transparent color."""
+    if picture.mode in ("RGBA", "RGBa", "LA", "PA"):
+        return True
+    return "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
 
 
 def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
-    """The picture in RGB, its transparent parts on a background: they have no color of their own, and most files hold black there."""
+    """The picture in RGB, its transparent parts shown on a background.
+
+    Transparent pixels have no color of their own, and most files store black for them.
+    """
     if not transparent(picture):
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture).convert(
-        "RGB"
-    )
+    ground = Image.new("RGBA", picture.size, background)
+    return Image.alpha_composite(ground, picture).convert("RGB")
 
 
-class Labellings(dict):
-    """criterion -> integer labels (n,). An unknown criterion gets an error that lists the known ones."""
+class Labels(dict):
+    """criterion -> integer labels (n,). The error for an unknown criterion lists the known ones."""
 
     def __init__(self, dataset: str, labels: dict[str, np.ndarray]):
         super().__init__(labels)
         self.dataset = dataset
 
     def __missing__(self, criterion: str) -> np.ndarray:
-        raise ValueError(
-            f"criterion {criterion!r} not in {self.dataset}: {', '.join(self) or 'it has no labels'}"
-        )
+        raise ValueError(unknown_criterion(criterion, self.dataset, self))
+
+
+def unknown_criterion(criterion: str, dataset: str, known: Sequence[str] | dict) -> str:
+    """The message for a criterion that a data set does not have."""
+    listed = ", ".join(known) or "it has no labels"
+    close = get_close_matches(str(criterion), list(known), n=1)
+    hint = f": did you mean {close[0]!r}?" if close else ""
+    return f"criterion {criterion!r} is not in {dataset} ({listed}){hint}"
 
 
 @dataclass
 class ImageDataset:
-    """Images with named labellings.
+    """Images with named labels.
 
     Attributes:
-        name: of the data set, such as "demo-fruit".
-        domain: what the pictures show, the first word of a prompt: "fruit", "card", "face", "photo".
+        name: such as "demo-fruit".
+        domain: what the pictures show, the first word of a prompt: "fruit", "card", "photo".
         images: n lazily decoded pictures.
         labels: criterion -> int64 (n,), positions in `classes[criterion]`.
         classes: criterion -> class names.
         provenance: one sentence on where the pictures come from.
-        derived_criteria: criteria that follow from another one, such as the shape of a fruit from its species.
+        rows: what is known of each picture: n dictionaries, or none.
+        derived_criteria: those that follow from another criterion, such as the shape of a fruit
+            from its species.
     """
 
     name: str
@@ -150,14 +169,15 @@ class ImageDataset:
     derived_criteria: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.labels = Labellings(
-            self.name, {c: np.asarray(v, np.int64) for c, v in self.labels.items()}
-        )
         for criterion, values in self.labels.items():
             if len(values) != len(self.images):
                 raise ValueError(
-                    f"{self.name}: {len(values)} labels of {criterion!r} for {len(self.images)} images"
+                    f"{self.name}: {len(values)} labels of {criterion!r} "
+                    f"for {len(self.images)} images"
                 )
+        self.labels = Labels(
+            self.name, {c: np.asarray(v, np.int64) for c, v in self.labels.items()}
+        )
 
     @property
     def criteria(self) -> list[str]:
@@ -173,53 +193,54 @@ class ImageDataset:
         return len(np.unique(self.labels[criterion]))
 
     def frame(self) -> pd.DataFrame:
-        """The labels as class names: a pandas DataFrame, a row per image, a column per criterion."""
+        """The class names: a row per image, a column per criterion."""
         import pandas as pd
 
-        return pd.DataFrame(
-            {c: [self.classes[c][k] for k in self.labels[c]] for c in self.criteria},
-            index=range(len(self)),
-        )
+        names = {c: [self.classes[c][k] for k in self.labels[c]] for c in self.criteria}
+        return pd.DataFrame(names, index=range(len(self)))
 
-    def describe(self, shown: int = 8) -> list[dict]:
-        """A row per criterion: data set, images, criterion, clusters, classes (the first of them)."""
-        return [
-            {
-                "data set": self.name,
-                "images": len(self),
-                "criterion": c,
-                "clusters": self.n_clusters(c),
-            }
-            | {
-                "classes": ", ".join(self.classes[c][:shown])
-                + ", ..." * (len(self.classes[c]) > shown)
-            }
-            for c in self.criteria
-        ]
+    def describe(self, max_classes: int = 8) -> list[dict]:
+        """A row per criterion: data set, images, criterion, clusters, its first classes."""
+        rows = []
+        for criterion in self.criteria:
+            classes = self.classes[criterion]
+            dots = [] if len(classes) <= max_classes else ["..."]
+            rows.append(
+                {
+                    "data set": self.name,
+                    "images": len(self),
+                    "criterion": criterion,
+                    "clusters": self.n_clusters(criterion),
+                    "classes": ", ".join(classes[:max_classes] + dots),
+                }
+            )
+        return rows
 
     def __len__(self) -> int:
         return len(self.images)
 
     def subset(self, indices: Sequence[int] | np.ndarray | slice) -> ImageDataset:
         """The same data set with the images at `indices` (n',), in that order."""
-        indices = np.arange(len(self))[indices]
-        rows = [self.rows[i] for i in indices] if self.rows else []
-        return ImageDataset(
-            self.name,
-            self.domain,
-            self.images[indices],
-            {c: v[indices] for c, v in self.labels.items()},
-            self.classes,
-            self.provenance,
-            rows,
-            self.derived_criteria,
+        positions = np.arange(len(self))[indices]
+        return replace(
+            self,
+            images=self.images[positions],
+            labels={c: v[positions] for c, v in self.labels.items()},
+            rows=[self.rows[i] for i in positions] if self.rows else [],
         )
 
 
 def encode_labels(
-    values: Sequence[str], order: Sequence[str] | None = None
-) -> tuple[np.ndarray, list[str]]:
-    """Class names (n,) to integers (n,) and the list they point into: in `order`, or sorted."""
-    classes = list(order) if order is not None else sorted(set(values))
-    position = {c: i for i, c in enumerate(classes)}
-    return np.array([position[v] for v in values], np.int64), classes
+    columns: Mapping[str, Sequence[str]], orders: Mapping[str, Sequence[str]] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Class names (n,) per criterion as `labels` and `classes` of an `ImageDataset`.
+
+    Classes have the order of `orders`, or are sorted.
+    """
+    labels = {}
+    classes = {}
+    for criterion, values in columns.items():
+        classes[criterion] = list(orders[criterion] if orders else sorted(set(values)))
+        position = {name: k for k, name in enumerate(classes[criterion])}
+        labels[criterion] = np.array([position[v] for v in values], np.int64)
+    return labels, classes

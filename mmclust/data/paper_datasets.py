@@ -1,37 +1,30 @@
-"""The data sets of the papers: where each comes from, how it lies on disk, and whether what is there is what the papers describe."""
+"""The data sets of the papers: where they come from, their layout on disk, and the papers' numbers.
+
+What differs from the papers' table (`paper_datasets.csv`) is a warning, never an error: the papers
+do not describe their data sets completely.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from PIL import Image
 
 from mmclust import storage
-from mmclust.data import download, folder
-from mmclust.data.cifar10_labels import PHOTO_ENVIRONMENT, PHOTO_TYPE
-from mmclust.data.images import ImageDataset, Images, encode_labels
+from mmclust.data import download, paper_layouts
+from mmclust.data.folder import from_table
+from mmclust.data.images import ImageDataset, unknown_criterion
+from mmclust.data.paper_layouts import BATCHES, SeparateCriteria
 
-# Linked so in the READMEs of the authors' Multi-Sub repository; how deep its folders lie within it is not documented, and searched for.
+# Linked in the READMEs of the authors' Multi-Sub repository; where the data sets are in it is not
+# documented, so `find` searches for them.
 _BUNDLE = ("https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip",)
-FACE = re.compile(
-    r"(?P<identity>[^_]+)_(?P<pose>straight|left|right|up)_(?P<emotion>neutral|happy|sad|angry)_(?P<glasses>open|sunglasses)(_(?P<scale>[24]))?\.\w+"
-)
-BATCHES = "cifar-10-batches-py"  # the folder in CIFAR-10's archive
-
-
-class SeparateCriteria(ValueError):
-    """The trees of a data set hold different pictures, so that each criterion is a data set of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +33,14 @@ class PaperDataset:
 
     Attributes:
         domain: the first word of its prompts.
-        folders: what its folder may be called, in lower case; the first is ours.
-        urls: archives that hold it, the best first; none, if a user must place it. inner: an archive within these. md5: of the archive.
-        trees: criterion -> what its folder is called where that differs. optional: criteria that the released archive need not have.
-        images: further numbers of pictures that are as they should be.
-        about: where the pictures come from, for those who must find them.
+        folders: accepted names of its folder, in lower case; the first is ours.
+        urls: archives that hold it, the best first; none if it must be placed by hand.
+        inner: the name of an archive in these.
+        md5: of the archive.
+        trees: criterion -> name of its folder, where that differs.
+        optional: criteria that the released archive need not have.
+        images: image counts that are also accepted.
+        origin: where the pictures come from, for data sets without a download.
     """
 
     domain: str
@@ -55,7 +51,7 @@ class PaperDataset:
     trees: dict[str, str] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
     images: tuple[int, ...] = ()
-    about: str = ""
+    origin: str = ""
 
 
 PAPER_DATASETS = {
@@ -64,28 +60,36 @@ PAPER_DATASETS = {
     "fruit360": PaperDataset("fruit", ("fruit360",), _BUNDLE),
     "card": PaperDataset("card", ("card", "cards"), _BUNDLE, trees={"order": "number"}),
     "cmuface": PaperDataset(
-        "face", ("cmuface", "faces", "faces_4"),
-        ("https://archive.ics.uci.edu/static/public/124/cmu+face+images.zip", "https://archive.ics.uci.edu/ml/machine-learning-databases/faces-mld/faces.tar.gz"),
-        inner="faces.tar.gz", images=(624,),  # UCI: 16 of the 640 are damaged, and end in .bad instead of .pgm
+        "face", ("cmuface", "faces", "faces_4"), (
+            "https://archive.ics.uci.edu/static/public/124/cmu+face+images.zip",
+            "https://archive.ics.uci.edu/ml/machine-learning-databases/faces-mld/faces.tar.gz",
+        ),
+        inner="faces.tar.gz",
+        images=(624,),  # UCI: 16 of the 640 are damaged, and end in .bad instead of .pgm
     ),
-    "cars": PaperDataset("car", ("cars",), about="1,200 of Stanford Cars, whose page https://ai.stanford.edu/~jkrause/cars/car_dataset.html no longer gives them"),
-    "flowers": PaperDataset("flower", ("flowers",), about="1,600 of Flowers; perhaps of https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ [?]"),
+    "cars": PaperDataset("car", ("cars",), origin="1,200 of Stanford Cars, whose page "
+        "https://ai.stanford.edu/~jkrause/cars/car_dataset.html no longer offers them"),
+    "flowers": PaperDataset("flower", ("flowers",), origin="1,600 of Flowers; perhaps of "
+        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ [?]"),
     "cifar10": PaperDataset(  # URL and hash as in torchvision
-        "photo", ("cifar10", "cifar10_mc", BATCHES), ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",), md5="c58f30108f718f92721af3b95e74349a",
+        "photo", ("cifar10", "cifar10_mc", BATCHES),
+        ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+        md5="c58f30108f718f92721af3b95e74349a",
     ),
-    "aloi": PaperDataset("object", ("aloi",), about="288 of ALOI, https://aloi.science.uva.nl/: red and green objects, balls and cylinders"),
+    "aloi": PaperDataset("object", ("aloi",), origin="288 of ALOI, "
+        "https://aloi.science.uva.nl/: red and green objects, balls and cylinders"),
 }  # fmt: skip
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
-    """Where the papers' data lie: `data_dir`, else `MMCLUST_DATA`, else datasets in the cache folder."""
+    """The folder of the papers' data: `data_dir`, else `MMCLUST_DATA`, else in the cache folder."""
     return Path(
         data_dir or os.environ.get("MMCLUST_DATA") or storage.cache_dir() / "datasets"
     ).expanduser()
 
 
 def expected(name: str) -> pd.DataFrame:
-    """What the papers say of a data set: a row per criterion with images, clusters (missing where no source that we could read says)."""
+    """The papers' numbers: a row per criterion with images, clusters (missing if not stated)."""
     table = pd.read_csv(Path(__file__).with_name("paper_datasets.csv"), dtype={"clusters": "Int64"})
     return table[table["data set"] == name].set_index("criterion")
 
@@ -97,27 +101,27 @@ def load_paper(
     data_dir: str | Path | None = None,
     criterion: str | None = None,
 ) -> ImageDataset:
-    """A data set of the papers, from `data_folder(data_dir)`; downloaded and unpacked there if it is not there and can be.
+    """A data set of the papers, from `data_folder(data_dir)`; downloaded if missing and possible.
 
-    The released archives hold one tree of class folders per criterion. The pictures of these trees are matched by their content, else by
-    their names. CMU faces are labelled by their file names and read in the finest size that is there. CIFAR-10 is that of torchvision, train
-    and test, or the authors' trees (cifar10_mc.zip) where a user placed them. Any set may instead have a `labels.csv`, as in `load_folder`.
+    The released archives hold one tree of class folders per criterion. The pictures of these trees
+    are matched by their content, else by their names. CMU faces are labeled by their file names and
+    read in the finest size of the folder. CIFAR-10 is that of torchvision, train and test, or the
+    authors' trees (cifar10_mc.zip) where a user placed them. Any set may instead have a
+    `labels.csv`, as in `load_folder`. Numbers other than the papers' are a warning.
 
     Args:
-        n, seed: so many of the pictures, as `draw` draws them.
-        criterion: of a set whose trees can't be matched, the one to load: its pictures and its labels alone. Else all criteria are there.
+        n, seed: a random sample, see `draw`.
+        criterion: the only one to load, of a set whose trees can't be matched; ignored for others.
 
     Raises:
-        ConnectionError, OSError: it can't be downloaded, or stored. FileNotFoundError: it must be placed; the message says what and where.
-        SeparateCriteria: its trees can't be matched; the message says what differs. ValueError: what is there has another layout or is
-        damaged, or n or criterion is impossible.
-
-    A number of pictures or classes other than the papers' is a warning.
+        ConnectionError, OSError: it can't be downloaded, or stored.
+        FileNotFoundError: it must be placed by hand; the message says what and where.
+        SeparateCriteria: its trees can't be matched; the message says what differs.
+        ValueError: the folder has another layout or is damaged; an invalid n or criterion.
     """
-    if criterion not in (None, *expected(name).index):
-        raise ValueError(
-            f"criterion {criterion!r} not in {name}: {', '.join(expected(name).index)}"
-        )
+    known = list(expected(name).index)
+    if criterion not in (None, *known):
+        raise ValueError(unknown_criterion(str(criterion), name, known))
     root = data_folder(data_dir)
     place = find(name, root) or obtain(name, root)
     data = read(name, place, criterion)
@@ -127,71 +131,69 @@ def load_paper(
 
 
 def draw(data: ImageDataset, n: int | None, seed: int) -> ImageDataset:
-    """`n` pictures without replacement, in random order, a prefix of any larger draw; the data set as it is if there are no more, or with None.
+    """`n` pictures without replacement in random order, the beginning of any larger sample.
+
+    The data set as it is where n is None or not less than its size.
 
     Raises:
         ValueError: n is less than 1.
     """
     if n is not None and n < 1:
         raise ValueError(f"{data.name}: n must be at least 1, not {n}")
-    return (
-        data
-        if n is None or n >= len(data)
-        else data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
-    )
+    if n is None or n >= len(data):
+        return data
+    return data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
 
 
 def differences(name: str, data: ImageDataset) -> list[str]:
-    """Where a whole data set is not what the papers' table says: number of pictures, number of classes."""
+    """How a complete data set differs from the papers' table: pictures, and classes."""
     table = expected(name)
-    said = [int(table["images"].iloc[0]), *PAPER_DATASETS[name].images]
-    out = (
-        []
-        if len(data) in said
-        else [f"{len(data):,} pictures, where {' or '.join(f'{k:,}' for k in said)} are expected"]
-    )
-    clusters = table["clusters"].dropna()
-    return out + [
-        f"{data.n_clusters(c)} classes of {c}, where {k} are expected"
-        for c, k in clusters.items()
-        if c in data.criteria and data.n_clusters(c) != k
-    ]
+    counts = [int(table["images"].iloc[0]), *PAPER_DATASETS[name].images]
+    out = []
+    if len(data) not in counts:
+        listed = " or ".join(f"{k:,}" for k in counts)
+        out.append(f"{len(data):,} pictures, where {listed} are expected")
+    for criterion, k in table["clusters"].dropna().items():
+        if criterion in data.criteria and data.n_clusters(criterion) != k:
+            classes = f"{data.n_clusters(criterion)} classes of {criterion}"
+            out.append(f"{classes}, where {k} are expected")
+    return out
 
 
 def find(name: str, root: Path) -> Path | None:
-    """The folder of a data set below the data folder: placed there, or in an unpacked archive, at most two folders down there."""
+    """The folder of a data set below the data folder, or None.
+
+    It was placed there by hand, or it is in an unpacked archive, at most two folders down.
+    """
     spec = PAPER_DATASETS[name]
     unpacked = [root / _stem(url) for url in spec.urls]
-    below = [
+    searched = [
         root.glob("*"),
         *(u.glob(depth) for u in unpacked for depth in ("*", "*/*", "*/*/*")),
         (root / spec.folders[0]).glob("*"),
     ]
-    found = [
-        p
-        for places in below
-        for p in sorted(places)
-        if p.name.casefold() in spec.folders and p.is_dir()
+    candidates = [
+        path
+        for paths in searched
+        for path in sorted(paths)
+        if path.name.casefold() in spec.folders and path.is_dir()
     ]
-    return next((p for p in found if not missing(name, p)), found[0] if found else None)
+    complete = [path for path in candidates if not missing(name, path)]
+    return next(iter(complete or candidates), None)
 
 
 def missing(name: str, place: Path) -> list[str]:
-    """The criteria for which a folder of trees has none; empty where its labels come from elsewhere."""
+    """The criteria without a tree in a folder of trees; none where labels come from elsewhere."""
     if (place / "labels.csv").exists() or name == "cmuface" or place.name == BATCHES:
         return []
-    return [
-        c
-        for c in expected(name).index
-        if c not in PAPER_DATASETS[name].optional and _tree(name, place, c) is None
-    ]
+    required = [c for c in expected(name).index if c not in PAPER_DATASETS[name].optional]
+    return [c for c in required if _tree(name, place, c) is None]
 
 
 def _tree(name: str, place: Path, criterion: str) -> Path | None:
     names = (criterion, PAPER_DATASETS[name].trees.get(criterion))
-    return next(
-        (p for p in sorted(place.iterdir()) if p.is_dir() and p.name.casefold() in names), None
-    )
+    trees = (p for p in sorted(place.iterdir()) if p.is_dir() and p.name.casefold() in names)
+    return next(trees, None)
 
 
 def _stem(url: str) -> str:
@@ -199,46 +201,52 @@ def _stem(url: str) -> str:
 
 
 def how_to_place(name: str, root: Path) -> str:
-    """What a user must put where: one sentence."""
-    own, criteria = PAPER_DATASETS[name].folders[0], list(expected(name).index)
-    trees = " and ".join(f"{own}/{c}/<class>/<picture>" for c in criteria)
-    return f"place in {root} {trees}, the same pictures in each; or {own}/labels.csv with columns file (a picture in {own}), {', '.join(criteria)}"
+    """One sentence: which files a user must place where."""
+    top = PAPER_DATASETS[name].folders[0]
+    criteria = list(expected(name).index)
+    trees = " and ".join(f"{top}/{c}/<class>/<picture>" for c in criteria)
+    return (
+        f"place in {root} {trees}, the same pictures in each; or {top}/labels.csv with columns "
+        f"file (a picture in {top}), {', '.join(criteria)}"
+    )
 
 
 def obtain(name: str, root: Path) -> Path:
-    """Download and unpack a data set; its folder. Processes that want it at the same time wait for the first of them.
+    """Download and unpack a data set; returns its folder. A second process waits for the first.
 
     Raises:
         As `load_paper`.
     """
     spec = PAPER_DATASETS[name]
+    folders = " or ".join(spec.folders)
     if not spec.urls:
         raise FileNotFoundError(
-            f"{name} is not in {root} and has no public download with its labels ({spec.about}): {how_to_place(name, root)}"
+            f"{name} is not in {root} and has no public download with its labels "
+            f"({spec.origin}): {how_to_place(name, root)}"
         )
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         if (place := find(name, root)) is not None:
             return place
-        if taken := [root / _stem(url) for url in spec.urls if (root / _stem(url)).exists()]:
-            raise ValueError(
-                f"{taken[0]} holds no folder {' or '.join(spec.folders)}: remove it, and it is unpacked again"
-            )
+        for unpacked in (root / _stem(url) for url in spec.urls):
+            if unpacked.exists():
+                raise ValueError(
+                    f"{unpacked} holds no folder {folders}: remove it, and it is unpacked again"
+                )
         failed = []
-        for url in sorted(
-            spec.urls, key=lambda url: not (root / download.file_name(url)).exists()
-        ):  # what is there needs no download
+        # an archive that is there already comes first
+        for url in sorted(spec.urls, key=lambda u: not (root / download.file_name(u)).exists()):
             try:
-                archive = download.fetch(url, root, spec.md5 and f"md5:{spec.md5}")
+                archive = download.fetch(url, root, f"md5:{spec.md5}" if spec.md5 else None)
             except ConnectionError as error:
                 failed.append(error)
                 continue
             download.unpack(archive, root / _stem(url), spec.inner)
             if not spec.md5:
-                download.record(archive, url)  # now that it has shown to be a whole archive
+                download.record(archive)  # only now is it known to be complete
             if (place := find(name, root)) is None:
                 raise ValueError(
-                    f"{archive} holds no folder {' or '.join(spec.folders)}: another version may be served at {url}"
+                    f"{archive} holds no folder {folders}: another version may be served at {url}"
                 )
             return place
     raise ConnectionError("; ".join(map(str, failed))) from failed[0]
@@ -248,170 +256,56 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     """The data set in a folder, in any of the layouts of `load_paper`."""
     spec = PAPER_DATASETS[name]
     if name == "cifar10" and place.name == BATCHES:
-        return _batches(place)
+        return paper_layouts.cifar10_batches(place, spec.domain)
+    remedy = how_to_place(name, place.parent)
     if absent := missing(name, place):
-        raise ValueError(f"{place} has no folder {absent[0]!r}: {how_to_place(name, place.parent)}")
-    digest = cache(lambda file: hashlib.sha256((place / file).read_bytes()).hexdigest())
+        raise ValueError(f"{place} has no folder {absent[0]!r}: {remedy}")
+    criteria = list(expected(name).index)
     if (place / "labels.csv").exists():
-        table = _listed(name, place)
+        other_names = {v: k for k, v in spec.trees.items()}
+        table = paper_layouts.from_csv(place, criteria, spec.optional, other_names)
     elif name == "cmuface":
-        table = _named(place)
+        table = paper_layouts.from_names(place, criteria)
     else:
-        table = _matched(name, place, criterion, digest)
+        trees = {c: tree for c in criteria if (tree := _tree(name, place, c))}
+        table = paper_layouts.from_trees(place, trees, criterion)
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.urls else ""
-        raise FileNotFoundError(
-            f"{place} holds no pictures of {name}: {again}{how_to_place(name, place.parent)}"
-        )
+        raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
     # of the pictures alone: another disk or another download gives the same fingerprint
-    fingerprint = storage.key_of("pictures", [digest(f) for f in table.index])
-    data = folder.from_table(
-        name, spec.domain, place, table, fingerprint, f"the papers' {name}, {len(table)} pictures"
-    )
+    digests = [paper_layouts.digest(place / f) for f in table.index]
+    provenance = f"the papers' {name}, {len(table)} pictures"
+    fingerprint = storage.key_of("pictures", digests)
+    data = from_table(name, spec.domain, place, table, fingerprint, provenance)
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data
 
 
-def _listed(name: str, place: Path) -> pd.DataFrame:
-    table = folder.read_csv(place).rename(
-        columns={v: k for k, v in PAPER_DATASETS[name].trees.items()}
-    )
-    criteria = [
-        c for c in expected(name).index if c in table or c not in PAPER_DATASETS[name].optional
-    ]
-    if absent := [c for c in criteria if c not in table]:
-        raise ValueError(
-            f"{place / 'labels.csv'} has no column {absent[0]!r}, only: {', '.join(table.columns)}"
-        )
-    return table[criteria]
-
-
-def _named(place: Path) -> pd.DataFrame:
-    """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the finest size that is there."""
-    faces = {
-        f.name: (str(f), match) for f in folder.pictures(place) if (match := FACE.fullmatch(f.name))
-    }
-    finest = min((match["scale"] or "1" for _, match in faces.values()), default=None)
-    kept = [(f, match) for f, match in faces.values() if (match["scale"] or "1") == finest]
-    return pd.DataFrame(
-        {c: [match[c] for _, match in kept] for c in expected("cmuface").index},
-        index=[f for f, _ in kept],
-    )
-
-
-def _matched(
-    name: str, place: Path, criterion: str | None, digest: Callable[[str], str]
-) -> pd.DataFrame:
-    """The pictures of one tree per criterion, matched by content, else by name; else those of the criterion."""
-    trees = {c: tree for c in expected(name).index if (tree := _tree(name, place, c))}
-    files = {
-        c: [tree.relative_to(place) / f for f in folder.pictures(tree)] for c, tree in trees.items()
-    }
-    every = [f for own in files.values() for f in own]
-    if odd := [f for f in every if len(f.parts) != 3]:
-        raise ValueError(f"{place / odd[0]} does not stand as <criterion>/<class>/<picture>")
-    keyed = {
-        c: sorted((digest(str(f)), f.name, f) for f in own) for c, own in files.items()
-    }  # by name among copies of one picture
-    contents = [[key for key, _, _ in own] for own in keyed.values()]
-    if all(own == contents[0] for own in contents):
-        rows = sorted(zip(*([f for _, _, f in own] for own in keyed.values())))
-        return pd.DataFrame(
-            [[f.parts[1] for f in row] for row in rows], [str(row[0]) for row in rows], list(trees)
-        )
-    try:
-        shared = set.intersection(*map(set, contents))
-        first, *others = (
-            [(key, name) for key, name, _ in own if key in shared] for own in keyed.values()
-        )
-        if any(own != first for own in others):  # then one name means different pictures
-            raise ValueError("the same picture has different names")
-        return folder.match_trees(place, every).rename(
-            columns={tree.name: c for c, tree in trees.items()}
-        )
-    except ValueError as error:
-        if criterion in files:
-            return pd.DataFrame(
-                {criterion: [f.parts[1] for f in files[criterion]]},
-                [str(f) for f in files[criterion]],
-            )
-        counts = ", ".join(f"{c} {len(own):,}" for c, own in files.items())
-        why = f"the trees in {place} hold different pictures ({counts}), by content and by name ({error})"
-        raise SeparateCriteria(
-            f"{name}: {why}: give criterion= one of {', '.join(files)}"
-        ) from error
-
-
-def _batches(place: Path) -> ImageDataset:
-    """CIFAR-10 by torchvision, which checks the md5 of every file: 50,000 training pictures, then 10,000 test pictures."""
-    from torchvision.datasets import CIFAR10
-
-    try:
-        parts = [CIFAR10(place.parent, train=train) for train in (True, False)]
-    except RuntimeError as error:
-        raise ValueError(
-            f"{place} is not whole (a file is missing or its md5 is wrong): remove it, and it is downloaded again"
-        ) from error
-    pixels = np.concatenate([part.data for part in parts])
-    kinds = [part.classes[k] for part in parts for k in part.targets]
-    fingerprint = storage.key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list)
-    images = Images(
-        len(pixels),
-        lambda i: Image.fromarray(pixels[i]),
-        fingerprint,
-        "picture {} of CIFAR-10 (train, then test)".format,
-    )
-    encoded = {
-        c: encode_labels([of[k] for k in kinds])
-        for c, of in (("type", PHOTO_TYPE), ("environment", PHOTO_ENVIRONMENT))
-    }
-    labels, classes = (
-        {c: v for c, (v, _) in encoded.items()},
-        {c: names for c, (_, names) in encoded.items()},
-    )
-    return ImageDataset(
-        "cifar10",
-        PAPER_DATASETS["cifar10"].domain,
-        images,
-        labels,
-        classes,
-        "CIFAR-10, train and test, by torchvision",
-    )
-
-
 def status(name: str, root: Path) -> tuple[bool, str]:
-    """Whether a data set is usable or can be downloaded, and in words: what is there, or where it would come from, or what must be placed."""
+    """Whether a data set is there or can be downloaded, and a description of its state."""
     place = find(name, root)
+    spec = PAPER_DATASETS[name]
+    if place is None and spec.urls:
+        urls = " or ".join(download.source(url) for url in spec.urls)
+        return True, f"not there; would be downloaded from {urls}"
     if place is None:
-        urls = " or ".join(download.source(url) for url in PAPER_DATASETS[name].urls)
-        return (
-            bool(urls),
-            f"not there; would be downloaded from {urls}"
-            if urls
-            else f"not there; {how_to_place(name, root)} ({PAPER_DATASETS[name].about})",
-        )
+        return False, f"not there; {how_to_place(name, root)} ({spec.origin})"
     try:
-        with contextlib.suppress(SeparateCriteria):
+        try:
             return True, _summary(name, place, [read(name, place)])
-        return True, _summary(
-            name,
-            place,
-            [read(name, place, c) for c in expected(name).index if _tree(name, place, c)],
-        )
+        except SeparateCriteria:
+            trees = [c for c in expected(name).index if _tree(name, place, c)]
+            return True, _summary(name, place, [read(name, place, c) for c in trees])
     except (OSError, ValueError) as error:
         return False, f"there, but can't be read: {error}"
 
 
-def _summary(name: str, place: Path, parts: list[ImageDataset]) -> str:
-    counts = ", ".join(dict.fromkeys(f"{len(data):,} pictures" for data in parts))
-    clusters = ", ".join(f"{c} {data.n_clusters(c)}" for data in parts for c in data.criteria)
-    said = (
-        "; ".join(dict.fromkeys(d for data in parts for d in differences(name, data)))
-        or "as in the papers' table"
-    )
-    apart = (
-        "; its trees hold different pictures, and each criterion is loaded by itself"
-        if len(parts) > 1
-        else ""
-    )
-    return f"there, in {place}: {counts}, {clusters} classes; {said}{apart}"
+def _summary(name: str, place: Path, datasets: list[ImageDataset]) -> str:
+    counts = ", ".join(dict.fromkeys(f"{len(data):,} pictures" for data in datasets))
+    clusters = ", ".join(f"{c} {data.n_clusters(c)}" for data in datasets for c in data.criteria)
+    different = dict.fromkeys(d for data in datasets for d in differences(name, data))
+    comparison = "; ".join(different) or "as in the papers' table"
+    separate = ""
+    if len(datasets) > 1:
+        separate = "; its trees hold different pictures, and each criterion is loaded by itself"
+    return f"there, in {place}: {counts}, {clusters} classes; {comparison}{separate}"

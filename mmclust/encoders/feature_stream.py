@@ -226,9 +226,9 @@ def _remove(*paths: Path) -> None:
 def _map(path: Path) -> np.ndarray | None:
     """The features in a file, memory-mapped; None if it is missing, or damaged and now removed."""
     try:
-        if storage.check_array(path):
-            storage.touch_atime(path)
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+        storage.check_array(path)
+        storage.touch_atime(path)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:  # nothing to remove: by now another process may have written it
         pass
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""Servers on this machine for tests: one for downloads, with ranges, entity tags and the faults of real ones on request; and programs that serve."""
+"""Servers on this machine for tests: one for downloads, with the faults of real ones on request;
+and programs that serve."""
 
-import hashlib
 import os
 import socket
 import subprocess
@@ -16,26 +16,28 @@ import psutil
 
 
 class Web:
-    """What is served and what was asked for.
+    """A file server.
 
-    `files`: name -> bytes. `faults`: what to do with the next requests, in turn: an int cuts the answer there, "503" and "404" fail, "shifted"
-    answers with another range than was asked for, "short" with its first 1,000 bytes. `asked`: (path, Range header) of each request. `slow`:
-    seconds per 64 kB. `headers`: without "ETag" nothing vouches for a file's identity, without "Content-Length" it ends with the connection.
+    Attributes:
+        files: name -> bytes.
+        faults: what happens to the next requests, in turn: a number cuts the answer off after so
+            many bytes, "503" and "404" are sent as errors.
+        requests: the path of each request.
+        delay: seconds per 64 kB.
+        content_length: whether the answer says how long it is; else it ends with the connection.
     """
 
     def __init__(self):
-        self.files, self.faults, self.asked, self.slow, self.headers = (
-            {},
-            [],
-            [],
-            0.0,
-            {"ETag", "Content-Length"},
-        )
+        self.files = {}
+        self.faults = []
+        self.requests = []
+        self.delay = 0.0
+        self.content_length = True
         web = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                with suppress(ConnectionError):  # whoever asked was killed, or has a full disk
+                with suppress(ConnectionError):  # the client was killed, or has a full disk
                     web.answer(self)
 
             def log_message(self, *args):
@@ -45,35 +47,20 @@ class Web:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def answer(self, request):
-        wanted = request.headers.get("Range")
-        self.asked.append((request.path, wanted))
+        self.requests.append(request.path)
         fault = self.faults.pop(0) if self.faults else None
         body = self.files.get(request.path.lstrip("/"))
         if fault in ("503", "404") or body is None:
-            return request.send_error(int(fault or 404))
-        tag = f'"{hashlib.md5(body).hexdigest()}"'
-        at = (
-            int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if wanted and request.headers.get("If-Range", tag) == tag
-            else 0
-        )
-        if at >= len(body) > 0:
-            request.send_response(416)
-            request.send_header("Content-Range", f"bytes */{len(body)}")
-            return request.end_headers()
-        at += 7 if fault == "shifted" else 0
-        last = at + 1000 if fault == "short" else len(body)
-        request.send_response(206 if at else 200)
-        if at:
-            request.send_header("Content-Range", f"bytes {at}-{last - 1}/{len(body)}")
-        sent = {"ETag": tag, "Content-Length": str(last - at)}
-        for name in self.headers:
-            request.send_header(name, sent[name])
+            request.send_error(int(fault or 404))
+            return
+        request.send_response(200)
+        if self.content_length:
+            request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        end = fault if isinstance(fault, int) else last
-        for i in range(at, end, 2**16):
-            request.wfile.write(body[i : min(i + 2**16, end)])
-            time.sleep(self.slow)
+        end = len(body) if fault is None else fault
+        for start in range(0, end, 2**16):
+            request.wfile.write(body[start : min(start + 2**16, end)])
+            time.sleep(self.delay)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """What a test started: its processes, by their command lines."""
 
 import os
+import subprocess
 from contextlib import suppress
 
 import psutil
+import pytest
 
 
 def command(process: psutil.Process) -> str:
@@ -18,3 +20,18 @@ def started(word: str, pid: int | None = None) -> list[psutil.Process]:
     return [
         p for p in psutil.Process(pid or os.getpid()).children(recursive=True) if word in command(p)
     ]
+
+
+def mount_namespace() -> list[str]:
+    """The command that gives a program mounts of its own; the test is skipped without one."""
+    reason = ""
+    for way in (["unshare", "-rm"], ["unshare", "-m"]):
+        mount = [*way, "mount", "-t", "tmpfs", "-o", "size=64k", "none", "/mnt"]
+        try:
+            tried = subprocess.run(mount, capture_output=True, text=True)
+        except OSError as error:
+            return pytest.skip(f"no namespaces here: {error}")
+        if tried.returncode == 0:
+            return way
+        reason = tried.stderr.strip()
+    return pytest.skip(f"no mount namespaces here: {reason}")

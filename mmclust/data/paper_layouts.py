@@ -1,0 +1,131 @@
+"""How the papers' data sets are laid out on disk: trees, a table, file names, or CIFAR-10's files.
+
+Each function but the last gives a table: index: files relative to `place`; columns: criteria.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mmclust.data.cifar10_labels import PHOTO_ENVIRONMENT, PHOTO_TYPE
+from mmclust.data.folder import match_trees, pictures, read_csv
+from mmclust.data.images import ImageDataset, Images, encode_labels
+from mmclust.storage import key_of
+
+FACE = re.compile(
+    r"(?P<identity>[^_]+)_(?P<pose>straight|left|right|up)_(?P<emotion>neutral|happy|sad|angry)"
+    r"_(?P<glasses>open|sunglasses)(_(?P<scale>[24]))?\.\w+"
+)
+BATCHES = "cifar-10-batches-py"  # the folder in CIFAR-10's archive
+
+
+class SeparateCriteria(ValueError):
+    """The trees of a data set hold different pictures: each criterion is a data set of its own."""
+
+
+def digest(file: Path) -> str:
+    """The sha256 of a file's content; kept until the file changes."""
+    state = file.stat()
+    return _digest(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**17)
+def _digest(file: Path, size: int, modified: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def from_csv(
+    place: Path, criteria: list[str], optional: tuple[str, ...], other_names: dict[str, str]
+) -> pd.DataFrame:
+    """From `labels.csv`, whose columns may have other names (name -> criterion)."""
+    table = read_csv(place).rename(columns=other_names)
+    wanted = [c for c in criteria if c in table or c not in optional]
+    for criterion in wanted:
+        if criterion not in table:
+            raise ValueError(
+                f"{place / 'labels.csv'} has no column {criterion!r}, "
+                f"only: {', '.join(table.columns)}"
+            )
+    return table[wanted]
+
+
+def from_names(place: Path, criteria: list[str]) -> pd.DataFrame:
+    """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the finest size."""
+    faces = {f.name: (str(f), match) for f in pictures(place) if (match := FACE.fullmatch(f.name))}
+    finest = min((match["scale"] or "1" for _, match in faces.values()), default="1")
+    chosen = [face for face in faces.values() if (face[1]["scale"] or "1") == finest]
+    labels = {c: [match[c] for _, match in chosen] for c in criteria}
+    return pd.DataFrame(labels, index=[file for file, _ in chosen])
+
+
+def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd.DataFrame:
+    """From one tree `<class>/<picture>` per criterion, their pictures matched by content or name.
+
+    Where they can't be matched: the tree of `criterion` alone.
+
+    Raises:
+        SeparateCriteria: they can't be matched, and criterion is None.
+    """
+    files = {c: [tree.relative_to(place) / f for f in pictures(tree)] for c, tree in trees.items()}
+    all_files = [f for paths in files.values() for f in paths]
+    for f in all_files:
+        if len(f.parts) != 3:
+            raise ValueError(f"{place / f} is not in a folder <criterion>/<class>: move it there")
+    # by content; by name among copies of one picture
+    keyed = [sorted((digest(place / f), f.name, f) for f in paths) for paths in files.values()]
+    contents = [[key for key, _, _ in entries] for entries in keyed]
+    if all(keys == contents[0] for keys in contents):
+        rows = sorted(zip(*([f for _, _, f in entries] for entries in keyed)))
+        classes = [[f.parts[1] for f in row] for row in rows]
+        return pd.DataFrame(classes, [str(row[0]) for row in rows], list(trees))
+    try:
+        shared = set.intersection(*map(set, contents))
+        first, *others = (
+            [entry[:2] for entry in entries if entry[0] in shared] for entries in keyed
+        )
+        if any(other != first for other in others):  # then one name means different pictures
+            raise ValueError("the same picture has different names")
+        table = match_trees(place, all_files)
+        return table.rename(columns={tree.name: c for c, tree in trees.items()})
+    except ValueError as error:
+        if criterion in files:
+            labels = {criterion: [f.parts[1] for f in files[criterion]]}
+            return pd.DataFrame(labels, [str(f) for f in files[criterion]])
+        counts = ", ".join(f"{c} {len(paths):,}" for c, paths in files.items())
+        raise SeparateCriteria(
+            f"the trees in {place} hold different pictures ({counts}), by content and by name "
+            f"({error}): give criterion= one of {', '.join(files)}"
+        ) from error
+
+
+def cifar10_batches(place: Path, domain: str) -> ImageDataset:
+    """CIFAR-10 by torchvision, which checks each md5: 50,000 training and 10,000 test images."""
+    from torchvision.datasets import CIFAR10
+
+    try:
+        splits = [CIFAR10(place.parent, train=train) for train in (True, False)]
+    except RuntimeError as error:
+        raise ValueError(
+            f"{place} is incomplete (a file is missing or its md5 does not match): remove it, and "
+            "it is downloaded again"
+        ) from error
+    pixels = np.concatenate([split.data for split in splits])  # (60000, 32, 32, 3)
+    names = [split.classes[k] for split in splits for k in split.targets]
+    criteria = {"type": PHOTO_TYPE, "environment": PHOTO_ENVIRONMENT}
+    columns = {c: [classes[n] for n in names] for c, classes in criteria.items()}
+    labels, classes = encode_labels(columns)
+    images = Images(
+        len(pixels),
+        lambda i: Image.fromarray(pixels[i]),
+        key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list),
+        "picture {} of CIFAR-10 (train, then test)".format,
+    )
+    provenance = "CIFAR-10, train and test, by torchvision"
+    return ImageDataset("cifar10", domain, images, labels, classes, provenance)
