@@ -28,6 +28,6 @@ def method_class(name: str) -> type[Any]:
     if name not in METHODS:
         known = ", ".join(METHODS)
         raise ValueError(
-            f'unknown method {name!r}: use one of {known}, or "module:Class" for a method of your own'
+            f'unknown method {name!r}: use one of {known}, or "module:Class" of your own'
         )
     return getattr(import_module(METHODS[name]), name)

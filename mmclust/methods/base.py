@@ -37,17 +37,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 RandomSeed = int | np.random.RandomState | None  # scikit-learn's `random_state`
-NOT_CHOSEN = 0  # `n_clusters_` with n_clusters="auto", until a number is chosen
 
 
 class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     """An estimator whose `fit` takes images: `mm.Images`, or a list of PIL pictures or uint8
     arrays (h, w, 3). A subclass implements `_fit`, which sets `labels_`, and `_predict`.
 
-    Parameters called n_clusters, words and template are checked wherever a subclass has them, others
-    as listed in `CONSTRAINTS`. `template=None` takes the template of the words
-    (`ReferenceWords.template`). With `takes_features` an encoder of None is allowed: `fit` then
-    takes a matrix (n, d).
+    The parameters n_clusters, words and template are checked in subclasses that have them, others
+    as listed in `CONSTRAINTS`. `template=None` takes that of the words (`ReferenceWords.template`).
+    With `takes_features`, an encoder of None is allowed: `fit` then takes a matrix (n, d).
 
     After `fit`: `labels_` int64 (n,), `image_embeddings_` float32 (n, d), `n_clusters_`.
     """
@@ -64,7 +62,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     image_embeddings_: np.ndarray
     representation_: np.ndarray | None
     cluster_centers_: Any  # (M, width), or None if there was no k-means
-    n_clusters_: int
+    n_clusters_: int  # with n_clusters="auto" 0 until a number is chosen
     n_clusters_curve_: pd.DataFrame | None
 
     def fit(self, images: Pictures, y: ArrayLike | None = None) -> Self:
@@ -72,18 +70,12 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         images = self._inputs(images, reset=True)
         self._check(len(images))
         n_clusters = self._parameters().get("n_clusters", "auto")
-        self.n_clusters_ = NOT_CHOSEN if n_clusters == "auto" else n_clusters
+        self.n_clusters_ = 0 if n_clusters == "auto" else n_clusters
         self.n_clusters_curve_ = None
         self.cluster_centers_ = None
         self.image_embeddings_ = self._embed(images)
         self._fit(images)
         return self
-
-    def fit_predict(
-        self, images: Pictures, y: ArrayLike | None = None, **kwargs: Any
-    ) -> np.ndarray:
-        """`fit`, then the labels (n,)."""
-        return self.fit(images, y).labels_
 
     def predict(self, images: Pictures) -> np.ndarray:
         """Clusters, int64 (n,), of new images. What a method learns per image is learned for them
@@ -156,10 +148,9 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
         """Words, and each image's weights over them (n, K)."""
-        return self.words, self._nearness(self.image_embeddings_)
+        return self.words, self._softmax_over_words(self.image_embeddings_)
 
-    def _nearness(self, embeddings: np.ndarray) -> np.ndarray:
-        """Softmax over the words of their cosines with embeddings (n, d), (n, K)."""
+    def _softmax_over_words(self, embeddings: np.ndarray) -> np.ndarray:
         texts = self.encoder.encode_words(self.words, self._template())
         return softmax(self.encoder.logit_scale * (embeddings @ texts.T), axis=-1)
 
@@ -217,7 +208,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     def _choose_n_clusters(self, x: np.ndarray, most: int | None = None) -> None:
         """With n_clusters="auto", unless chosen before in this fit: choose M on x (n, d)."""
-        if self.n_clusters_ == NOT_CHOSEN:
+        if not self.n_clusters_:
             self.n_clusters_, self.n_clusters_curve_ = choose_n_clusters(x, most, self.random_state)
 
     def _kmeans(self, x: np.ndarray) -> None:
@@ -232,6 +223,24 @@ class ProxyClusterer(ImageClusterer):
 
     `VARIANTS` holds what differs between the paper and its released code. A parameter of None takes
     the variant's value; any other value is used, so that one difference can be changed at a time.
+
+    Parameters that the methods share:
+        encoder: from `mm.load_encoder`.
+        words: K reference words.
+        template: prompt with one `*`; None takes the template of the words.
+        n_clusters: M, in the papers the number of true classes; or "auto", see `choose_n_clusters`.
+        representation: what is clustered after training, see `use_representation`.
+        chunk_size: images per forward pass; changes results by rounding only.
+        n_init: initializations of k-means.
+        random_state: a seed.
+        verbose: show a progress bar.
+
+    Attributes after `fit`, besides those of `ImageClusterer`:
+        current_representation_: the name of what is clustered, and `representation_` itself.
+        prompt_embeddings_: t(w), float32 (n, d). proxies_: w, float32 (n, e).
+        history_: one dictionary per epoch. seconds_: of every epoch.
+        n_clusters_curve_: with "auto", the criterion by M, else None.
+        cluster_centers_: (M, width), None if no k-means was needed.
     """
 
     CONSTRAINTS: ClassVar[dict[str, Constraint]] = {
@@ -248,6 +257,7 @@ class ProxyClusterer(ImageClusterer):
 
     representation: Any
     chunk_size: Any
+    proxies_: np.ndarray
     prompt_embeddings_: np.ndarray
     history_: list[dict[str, Any]]
     seconds_: list[float]
@@ -324,9 +334,6 @@ class ProxyClusterer(ImageClusterer):
             chunks = torch.from_numpy(proxies).split(self.chunk_size)
             return torch.cat([prompt(w.to(self.encoder.device)).cpu() for w in chunks]).numpy()
 
-    def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
-        return self.words, self._nearness(self.prompt_embeddings_)
-
     def history_frame(self) -> pd.DataFrame:
         """`history_` in long form, a pandas DataFrame: epoch (from 1), term, value, and event: what
         began with that epoch, or None."""
@@ -372,7 +379,7 @@ def nearest(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
 def torch_generator(random_state: RandomSeed, device: str | torch.device) -> torch.Generator:
     """A generator seeded by `random_state`; None draws a new seed."""
     if isinstance(random_state, np.random.RandomState):
-        seed = random_state.randint(2**31)
+        seed = int(random_state.randint(2**31))
     else:
-        seed = np.random.default_rng(random_state).integers(2**31)
-    return torch.Generator(device).manual_seed(int(seed))
+        seed = int(np.random.default_rng(random_state).integers(2**31))
+    return torch.Generator(device).manual_seed(seed)

@@ -5,7 +5,7 @@ Edith C. H. Ngai: Multi-modal Dynamic Proxy Learning for Personalized Multiple C
 AAAI 2026, arXiv 2511.07274. No code was released.
 
 Notable: written from a detailed summary of the paper; what that leaves open is a parameter.
-Not here: the fusion layers (`gated_fusion.py`) and the mixture of words (`multisub.mix`).
+Not here: fusion layers, repulsion and pruning (`dproxy_terms.py`), the mixture (`multisub.mix`).
 """
 
 from __future__ import annotations
@@ -21,25 +21,19 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from mmclust.methods.base import (
-    NOT_CHOSEN,
-    ProxyClusterer,
-    RandomSeed,
-    kmeans,
-    nearest,
-    torch_generator,
+from mmclust.methods import training
+from mmclust.methods.base import ProxyClusterer, RandomSeed, kmeans, nearest, torch_generator
+from mmclust.methods.dproxy_terms import (
+    GatedFusion,
+    Negatives,
+    better_half,
+    first_token,
+    hard_repulsion,
+    last_token,
+    schedule,
 )
-from mmclust.methods.gated_fusion import GatedFusion
 from mmclust.methods.multisub import mix
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER, Number
-from mmclust.methods.training import (
-    NORM_REDUCTIONS,
-    ClusteringAgreement,
-    History,
-    PerImageParameters,
-    make_optimizer,
-    squared_norm_scale,
-)
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -47,10 +41,10 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Training:
+class State:
     """The state of a fit, besides the optimizer."""
 
-    factors: PerImageParameters  # w' (n, e)
+    factors: training.PerImageParameters  # w' (n, e)
     words: list[str]  # K candidates
     candidates: torch.Tensor  # c (K, e)
     prompt: PromptEncoder
@@ -59,7 +53,7 @@ class Training:
 
 
 class Output(NamedTuple):
-    """What is computed for n images; tensors, or arrays after training."""
+    """What is computed for n images; tensors, or arrays after state."""
 
     weights: Any  # a (n, K)
     proxies: Any  # w (n, e)
@@ -68,15 +62,6 @@ class Output(NamedTuple):
     text: Any  # T (n, d)
     visual: Any  # V (n, d)
     mixing: Any  # lam (n,)
-
-
-@dataclass
-class Negatives:
-    """The images j that L_c repels in one epoch."""
-
-    index: torch.Tensor  # (b,)
-    prompts: torch.Tensor  # t(w_j) (b, d)
-    heaviest: torch.Tensor  # (b,), each one's candidate with the largest weight
 
 
 class MultiDProxy(ProxyClusterer):
@@ -102,9 +87,9 @@ class MultiDProxy(ProxyClusterer):
     summary of the paper leaves open.
 
     Args:
-        encoder, words, template: as for `MultiSub`.
+        encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
         n_clusters: M, or "auto": chosen on t(w) before the first pruning, or at the end if there is
-            none, see `choose_n_clusters`.
+            none.
         representation: what k-means clusters: "fused" F, "text" T, "visual" V, "concatenation"
             [T, V], all after the layers, or "word" w.
         epochs: E, full-batch steps (paper: 1000). lr, weight_decay: of Adam. fusion_lr: rate of the
@@ -120,29 +105,24 @@ class MultiDProxy(ProxyClusterer):
             patch tokens in memory.
         layers, heads: L fusion layers, and their attention heads.
         tau, tau_alpha, sigma: temperatures of lam, of the weights and of L_c.
-        negatives: images j of L_c, drawn in each epoch. hard: only so many of them, the most similar
-            ones, count.
-        repel: "other": image i is repelled by images whose heaviest candidate is another; "all": by
-            every image [?].
+        negatives: number of images j in L_c, drawn anew in each epoch. hard: how many of them, the
+            most similar ones, count.
+        repel: "other": images whose heaviest candidate is another one repel image i; "all": every
+            image does [?].
         negatives_grad: whether the gradient of L_c reaches w_j [?].
-        user_weight, concept_weight: factors of alpha(t) and beta(t); 0 leaves the constraint out.
+        user_weight, concept_weight: multiply alpha(t) and beta(t); 0 leaves the constraint out.
         align_weight: of L_align, an alignment in the paper's overview figure; 0 leaves it out [?].
-        user_reduction: of L_u over dimensions: "relative", divided by the mean squared norm of the
-            candidates, "sum", or "mean" [?].
+        user_reduction: of L_u over dimensions: "sum", "mean", or "relative", divided by the mean
+            squared norm of the candidates [?].
         early_stopping: stop if the clusterings of `n_checks` + 1 successive checks, `check_every`
             epochs apart, agree (adjusted Rand index of at least `agreement`), but never before the
             last pruning.
-        chunk_size, n_init, verbose: as for `MultiSub`.
         random_state: seed of k-means, the fusion layers and the negatives.
 
-    Attributes:
-        labels_: int64 (n,). candidates_: the K' words that are left. weights_: a, float32 (n, K').
-        proxies_: w (n, e). prompt_embeddings_: t(w) (n, d). text_, visual_, fused_: float32 (n, d),
-            L2-normalized. mixing_: lam (n,).
-        history_: per epoch the loss and its terms. seconds_: per epoch.
+    Attributes, besides those of `ProxyClusterer`:
+        candidates_: the K' words that are left. weights_: a, float32 (n, K').
+        text_, visual_, fused_: T, V, F, float32 (n, d), L2-normalized. mixing_: lam (n,).
         updates_: per pruning the epoch and the candidates that are left.
-        n_clusters_: M. n_clusters_curve_: with "auto", the criterion by M, else None.
-        cluster_centers_: (M, width).
     """
 
     REPRESENTATIONS = ("fused", "text", "visual", "concatenation", "word")
@@ -155,16 +135,14 @@ class MultiDProxy(ProxyClusterer):
             "modality": ("both", "text", "visual"),
             "tokens": ("pooled", "all"),
             "repel": ("other", "all"),
-            "user_reduction": NORM_REDUCTIONS,
+            "user_reduction": training.NORM_REDUCTIONS,
             "fusion_lr": Number(low=0, alternatives=(None,)),
         }
         | dict.fromkeys(("tau", "tau_alpha", "sigma"), POSITIVE)
-        | dict.fromkeys(
-            ("epochs", "update_every", "layers", "heads", "negatives", "hard"), POSITIVE_INTEGER
-        )
-        | dict.fromkeys(
-            ("lr", "weight_decay", "user_weight", "concept_weight", "align_weight"), NOT_NEGATIVE
-        )
+        | dict.fromkeys(("epochs", "update_every", "layers", "heads"), POSITIVE_INTEGER)
+        | dict.fromkeys(("negatives", "hard"), POSITIVE_INTEGER)
+        | dict.fromkeys(("lr", "weight_decay", "align_weight"), NOT_NEGATIVE)
+        | dict.fromkeys(("user_weight", "concept_weight"), NOT_NEGATIVE)
     )
 
     def __init__(
@@ -182,8 +160,8 @@ class MultiDProxy(ProxyClusterer):
     ) -> None:  # fmt: skip
         self.encoder, self.words, self.template = encoder, words, template
         self.n_clusters, self.representation = n_clusters, representation
-        self.epochs, self.lr, self.fusion_lr = epochs, lr, fusion_lr
-        self.weight_decay = weight_decay
+        self.epochs, self.weight_decay = epochs, weight_decay
+        self.lr, self.fusion_lr = lr, fusion_lr
         self.update_every, self.dynamic, self.score = update_every, dynamic, score
         self.fusion, self.modality, self.tokens = fusion, modality, tokens
         self.layers, self.heads = layers, heads
@@ -191,9 +169,8 @@ class MultiDProxy(ProxyClusterer):
         self.negatives, self.hard, self.repel = negatives, hard, repel
         self.negatives_grad, self.user_reduction = negatives_grad, user_reduction
         self.user_weight, self.concept_weight = user_weight, concept_weight
-        self.align_weight = align_weight
-        self.early_stopping, self.check_every = early_stopping, check_every
-        self.n_checks, self.agreement = n_checks, agreement
+        self.align_weight, self.early_stopping = align_weight, early_stopping
+        self.check_every, self.n_checks, self.agreement = check_every, n_checks, agreement
         self.chunk_size, self.n_init = chunk_size, n_init
         self.random_state, self.verbose = random_state, verbose
 
@@ -207,45 +184,45 @@ class MultiDProxy(ProxyClusterer):
 
     def _fit(self, images: Any) -> None:
         generator = torch_generator(self.random_state, "cpu")
-        training = self._training(images, list(self.words))
-        groups: list[dict] = [{"params": training.factors.parameters}]
+        state = self._initial_state(images)
+        groups: list[dict] = [{"params": state.factors.parameters}]
         if self.fusion == "gated" and self.modality == "both":
-            training.fusion = self._fusion_layers(generator.initial_seed(), training.images)
+            state.fusion = self._fusion_layers(generator.initial_seed(), state.images)
             fusion_lr = self.fusion_lr or self.lr
-            groups.append({"params": list(training.fusion.parameters()), "lr": fusion_lr})
-        optimizer = make_optimizer("adam", groups, self.lr, self.weight_decay)
-        stop = ClusteringAgreement(self.check_every, self.n_checks, self.agreement)
-        history = History()
-        self.updates_ = [{"epoch": 0, "candidates": training.words}]
+            groups.append({"params": list(state.fusion.parameters()), "lr": fusion_lr})
+        optimizer = training.make_optimizer("adam", groups, self.lr, self.weight_decay)
+        stop = training.ClusteringAgreement(self.check_every, self.n_checks, self.agreement)
+        history = training.History()
+        self.updates_ = [{"epoch": 0, "candidates": state.words}]
         for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
             if self.dynamic and epoch and epoch % self.update_every == 0:
-                self._prune(training, epoch)
-            terms = self._step(training, optimizer, epoch, generator)
-            n_candidates = len(training.words)
+                self._prune(state, epoch)
+            terms = self._step(state, optimizer, epoch, generator)
+            n_candidates = len(state.words)
             history.add(("loss", "L_a", "L_u", "L_c", "L_align"), terms, candidates=n_candidates)
-            if self.early_stopping and self._pruned_for_good(epoch, n_candidates):
-                if stop.reached(epoch, partial(self._clustering, training)):
-                    break
+            can_stop = self.early_stopping and self._pruned_for_good(epoch, n_candidates)
+            if can_stop and stop.reached(epoch, partial(self._clustering, state)):
+                break
         self.history_ = history.table()
         self.seconds_ = history.seconds
-        self.candidates_ = training.words
-        self._fusion = training.fusion
-        output = self._output(training)
+        self.candidates_ = state.words
+        self._fusion = state.fusion
+        output = self._output(state)
         self.weights_, self.proxies_, self.prompt_embeddings_ = output[:3]
         self.fused_, self.text_, self.visual_, self.mixing_ = output[3:]
         self._choose_n_clusters(self.prompt_embeddings_, len(self.candidates_))
         self._cluster(self.representation)
 
-    def _training(self, images: Any, words: list[str]) -> Training:
+    def _initial_state(self, images: Any) -> State:
         """The state before the first step, without fusion layers."""
         encoder = self.encoder
         prompt = encoder.prompt(self._template())
         tokens = encoder.patch_tokens if self.tokens == "all" else encoder.encode_images
         v = torch.from_numpy(tokens(images)).to(encoder.device)
-        candidates = encoder.word_embeddings(words).to(encoder.device)
+        candidates = encoder.word_embeddings(self.words).to(encoder.device)
         start = v.new_zeros(len(v), encoder.token_dim)
-        factors = PerImageParameters(start, "full", self.chunk_size)
-        return Training(factors, words, candidates, prompt, v, None)
+        factors = training.PerImageParameters(start, "full", self.chunk_size)
+        return State(factors, list(self.words), candidates, prompt, v, None)
 
     def _fusion_layers(self, seed: int, like: torch.Tensor) -> GatedFusion:
         """New layers, drawn from the seed whatever the state of torch's global generator."""
@@ -254,32 +231,32 @@ class MultiDProxy(ProxyClusterer):
             return GatedFusion(self.encoder.embedding_dim, self.layers, self.heads).to(like)
 
     def _step(
-        self, training: Training, optimizer: torch.optim.Optimizer, epoch: int,
+        self, state: State, optimizer: torch.optim.Optimizer, epoch: int,
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """One full-batch step; returns the loss and its terms L_a, L_u, L_c, L_align.
 
         Without a generator, or with a concept_weight of 0, L_c is left out and recorded as 0.
         """
-        images, candidates = training.images, training.candidates
+        images, candidates = state.images, state.candidates
         alpha, beta = schedule(epoch, self.epochs)
         weights = images.new_tensor(
             [1.0, self.user_weight * alpha, self.concept_weight * beta, self.align_weight]
         )
-        scale = squared_norm_scale(candidates, self.user_reduction)
+        scale = training.squared_norm_scale(candidates, self.user_reduction)
         center = candidates.mean(0)  # (e,)
         index = None  # of the negatives, (b,)
         if generator is not None and self.concept_weight > 0:
             drawn = torch.randperm(len(images), generator=generator)[: self.negatives]
             index = drawn.to(images.device)
-        # With one chunk, the negatives' prompts are among those of its forward pass. With several,
-        # they are computed once before; their gradient, summed over chunks, is passed on after.
+        # With one chunk, the prompts of the negatives are part of its forward pass. With several,
+        # they are computed before; their gradient, summed over the chunks, is passed on after.
         separate = None
-        if index is not None and len(training.factors.chunks) > 1:
-            separate, prompts = self._separate_negatives(training, index)
+        if index is not None and len(state.factors.chunks) > 1:
+            separate, prompts = self._separate_negatives(state, index)
 
         def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
-            output = self._forward(training, rows, p)
+            output = self._forward(state, rows, p)
             v = first_token(images[rows])  # (chunk, d)
             fused_align = (1 - (output.fused * self._anchor(v)).sum(-1)).sum() / size
             user = scale * (output.proxies - center).square().sum() / size
@@ -296,7 +273,7 @@ class MultiDProxy(ProxyClusterer):
             if separate is not None and self.negatives_grad:
                 prompts.backward(separate.prompts.grad)
 
-        return training.factors.epoch(optimizer, loss_of, pass_on_gradient)
+        return state.factors.epoch(optimizer, loss_of, pass_on_gradient)
 
     def _negatives_among(self, output: Output, index: torch.Tensor) -> Negatives:
         prompts = output.prompts[index]
@@ -305,13 +282,13 @@ class MultiDProxy(ProxyClusterer):
         return Negatives(index, prompts, output.weights.argmax(1)[index])
 
     def _separate_negatives(
-        self, training: Training, index: torch.Tensor
+        self, state: State, index: torch.Tensor
     ) -> tuple[Negatives, torch.Tensor]:
         """Negatives whose prompts are detached, and these prompts with their graph."""
         with torch.set_grad_enabled(self.negatives_grad):
-            factors = torch.cat(training.factors.parameters)[index]
-            weights, proxies = mix(factors / self.tau_alpha, training.candidates)
-            prompts = training.prompt(proxies)
+            factors = torch.cat(state.factors.parameters)[index]
+            weights, proxies = mix(factors / self.tau_alpha, state.candidates)
+            prompts = state.prompt(proxies)
         detached = prompts.detach().requires_grad_(self.negatives_grad)
         return Negatives(index, detached, weights.argmax(1)), prompts
 
@@ -325,14 +302,14 @@ class MultiDProxy(ProxyClusterer):
         anchors = self._anchor(negatives.prompts)
         return hard_repulsion(output.fused, anchors, repelled, self.sigma, self.hard)
 
-    def _forward(self, training: Training, rows: slice, p: torch.Tensor) -> Output:
+    def _forward(self, state: State, rows: slice, p: torch.Tensor) -> Output:
         """From the latent factors p (chunk, e) of some images to F."""
-        weights, proxies = mix(p / self.tau_alpha, training.candidates)
-        t = training.prompt(proxies, all_tokens=self.tokens == "all")  # (chunk, [l,] d)
-        v = training.images[rows]  # (chunk, [1 + patches,] d)
+        weights, proxies = mix(p / self.tau_alpha, state.candidates)
+        t = state.prompt(proxies, all_tokens=self.tokens == "all")  # (chunk, [l,] d)
+        v = state.images[rows]  # (chunk, [1 + patches,] d)
         prompts = last_token(t)  # (chunk, d)
-        if training.fusion is not None:
-            t, v = training.fusion(t, v)
+        if state.fusion is not None:
+            t, v = state.fusion(t, v)
         text = F.normalize(last_token(t), dim=-1)  # (chunk, d)
         visual = F.normalize(first_token(v), dim=-1)  # (chunk, d)
         lam = torch.sigmoid((text * visual).sum(-1, keepdim=True) / self.tau)  # (chunk, 1)
@@ -350,38 +327,35 @@ class MultiDProxy(ProxyClusterer):
             return torch.cat([x, x], -1) / math.sqrt(2)
         return x
 
-    def _output(self, training: Training) -> Output:
+    def _output(self, state: State) -> Output:
         """What is learned about all images, as arrays."""
-        output = training.factors.map(partial(self._forward, training))
+        output = state.factors.map(partial(self._forward, state))
         return Output(*(x.cpu().numpy() for x in output))
 
-    def _prune(self, training: Training, epoch: int) -> None:
+    def _prune(self, state: State, epoch: int) -> None:
         """Keep the better half of the candidates, at least M."""
-        if self.n_clusters_ == NOT_CHOSEN:
-            self._choose_n_clusters(self._output(training).prompts, len(training.words))
-        if len(training.words) <= self.n_clusters_:
+        if not self.n_clusters_:
+            self._choose_n_clusters(self._output(state).prompts, len(state.words))
+        if len(state.words) <= self.n_clusters_:
             return
-        proxies = self._output(training).proxies
-        centers = kmeans(proxies, self.n_clusters_, self.random_state)[1]
-        candidates = training.candidates
-        better = better_half(
-            candidates, torch.from_numpy(centers).to(candidates), self.n_clusters_, self.score
-        )
-        training.candidates = candidates[better]
-        training.words = [training.words[k] for k in better.tolist()]
-        self.updates_.append({"epoch": epoch, "candidates": training.words})
+        candidates = state.candidates
+        (proxies,) = state.factors.map(lambda _, p: mix(p / self.tau_alpha, candidates)[1:])
+        centers = kmeans(proxies.cpu().numpy(), self.n_clusters_, self.random_state)[1]
+        on_device = torch.from_numpy(centers).to(candidates)
+        better = better_half(candidates, on_device, self.n_clusters_, self.score)
+        state.candidates = candidates[better]
+        state.words = [state.words[k] for k in better.tolist()]
+        self.updates_.append({"epoch": epoch, "candidates": state.words})
 
     def _pruned_for_good(self, epoch: int, n_candidates: int) -> bool:
         """Whether no candidates will be dropped after this epoch."""
         last_update = (self.epochs - 1) // self.update_every * self.update_every
         return not self.dynamic or epoch >= last_update or n_candidates <= self.n_clusters_
 
-    def _clustering(
-        self, training: Training, centers: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _clustering(self, state: State, centers: Any) -> tuple[np.ndarray, np.ndarray]:
         """Labels and centers at a check of early stopping."""
-        output = self._output(training)
-        self._choose_n_clusters(output.prompts, len(training.words))
+        output = self._output(state)
+        self._choose_n_clusters(output.prompts, len(state.words))
         x = named(self.representation, output)
         return kmeans(x, self.n_clusters_, self.random_state, start=centers)
 
@@ -389,17 +363,17 @@ class MultiDProxy(ProxyClusterer):
         """Learn new factors over the candidates as they were pruned, without fusion layers, as at
         the start of training: trained ones would pull F to V whatever the proxy is. L_c is left
         out, because it compares images. Then read the factors through the trained layers."""
-        training = self._training(images, list(self.words))
-        groups = [{"params": training.factors.parameters}]
-        optimizer = make_optimizer("adam", groups, self.lr, self.weight_decay)
+        state = self._initial_state(images)
+        groups = [{"params": state.factors.parameters}]
+        optimizer = training.make_optimizer("adam", groups, self.lr, self.weight_decay)
         updates = {update["epoch"]: update["candidates"] for update in self.updates_}
         for epoch in range(len(self.history_)):
             if epoch in updates:
                 embeddings = self.encoder.word_embeddings(updates[epoch])
-                training.candidates = embeddings.to(self.encoder.device)
-            self._step(training, optimizer, epoch)
-        training.fusion = self._fusion
-        x = named(self.current_representation_, self._output(training))
+                state.candidates = embeddings.to(self.encoder.device)
+            self._step(state, optimizer, epoch)
+        state.fusion = self._fusion
+        x = named(self.current_representation_, self._output(state))
         return nearest(x, self.cluster_centers_)
 
     def _represent(self, name: str) -> np.ndarray:
@@ -423,46 +397,3 @@ def named(name: str, output: Output) -> np.ndarray:
     if name == "concatenation":
         return np.hstack([output.text, output.visual])
     return output.proxies if name == "word" else getattr(output, name)
-
-
-def last_token(tokens: torch.Tensor) -> torch.Tensor:
-    """(n, d) of text tokens (n, l, d), which is end-of-text; or the one pooled token (n, d)."""
-    return tokens if tokens.ndim == 2 else tokens[:, -1]
-
-
-def first_token(tokens: torch.Tensor) -> torch.Tensor:
-    """(n, d) of image tokens (n, 1 + patches, d), the class token; or the one pooled token."""
-    return tokens if tokens.ndim == 2 else tokens[:, 0]
-
-
-def better_half(
-    candidates: torch.Tensor, centers: torch.Tensor, n_clusters: int, score: str
-) -> torch.Tensor:
-    """Indices, ascending, of the max(M, ceil(K / 2)) candidates (K, e) with the largest "mean" or
-    "max" cosine to the centers (M, e)."""
-    cosines = F.normalize(candidates, dim=-1) @ F.normalize(centers, dim=-1).T  # (K, M)
-    scores = cosines.mean(1) if score == "mean" else cosines.amax(1)
-    n_left = min(len(candidates), max(n_clusters, math.ceil(len(candidates) / 2)))
-    return scores.topk(n_left).indices.sort().values
-
-
-def schedule(epoch: int, epochs: int) -> tuple[float, float]:
-    """alpha(t) = min(0.5, 0.1 + 0.4 t / E) and beta(t) = 0.1 (1 - cos(pi t / E))."""
-    alpha = min(0.5, 0.1 + 0.4 * epoch / epochs)
-    beta = 0.1 * (1 - math.cos(math.pi * epoch / epochs))
-    return alpha, beta
-
-
-def hard_repulsion(
-    fused: torch.Tensor, negatives: torch.Tensor, repelled: torch.Tensor, sigma: float, hard: int
-) -> torch.Tensor:
-    """sum_i log sum_j exp(<f_i, t(w_j)> / sigma) over the `hard` most similar repelled negatives j.
-
-    fused (n, d) and negatives (b, d) L2-normalized; repelled (n, b), the pairs that count. An image
-    without any adds 0.
-    """
-    has_any = repelled.any(1)  # (n,)
-    similarity = fused @ negatives.T / sigma  # (n, b)
-    similarity = similarity.masked_fill(~repelled & has_any[:, None], -torch.inf)
-    hardest = similarity.topk(min(hard, similarity.shape[1]), dim=1).values  # (n, hard)
-    return hardest.logsumexp(1).masked_fill(~has_any, 0.0).sum()

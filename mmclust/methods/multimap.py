@@ -18,16 +18,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from mmclust.methods import training
 from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER
-from mmclust.methods.training import (
-    NORM_REDUCTIONS,
-    History,
-    LossPlateau,
-    PerImageParameters,
-    make_optimizer,
-    squared_norm_scale,
-)
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -49,12 +42,9 @@ class MultiMaP(ProxyClusterer):
     paper does not settle.
 
     Args:
-        encoder: from `mm.load_encoder`.
-        words: K reference words.
-        template: prompt with one `*`; None takes the template of the words.
+        encoder, words, template, n_clusters, chunk_size, n_init, verbose: see `ProxyClusterer`.
         concepts: concept words, the user's first, such as ["color", "species"]; None leaves the
             concept term out.
-        n_clusters: M, or "auto": chosen on t(w), see `choose_n_clusters`.
         representation: what k-means clusters: "prompt" t(w_i) (paper), "word" w_i, "image" v_i.
         variant: "paper", or "released" for the authors' code. It sets every parameter below that is
             None; each can also be set alone.
@@ -81,17 +71,10 @@ class MultiMaP(ProxyClusterer):
             in a full batch, its effect on a proxy grows with the number of images; 0 avoids that.
         early_stopping: stop if the loss changes by less than `tol` of its size over `check_every`
             epochs, `n_checks` times in a row.
-        chunk_size: images per forward pass; changes results by rounding only.
-        n_init: initializations of k-means.
         random_state: seed of k-means; learning itself is deterministic.
-        verbose: show a progress bar.
 
-    Attributes:
-        labels_: int64 (n,). proxies_: w, float32 (n, e). prompt_embeddings_: t(w), float32 (n, d).
+    Attributes, besides those of `ProxyClusterer`:
         reference_: int64 (n,), the index of each image's reference word.
-        history_: per epoch the loss and its three terms. seconds_: per epoch.
-        n_clusters_: M. n_clusters_curve_: with "auto", the criterion by M, else None.
-        cluster_centers_: (M, width).
     """
 
     VARIANTS: ClassVar[dict[str, dict]] = {
@@ -108,21 +91,21 @@ class MultiMaP(ProxyClusterer):
     }  # fmt: skip
     REPRESENTATIONS = ("prompt", "word", "image")
     TEXT_AS_TOKENS = ("init", "targets")
-    CONSTRAINTS = ProxyClusterer.CONSTRAINTS | {
-        "representation": REPRESENTATIONS,
-        "choose_by": ("template", "word"),
-        "init": ("word", "text"),
-        "targets": ("word", "text"),
-        "concept_loss": ("contrastive", "mse"),
-        "reduction": NORM_REDUCTIONS,
-        "optimizer": ("adam", "adagrad"),
-        "epochs": POSITIVE_INTEGER,
-        "alpha": NOT_NEGATIVE,
-        "beta": NOT_NEGATIVE,
-        "lr": NOT_NEGATIVE,
-        "weight_decay": NOT_NEGATIVE,
-        "concept_temperature": POSITIVE,
-    }
+    CONSTRAINTS = (
+        ProxyClusterer.CONSTRAINTS
+        | {
+            "representation": REPRESENTATIONS,
+            "choose_by": ("template", "word"),
+            "init": ("word", "text"),
+            "targets": ("word", "text"),
+            "concept_loss": ("contrastive", "mse"),
+            "reduction": training.NORM_REDUCTIONS,
+            "optimizer": ("adam", "adagrad"),
+            "epochs": POSITIVE_INTEGER,
+            "concept_temperature": POSITIVE,
+        }
+        | dict.fromkeys(("alpha", "beta", "lr", "weight_decay"), NOT_NEGATIVE)
+    )
 
     def __init__(
         self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *,
@@ -138,36 +121,19 @@ class MultiMaP(ProxyClusterer):
         chunk_size: int = 4096, n_init: int = 1, random_state: RandomSeed = None,
         verbose: bool = False,
     ) -> None:  # fmt: skip
-        self.encoder = encoder
-        self.words = words
-        self.template = template
-        self.concepts = concepts
-        self.n_clusters = n_clusters
-        self.representation = representation
-        self.variant = variant
-        self.alpha = alpha
-        self.beta = beta
-        self.choose_by = choose_by
-        self.positions = positions
-        self.final_norm = final_norm
-        self.init = init
-        self.targets = targets
-        self.concept_loss = concept_loss
-        self.concept_temperature = concept_temperature
-        self.reduction = reduction
-        self.optimizer = optimizer
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.check_every = check_every
-        self.n_checks = n_checks
-        self.tol = tol
-        self.chunk_size = chunk_size
-        self.n_init = n_init
-        self.random_state = random_state
-        self.verbose = verbose
+        self.encoder, self.words, self.template = encoder, words, template
+        self.concepts, self.n_clusters = concepts, n_clusters
+        self.representation, self.variant = representation, variant
+        self.alpha, self.beta, self.reduction = alpha, beta, reduction
+        self.choose_by, self.init, self.targets = choose_by, init, targets
+        self.positions, self.final_norm = positions, final_norm
+        self.concept_loss, self.concept_temperature = concept_loss, concept_temperature
+        self.optimizer, self.batch_size, self.epochs = optimizer, batch_size, epochs
+        self.lr, self.weight_decay = lr, weight_decay
+        self.early_stopping, self.check_every = early_stopping, check_every
+        self.n_checks, self.tol = n_checks, tol
+        self.chunk_size, self.n_init = chunk_size, n_init
+        self.random_state, self.verbose = random_state, verbose
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
@@ -178,7 +144,7 @@ class MultiMaP(ProxyClusterer):
             )
 
     def _fit(self, images: Any) -> None:
-        history = History()
+        history = training.History()
         self.proxies_, self.reference_ = self._learn(self.image_embeddings_, history)
         self.history_ = history.table()
         self.seconds_ = history.seconds
@@ -190,7 +156,7 @@ class MultiMaP(ProxyClusterer):
         v = self.encoder.encode_images(images)
         if self.current_representation_ == "image":
             return nearest(v, self.cluster_centers_)
-        proxies = self._learn(v, History(), epochs=len(self.history_))[0]
+        proxies = self._learn(v, training.History(), epochs=len(self.history_))[0]
         if self.current_representation_ == "word":
             return nearest(proxies, self.cluster_centers_)
         return nearest(self._encode_proxies(self._prompt(), proxies), self.cluster_centers_)
@@ -202,6 +168,9 @@ class MultiMaP(ProxyClusterer):
             "word": self.proxies_,
             "image": self.image_embeddings_,
         }[name]
+
+    def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
+        return self.words, self._softmax_over_words(self.prompt_embeddings_)
 
     def _prompt(self) -> PromptEncoder:
         s = self.settings()
@@ -216,7 +185,7 @@ class MultiMaP(ProxyClusterer):
         return torch.from_numpy(outputs).to(self.encoder.device)
 
     def _learn(
-        self, embeddings: np.ndarray, history: History, epochs: int | None = None
+        self, embeddings: np.ndarray, history: training.History, epochs: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Proxies (n, e) and reference words (n,) of images with embeddings (n, d).
 
@@ -231,12 +200,12 @@ class MultiMaP(ProxyClusterer):
         index = torch.from_numpy(reference).to(self.encoder.device)
         targets = self._points(self.words, s.targets)  # (K, e)
         concepts = self._points(self.concepts, s.targets) if self.concepts else None  # (C, e)
-        scale = squared_norm_scale(targets, s.reduction)
+        scale = training.squared_norm_scale(targets, s.reduction)
         start = self._points(self.words, s.init)[index]  # (n, e)
-        proxies = PerImageParameters(start, s.batch_size, s.chunk_size)
+        proxies = training.PerImageParameters(start, s.batch_size, s.chunk_size)
         groups = [{"params": proxies.parameters}]
-        optimizer = make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
-        stop = LossPlateau(s.check_every, s.n_checks, s.tol) if s.early_stopping else None
+        optimizer = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
+        stop = training.LossPlateau(s.check_every, s.n_checks, s.tol) if s.early_stopping else None
 
         def loss_of(
             rows: slice, w: torch.Tensor, size: int

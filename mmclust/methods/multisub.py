@@ -21,22 +21,9 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from mmclust.encoders.feature_stream import as_tensor
-from mmclust.methods import pair_losses
-from mmclust.methods.base import (
-    NOT_CHOSEN,
-    ProxyClusterer,
-    RandomSeed,
-    kmeans,
-    nearest,
-    torch_generator,
-)
+from mmclust.methods import pair_losses, training
+from mmclust.methods.base import ProxyClusterer, RandomSeed, kmeans, nearest, torch_generator
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE_INTEGER, Number
-from mmclust.methods.training import (
-    ClusteringAgreement,
-    History,
-    PerImageParameters,
-    make_optimizer,
-)
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -51,16 +38,16 @@ class Mixture(NamedTuple):
 
 
 @dataclass
-class Training:
+class State:
     """What the steps of one fit share."""
 
     phi: torch.Tensor  # reference words (K, e)
     prompt: Callable[[torch.Tensor], torch.Tensor]  # w (n, e) -> t(w) (n, d)
-    factors: PerImageParameters  # p (n, e)
+    factors: training.PerImageParameters  # p (n, e)
     features: torch.Tensor  # h (n, h): images before the last projection
     projection: torch.Tensor  # P (h, d)
     generator: torch.Generator | None = None  # draws pairs of images
-    history: History = field(default_factory=History)
+    history: training.History = field(default_factory=training.History)
 
     def mixture(self) -> Mixture:
         """a, w and t(w) of all images, without gradients."""
@@ -90,11 +77,8 @@ class MultiSub(ProxyClusterer):
     The phases alternate. [?] marks what the paper does not settle.
 
     Args:
-        encoder: from `mm.load_encoder`.
-        words: K reference words.
-        template: prompt with one `*`; None takes the template of the words.
-        n_clusters: M, in the papers the number of true classes; or "auto": chosen on t(w) after the
-            first Phase I, see `choose_n_clusters`.
+        encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
+        n_clusters: M, or "auto": chosen on t(w) after the first Phase I.
         representation: what is clustered by k-means: "prompt" t(w_i), "word" w_i, "word-eot" the
             text encoder's output for w_i without the template [?], "image" v_i, "word+image" v'_i.
             Or "assignment", the paper's end-to-end rule: each image's heaviest word if K = M, else
@@ -121,24 +105,16 @@ class MultiSub(ProxyClusterer):
         phase1_epochs, phase2_epochs: per round: 100 and 10 (paper), 100 and 0 (released).
         lr, weight_decay: of p. projection_lr, contrast_lr: of P in Phase I and Phase II (released
             code).
-        lam: lambda, the weight of L_intra.
-        margin: of L_inter.
+        lam: lambda, the weight of L_intra. margin: of L_inter.
         intra: "squared" distances (paper) or "plain" ones (released) in L_intra.
         early_stopping: Phase I stops if the clusterings of `n_checks` + 1 successive checks,
             `check_every` epochs apart, agree (adjusted Rand index of at least `agreement`); the
             alternation stops if a round ends with the clustering of the one before.
-        chunk_size: images per forward pass; changes results by rounding only.
-        n_init: initializations of k-means.
         random_state: seed of k-means and of sampled pairs; the rest of training is deterministic.
-        verbose: show a progress bar.
 
-    Attributes:
-        labels_: int64 (n,). weights_: a, float32 (n, K). proxies_: w, float32 (n, e).
-        prompt_embeddings_: t(w), float32 (n, d).
-        image_embeddings_: v with the learned P, float32 (n, d). projection_: P, (h, d).
-        history_: per epoch alternation, phase and loss. seconds_: per epoch.
-        n_clusters_: M. n_clusters_curve_: with "auto", the criterion by M, else None.
-        cluster_centers_: (M, width), None if the heaviest words are the clusters.
+    Attributes, besides those of `ProxyClusterer`:
+        weights_: a, float32 (n, K). projection_: P, (h, d).
+        image_embeddings_: v with the learned P, float32 (n, d).
     """
 
     VARIANTS: ClassVar[dict[str, dict]] = {
@@ -155,22 +131,21 @@ class MultiSub(ProxyClusterer):
     }  # fmt: skip
     REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
     TEXT_AS_TOKENS = ("init",)
-    CONSTRAINTS = ProxyClusterer.CONSTRAINTS | {
-        "representation": REPRESENTATIONS,
-        "subspace": ("token", "prompt", "text"),
-        "init": ("zero", "text"),
-        "optimizer": ("adam", "adagrad"),
-        "intra": ("squared", "plain"),
-        "alternations": POSITIVE_INTEGER,
-        "phase1_epochs": POSITIVE_INTEGER,
-        "phase2_epochs": Number(low=0, integer=True),
-        "lr": NOT_NEGATIVE,
-        "projection_lr": NOT_NEGATIVE,
-        "contrast_lr": NOT_NEGATIVE,
-        "weight_decay": NOT_NEGATIVE,
-        "margin": NOT_NEGATIVE,
-        "lam": Number(low=0, high=1),
-    }
+    CONSTRAINTS = (
+        ProxyClusterer.CONSTRAINTS
+        | {
+            "representation": REPRESENTATIONS,
+            "subspace": ("token", "prompt", "text"),
+            "init": ("zero", "text"),
+            "optimizer": ("adam", "adagrad"),
+            "intra": ("squared", "plain"),
+            "phase2_epochs": Number(low=0, integer=True),
+            "lam": Number(low=0, high=1),
+        }
+        | dict.fromkeys(("alternations", "phase1_epochs"), POSITIVE_INTEGER)
+        | dict.fromkeys(("lr", "projection_lr", "contrast_lr"), NOT_NEGATIVE)
+        | dict.fromkeys(("weight_decay", "margin"), NOT_NEGATIVE)
+    )
 
     def __init__(
         self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *,
@@ -213,66 +188,68 @@ class MultiSub(ProxyClusterer):
 
     def _fit(self, images: Any) -> None:
         s = self.settings()
-        training = self._training(images)
-        training.generator = torch_generator(self.random_state, self.encoder.device)
-        projection = training.projection.requires_grad_(True)
-        groups = [
-            {"params": training.factors.parameters},
+        state = self._initial_state(images)
+        state.generator = torch_generator(self.random_state, self.encoder.device)
+        projection = state.projection.requires_grad_(True)
+        groups1 = [
+            {"params": state.factors.parameters},
             {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0},
         ]
-        phase1 = make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
-        phase2 = make_optimizer(s.optimizer, [{"params": [projection]}], s.contrast_lr, 0.0)
+        groups2 = [{"params": [projection]}]
+        phase1 = training.make_optimizer(s.optimizer, groups1, s.lr, s.weight_decay)
+        phase2 = training.make_optimizer(s.optimizer, groups2, s.contrast_lr, weight_decay=0.0)
         labels = None
         for alternation in tqdm(range(s.alternations), desc="Multi-Sub", disable=not self.verbose):
-            self._phase1(training, phase1, alternation)
-            learned = training.mixture()
+            self._phase1(state, phase1, alternation)
+            learned = state.mixture()
             if alternation == 0:
                 self._choose_n_clusters(learned.prompts.cpu().numpy(), len(self.words))
             previous = labels
             if s.phase2_epochs or s.early_stopping:
                 labels = self._pseudo_labels(learned)[0]
-                self._phase2(training, phase2, alternation, learned.proxies, labels)
-            if s.early_stopping and previous is not None:
-                if ClusteringAgreement.same(previous, labels, s.agreement):
-                    break
-        self.history_ = training.history.table()
-        self.seconds_ = training.history.seconds
+                self._phase2(state, phase2, alternation, learned.proxies, labels)
+            if (
+                s.early_stopping
+                and previous is not None
+                and training.same_clustering(previous, labels, s.agreement)
+            ):
+                break
+        self.history_ = state.history.table()
+        self.seconds_ = state.history.seconds
         self.weights_, self.proxies_, self.prompt_embeddings_ = (x.cpu().numpy() for x in learned)
         self.projection_ = projection.detach().cpu().numpy()
-        self.image_embeddings_, self._image_norms = self._project(training.features)
+        self.image_embeddings_, self._image_norms = self._project(state.features)
         self._cluster(self.representation)
 
-    def _training(self, images: Any) -> Training:
+    def _initial_state(self, images: Any) -> State:
         """The state before the first step."""
         s = self.settings()
         phi = self._basis()
         h = as_tensor(self.encoder.features(images)).to(self.encoder.device)  # (n, h)
-        factors = PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size)
+        factors = training.PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size)
         projection = self.encoder.image_projection.to(h.dtype).clone()  # (h, d)
-        return Training(phi, self._prompt(), factors, h, projection)
+        return State(phi, self._prompt(), factors, h, projection)
 
-    def _phase1(
-        self, training: Training, optimizer: torch.optim.Optimizer, alternation: int
-    ) -> None:
+    def _phase1(self, state: State, optimizer: torch.optim.Optimizer, alternation: int) -> None:
         """Learn p and P with -<v_i, t(w_i)>."""
         s = self.settings()
-        stop = ClusteringAgreement(s.check_every, s.n_checks, s.agreement)
+        stop = training.ClusteringAgreement(s.check_every, s.n_checks, s.agreement)
 
         def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
-            v = self._image_side(training.features, rows, training.projection)
-            return alignment(training.prompt(mix(p, training.phi)[1]), v, size)
+            v = self._image_side(state.features, rows, state.projection)
+            return alignment(state.prompt(mix(p, state.phi)[1]), v, size)
 
         def cluster(centers: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-            return self._pseudo_labels(training.mixture(), centers)
+            return self._pseudo_labels(state.mixture(), centers)
 
         for epoch in range(s.phase1_epochs):
-            terms = training.factors.epoch(optimizer, loss_of)
-            training.history.add(("loss",), terms, alternation=alternation, phase=1)
+            terms = state.factors.epoch(optimizer, loss_of)
+            state.history.add(("loss",), terms, alternation=alternation, phase=1)
             if s.early_stopping and stop.reached(epoch, cluster):
                 break
 
     def _phase2(
-        self, training: Training, optimizer: torch.optim.Optimizer, alternation: int,
+        self, state: State, optimizer: torch.optim.Optimizer, alternation: int,
         proxies: torch.Tensor, labels: np.ndarray,
     ) -> None:  # fmt: skip
         """Learn P with lambda L_intra + (1 - lambda) L_inter for pseudo-labels (n,)."""
@@ -281,38 +258,38 @@ class MultiSub(ProxyClusterer):
         index = torch.from_numpy(labels).to(self.encoder.device)
         for _ in range(s.phase2_epochs):
             optimizer.zero_grad()
-            v = F.normalize(training.features @ training.projection, dim=-1)  # (n, d)
+            v = F.normalize(state.features @ state.projection, dim=-1)  # (n, d)
             joint = torch.cat([w, v], 1)  # (n, e + d)
-            loss = contrast(joint, index, s.lam, s.margin, s.intra, training.generator)
+            loss = pair_losses.contrast(joint, index, s.lam, s.margin, s.intra, state.generator)
             loss.backward()
             optimizer.step()
             terms = loss.detach()[None]
-            training.history.add(("loss",), terms, alternation=alternation, phase=2)
+            state.history.add(("loss",), terms, alternation=alternation, phase=2)
 
     def _pseudo_labels(
         self, learned: Mixture, centers: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Labels (n,) and centers: the heaviest word if K = M (or M is not chosen yet), else
         k-means on t(w) [?]."""
-        if self.n_clusters_ in (NOT_CHOSEN, len(self.words)):
+        if self.n_clusters_ in (0, len(self.words)):
             return learned.weights.argmax(1).cpu().numpy(), None
         prompts = learned.prompts.cpu().numpy()
         return kmeans(prompts, self.n_clusters_, self.random_state, start=centers)
 
     def _predict(self, images: Any) -> np.ndarray:
         s = self.settings()
-        training = self._training(images)
-        v, norms = self._project(training.features)
+        state = self._initial_state(images)
+        v, norms = self._project(state.features)
         on_device = torch.from_numpy(v).to(self.encoder.device)
 
         def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
-            return alignment(training.prompt(mix(p, training.phi)[1]), on_device[rows], size)
+            return alignment(state.prompt(mix(p, state.phi)[1]), on_device[rows], size)
 
-        groups = [{"params": training.factors.parameters}]
-        optimizer = make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
+        groups = [{"params": state.factors.parameters}]
+        optimizer = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
         for _ in range(sum(row["phase"] == 1 for row in self.history_)):
-            training.factors.epoch(optimizer, loss_of)
-        weights, proxies, prompts = (x.cpu().numpy() for x in training.mixture())
+            state.factors.epoch(optimizer, loss_of)
+        weights, proxies, prompts = (x.cpu().numpy() for x in state.mixture())
         if self.representation_ is None:
             return weights.argmax(1).astype(np.int64)
         x = self._named(self.current_representation_, proxies, prompts, v, norms)
@@ -335,8 +312,9 @@ class MultiSub(ProxyClusterer):
         "word-eot".
         """
         self._check_subspace(name)
-        images = self.image_embeddings_
-        return self._named(name, self.proxies_, self.prompt_embeddings_, images, self._image_norms)
+        prompts = self.prompt_embeddings_
+        v = self.image_embeddings_
+        return self._named(name, self.proxies_, prompts, v, self._image_norms)
 
     def _named(
         self, name: str, proxies: np.ndarray, prompts: np.ndarray, v: np.ndarray, norms: np.ndarray
@@ -415,20 +393,3 @@ def alignment(
     Phase I). The loss, and the terms to record."""
     loss = -(prompts * images).sum() / n
     return loss, (loss,)
-
-
-def contrast(
-    x: torch.Tensor,
-    labels: torch.Tensor,
-    lam: float,
-    margin: float,
-    intra: str,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub,
-    Phase II)."""
-    if intra == "squared":
-        within = pair_losses.intra_squared(x, labels)
-    else:
-        within = pair_losses.intra_plain(x, labels, generator)
-    return lam * within + (1 - lam) * pair_losses.inter_hinge(x, labels, margin, generator)

@@ -54,6 +54,23 @@ def inter_hinge(
     return F.relu(margin - distances).mean() if len(distances) else x.sum() * 0
 
 
+def contrast(
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    lam: float,
+    margin: float,
+    intra: str,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub,
+    Phase II)."""
+    if intra == "squared":
+        within = intra_squared(x, labels)
+    else:
+        within = intra_plain(x, labels, generator)
+    return lam * within + (1 - lam) * inter_hinge(x, labels, margin, generator)
+
+
 def sample_same(
     labels: torch.Tensor, count: int, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:

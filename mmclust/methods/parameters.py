@@ -28,8 +28,9 @@ class Number:
     alternatives: tuple[str | None, ...] = ()
 
     def allows(self, value: Any) -> bool:
-        if isinstance(value, Integral if self.integer else Real) and not isinstance(value, bool):
-            return bool(self.low <= value <= self.high and value > self.above)
+        number: Any = Integral if self.integer else Real
+        if isinstance(value, number) and not isinstance(value, bool):
+            return self.low <= value <= self.high and value > self.above
         return value in self.alternatives
 
     def __str__(self) -> str:

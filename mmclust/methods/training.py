@@ -17,8 +17,8 @@ NORM_REDUCTIONS = ("sum", "mean", "relative")
 
 
 class PerImageParameters:
-    """n rows of parameters, one per image, stored as one tensor per chunk, so that a step costs what
-    its own rows cost, however many others there are.
+    """n rows of parameters, one per image, stored as one tensor per chunk: the cost of a step
+    depends on its own rows only, however many others there are.
 
     Args:
         start: initial values (n, e); copied.
@@ -165,14 +165,14 @@ class ClusteringAgreement:
         if (epoch + 1) % self.every:
             return False
         labels, self.centers = cluster(self.centers)
-        unchanged = self.last is not None and self.same(self.last, labels, self.least)
+        unchanged = self.last is not None and same_clustering(self.last, labels, self.least)
         self.n_unchanged = self.n_unchanged + 1 if unchanged else 0
         self.last = labels
         return self.n_unchanged >= self.n_checks
 
-    @staticmethod
-    def same(first: np.ndarray, second: np.ndarray, least: float) -> bool:
-        """Whether two labelings (n,) agree: adjusted Rand index of at least `least`."""
-        from sklearn.metrics import adjusted_rand_score
 
-        return adjusted_rand_score(first, second) >= least
+def same_clustering(first: np.ndarray, second: np.ndarray | None, least: float) -> bool:
+    """Whether two labelings (n,) agree: adjusted Rand index of at least `least`."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return adjusted_rand_score(first, second) >= least

@@ -1,7 +1,9 @@
-"""Gated cross-modal fusion, the layers of Multi-DProxy in which text and image attend to each other."""
+"""The terms of Multi-DProxy: fusion layers, weights by epoch, repulsion, pruning."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -57,3 +59,55 @@ def attend(
     weight = attention.in_proj_weight[2 * width :]  # after those of queries and keys
     bias = attention.in_proj_bias[2 * width :]
     return attention.out_proj(F.linear(context, weight, bias))
+
+
+@dataclass
+class Negatives:
+    """The images j that L_c repels in one epoch."""
+
+    index: torch.Tensor  # (b,)
+    prompts: torch.Tensor  # t(w_j) (b, d)
+    heaviest: torch.Tensor  # (b,), each one's candidate with the largest weight
+
+
+def last_token(tokens: torch.Tensor) -> torch.Tensor:
+    """(n, d) of text tokens (n, l, d), which is end-of-text; or the one pooled token (n, d)."""
+    return tokens if tokens.ndim == 2 else tokens[:, -1]
+
+
+def first_token(tokens: torch.Tensor) -> torch.Tensor:
+    """(n, d) of image tokens (n, 1 + patches, d), the class token; or the one pooled token."""
+    return tokens if tokens.ndim == 2 else tokens[:, 0]
+
+
+def better_half(
+    candidates: torch.Tensor, centers: torch.Tensor, n_clusters: int, score: str
+) -> torch.Tensor:
+    """Indices, ascending, of the max(M, ceil(K / 2)) candidates (K, e) with the largest "mean" or
+    "max" cosine to the centers (M, e)."""
+    cosines = F.normalize(candidates, dim=-1) @ F.normalize(centers, dim=-1).T  # (K, M)
+    scores = cosines.mean(1) if score == "mean" else cosines.amax(1)
+    n_left = min(len(candidates), max(n_clusters, math.ceil(len(candidates) / 2)))
+    return scores.topk(n_left).indices.sort().values
+
+
+def schedule(epoch: int, epochs: int) -> tuple[float, float]:
+    """alpha(t) = min(0.5, 0.1 + 0.4 t / E) and beta(t) = 0.1 (1 - cos(pi t / E))."""
+    alpha = min(0.5, 0.1 + 0.4 * epoch / epochs)
+    beta = 0.1 * (1 - math.cos(math.pi * epoch / epochs))
+    return alpha, beta
+
+
+def hard_repulsion(
+    fused: torch.Tensor, negatives: torch.Tensor, repelled: torch.Tensor, sigma: float, hard: int
+) -> torch.Tensor:
+    """sum_i log sum_j exp(<f_i, t(w_j)> / sigma) over the `hard` most similar repelled negatives j.
+
+    fused (n, d) and negatives (b, d) L2-normalized; repelled (n, b), the pairs that count. An image
+    without any adds 0.
+    """
+    has_any = repelled.any(1)  # (n,)
+    similarity = fused @ negatives.T / sigma  # (n, b)
+    similarity = similarity.masked_fill(~repelled & has_any[:, None], -torch.inf)
+    hardest = similarity.topk(min(hard, similarity.shape[1]), dim=1).values  # (n, hard)
+    return hardest.logsumexp(1).masked_fill(~has_any, 0.0).sum()
