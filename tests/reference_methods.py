@@ -153,8 +153,8 @@ class Clip:
         return self.text_encoder(self.token_table[ids])[end]
 
     def prompts(self, template, proxies, positions=True, final_norm=True, all_tokens=False):
-        """t(w) (n, d) for each w of a list: the template with w in place of `*`, read at end-of-text.
-        With `all_tokens` the outputs from w to end-of-text (n, l, d)."""
+        """t(w) (n, d) for each w of a list: the template with w in place of `*`, read at the
+        end-of-text token. With `all_tokens` all outputs from w to there (n, l, d)."""
         ids, star, end = self.ids(template)
         before, after = self.token_table[ids[:star]], self.token_table[ids[star + 1 :]]
         embedded = torch.stack([torch.cat([before, w[None], after]) for w in proxies])
