@@ -23,8 +23,8 @@ from .experiments.memory_cost import kept_memory as kept_memory
 from .experiments.run import run as run
 from .explorer.widgets import Explorer as Explorer
 from .methods.base import ImageClusterer as ImageClusterer
-from .methods.base import name_clusters as name_clusters
 from .methods.baselines import KMeans as KMeans
+from .methods.cluster_names import name_clusters as name_clusters
 from .methods.multi_keyword import cluster_by as cluster_by
 from .methods.multidproxy import MultiDProxy as MultiDProxy
 from .methods.multimap import MultiMaP as MultiMaP

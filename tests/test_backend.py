@@ -178,7 +178,7 @@ def test_an_experiment_that_fails_says_so_and_the_others_are_kept(cluster, cache
             mm.grid(method="MultiMaP", params={"epochs": -1}, **SMALL),
         )
         mm.run(good, progress=False)
-        with pytest.raises(ValueError, match="epochs is a whole number of at least 1"):
+        with pytest.raises(ValueError, match="epochs must be an integer of at least 1"):
             mm.run(good + bad, progress=False)
         assert len(mm.run(good, progress=False)) == 2
 

@@ -1,4 +1,4 @@
-"""The methods, as scikit-learn style estimators over images; and their names in experiments."""
+"""The methods, as scikit-learn style estimators of images, and their names in experiments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from mmclust import plugins
 
-METHODS = {  # name -> where its class is; imported when it is needed
+METHODS = {  # name -> module of its class, imported when it is first used
     "KMeans": "mmclust.methods.baselines",
     "CLIP_GPT": "mmclust.methods.zero_shot",
     "CLIP_label": "mmclust.methods.zero_shot",
@@ -18,10 +18,10 @@ METHODS = {  # name -> where its class is; imported when it is needed
 
 
 def method_class(name: str) -> type[Any]:
-    """The estimator of a method's name.
+    """The estimator class of a method's name.
 
     Raises:
-        ValueError: if the name is neither in `METHODS` nor "module:Class" of your own.
+        ValueError: if the name is neither in `METHODS` nor the "module:Class" of a plug-in.
     """
     if plugins.is_plugin_name(name):
         return plugins.resolve(name)

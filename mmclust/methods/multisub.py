@@ -1,326 +1,356 @@
-"""Multi-Sub: Customized Multiple Clustering via Multi-Modal Subspace Proxy Learning (NeurIPS 2024, arXiv 2411.03978)."""
+"""Multi-Sub: proxy words in the subspace that the reference words span.
+
+Jiawei Yao, Qi Qian, Juhua Hu: Customized Multiple Clustering via Multi-Modal Subspace Proxy
+Learning. NeurIPS 2024, pp. 82705-82725, arXiv 2411.03978.
+
+Notable: only the last projection of the image encoder learns, so the rest of it runs once per set
+of images. `variant="released"` is the form of the authors' code that runs, Phase I alone. Not here:
+the losses over pairs of images (`pair_losses.py`) and the prompt (`mmclust.encoders.prompt`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from mmclust.encoders.feature_stream import as_tensor
-from mmclust.methods import pair_losses
-from mmclust.methods.base import ProxyClusterer, kmeans, nearest, torch_generator
-from mmclust.methods.training import (
-    ClusteringAgreement,
-    History,
-    PerImageParameters,
-    make_optimizer,
-)
+from mmclust.methods import pair_losses, training
+from mmclust.methods.base import ProxyClusterer, RandomSeed, kmeans, nearest, torch_generator
+from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE_INTEGER, Number
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from mmclust.encoders.base import Encoder
 
-REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
-SUBSPACES = ("token", "prompt", "text")
+
+class Mixture(NamedTuple):
+    """What Phase I learns about n images."""
+
+    weights: torch.Tensor  # a (n, K)
+    proxies: torch.Tensor  # w (n, e)
+    prompts: torch.Tensor  # t(w) (n, d)
+
+
+@dataclass
+class State:
+    """What the steps of one fit share."""
+
+    phi: torch.Tensor  # reference words (K, e)
+    prompt: Callable[[torch.Tensor], torch.Tensor]  # w (n, e) -> t(w) (n, d)
+    factors: training.PerImageParameters  # p (n, e)
+    features: torch.Tensor  # h (n, h): images before the last projection
+    projection: torch.Tensor  # P (h, d)
+    generator: torch.Generator | None = None  # draws pairs of images
+    history: training.History = field(default_factory=training.History)
+
+    def mixture(self) -> Mixture:
+        """a, w and t(w) of all images, without gradients."""
+
+        def forward(rows: slice, p: torch.Tensor) -> Mixture:
+            weights, proxies = mix(p, self.phi)
+            return Mixture(weights, proxies, self.prompt(proxies))
+
+        return Mixture(*self.factors.map(forward))
 
 
 class MultiSub(ProxyClusterer):
     """Learn for each image a word in the subspace that the reference words span, then cluster.
 
     Every image has a latent factor p_i (e,). Its proxy word is a mixture of the reference words,
-    a_ik = softmax_k(p_i . phi(z_k)), w_i = sum_k a_ik phi(z_k). Phase I minimises -<v_i, t(w_i)> over p_i and the image encoder's last
-    projection P; Phase II holds w_i, takes pseudo-labels from the proxies and trains P on
-    lambda L_intra + (1 - lambda) L_inter over v'_i = [w_i, v_i]. The phases alternate. The image trunk runs once per data set.
+
+        a_ik = softmax_k(p_i . phi(z_k)),    w_i = sum_k a_ik phi(z_k).
+
+    Phase I minimizes -<v_i, t(w_i)>, as a mean over images, over p_i and the image encoder's last
+    projection P, where v_i = P h_i / ||P h_i||. Phase II keeps w_i, takes pseudo-labels from the
+    proxies and minimizes over P, with v'_i = [w_i, v_i],
+
+        lambda * L_intra + (1 - lambda) * L_inter
+        L_intra = mean over pairs of one cluster of ||v'_i - v'_j||^2
+        L_inter = mean over pairs of different clusters of max(0, margin - ||v'_i - v'_j||).
+
+    The phases alternate. [?] marks what the paper does not settle.
 
     Args:
-        encoder: from `mm.load_encoder`.
-        template: prompt with one `*`, such as "fruit with a color of *".
-        words: K reference words.
-        n_clusters: M, the papers give the number of true classes; or "auto": chosen on t(w) after the first Phase I, see `choose_n_clusters`.
-        variant: "paper" or "released": the authors' code in the form that runs, Phase I alone. It sets every parameter below that is None;
-            each can also be set alone.
-        representation: what is clustered: "prompt" t(w_i), "word" w_i, "word-eot" the text encoder's output for w_i without the template [?],
-            "image" v_i, "word+image" v'_i, each by k-means; or "assignment", each image's heaviest word where K = M and k-means on v'
-            otherwise (the paper's end-to-end rule). Token embeddings are short (norms near 0.5 in the embedded encoder), so v dominates
-            the raw v' that the paper concatenates.
-        subspace: what spans it (the paper's ablation). "token": phi(z), token embeddings, and the proxy goes through the text encoder. "prompt": the
-            text encoder's outputs t(z) for the filled template, or "text": for the bare word. The mixture is then taken among outputs [?]: it is
-            compared with the image as it is, normalised, and no text encoder runs while it is learned.
-        normalize_parts: L2-normalise w before it is concatenated with v.
-        normalize_image: "image" and "word+image" take v L2-normalised (paper), or P h as it comes (released). Losses always take v.
-        positions, final_norm: whether the prompt with the proxy gets its positional embedding and its final LayerNorm (released: neither).
-        init: p starts at "zero", equal weights [?], or at "text", the text encoder's output for `*` (released).
+        encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
+        n_clusters: M, or "auto": chosen on t(w) after the first Phase I.
+        representation: what is clustered by k-means: "prompt" t(w_i), "word" w_i, "word-eot" the
+            text encoder's output for w_i without the template [?], "image" v_i, "word+image" v'_i.
+            Or "assignment", the paper's end-to-end rule: each image's heaviest word if K = M, else
+            k-means on v'. Token embeddings are short (norms near 0.5 in the embedded encoder), so v
+            dominates v' as the paper concatenates it.
+        variant: "paper", or "released" for the authors' code. It sets every parameter below that is
+            None; each can also be set alone.
+        subspace: what spans it (the paper's ablation). "token": token embeddings phi(z); the proxy
+            goes through the text encoder. "prompt": outputs t(z) of the text encoder for the filled
+            template; "text": for the word alone. Then the mixture of outputs is compared with the
+            image, normalized, and no text encoder runs during training [?].
+        normalize_parts: L2-normalize w before it is concatenated with v.
+        normalize_image: "image" and "word+image" take v L2-normalized (paper), or P h (released).
+            Losses always take v.
+        positions, final_norm: whether the prompt with the proxy gets its positional embedding and
+            its final LayerNorm (released: neither).
+        init: p starts at "zero", equal weights [?], or at "text", the text encoder's output for `*`
+            (released).
         optimizer: "adam" (paper) or "adagrad" (released).
-        batch_size: images per step of Phase I, in their order: "full", one step per epoch (paper variant), or 50 (released: 20 or 50).
-        alternations: rounds of the two phases; 9 rounds of 110 epochs are the paper's 1000 epochs (released: 1).
-        phase1_epochs, phase2_epochs: of each phase: 100 and 10 (paper), 100 and 0 (released). Phase II always takes full-batch steps.
-        lr: the rate for p; `projection_lr` and `contrast_lr` those for P in Phase I and Phase II (released code).
-        weight_decay: on p.
-        lam: lambda, the weight of L_intra in Phase II.
-        margin: m of L_inter.
+        batch_size: images per step of Phase I, in their order: "full", one step per epoch (paper
+            variant), or 50 (released: 20 or 50). Phase II always takes full-batch steps.
+        alternations: rounds of the two phases; 9 rounds of 110 epochs are the paper's 1000 epochs
+            (released: 1).
+        phase1_epochs, phase2_epochs: per round: 100 and 10 (paper), 100 and 0 (released).
+        lr, weight_decay: of p. projection_lr, contrast_lr: of P in Phase I and Phase II (released
+            code).
+        lam: lambda, the weight of L_intra. margin: of L_inter.
         intra: "squared" distances (paper) or "plain" ones (released) in L_intra.
-        early_stopping: a Phase I stops when the clusterings of `n_checks` + 1 successive checks, `check_every` epochs apart, agree (ARI of at
-            least `agreement`); the alternation stops when a round ends as the one before.
-        chunk_size: images per forward pass; gradients are accumulated, so it changes results by rounding only.
-        n_init: k-means initialisations.
-        random_state: seed of k-means and of sampled pairs; training itself draws nothing.
-        verbose: show a progress bar.
+        early_stopping: Phase I stops if the clusterings of `n_checks` + 1 successive checks,
+            `check_every` epochs apart, agree (adjusted Rand index of at least `agreement`); the
+            alternation stops if a round ends with the clustering of the one before.
+        random_state: seed of k-means and of sampled pairs; the rest of training is deterministic.
 
-    Attributes:
-        labels_: int64 (n,).
-        weights_: a, float32 (n, K), rows on the simplex.
-        proxies_: w, float32 (n, e).
-        prompt_embeddings_: t(w), float32 (n, d). `image_embeddings_`: v with the learned P, float32 (n, d). `projection_`: P, (h, d).
-        history_: one dictionary per epoch: alternation, phase, loss. seconds_: what each took.
-        n_clusters_: M. n_clusters_curve_: with "auto", the criterion by M. cluster_centers_: (M, width), where k-means gave the labels.
+    Attributes, besides those of `ProxyClusterer`:
+        weights_: a, float32 (n, K). projection_: P, (h, d).
+        image_embeddings_: v with the learned P, float32 (n, d).
     """
 
     VARIANTS: ClassVar[dict[str, dict]] = {
         "paper": {
-            "normalize_image": True, "positions": True, "final_norm": True, "init": "zero", "optimizer": "adam", "batch_size": "full",
-            "alternations": 9, "phase1_epochs": 100, "phase2_epochs": 10, "intra": "squared",
+            "normalize_image": True, "positions": True, "final_norm": True, "init": "zero",
+            "optimizer": "adam", "batch_size": "full", "alternations": 9, "phase1_epochs": 100,
+            "phase2_epochs": 10, "intra": "squared",
         },
         "released": {
-            "normalize_image": False, "positions": False, "final_norm": False, "init": "text", "optimizer": "adagrad", "batch_size": 50,
-            "alternations": 1, "phase1_epochs": 100, "phase2_epochs": 0, "intra": "plain",
+            "normalize_image": False, "positions": False, "final_norm": False, "init": "text",
+            "optimizer": "adagrad", "batch_size": 50, "alternations": 1, "phase1_epochs": 100,
+            "phase2_epochs": 0, "intra": "plain",
         },
     }  # fmt: skip
+    REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
+    TEXT_AS_TOKENS = ("init",)
+    CONSTRAINTS = (
+        ProxyClusterer.CONSTRAINTS
+        | {
+            "representation": REPRESENTATIONS,
+            "subspace": ("token", "prompt", "text"),
+            "init": ("zero", "text"),
+            "optimizer": ("adam", "adagrad"),
+            "intra": ("squared", "plain"),
+            "phase2_epochs": Number(low=0, integer=True),
+            "lam": Number(low=0, high=1),
+        }
+        | dict.fromkeys(("alternations", "phase1_epochs"), POSITIVE_INTEGER)
+        | dict.fromkeys(("lr", "projection_lr", "contrast_lr"), NOT_NEGATIVE)
+        | dict.fromkeys(("weight_decay", "margin"), NOT_NEGATIVE)
+    )
 
     def __init__(
-        self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *, template: str | None = None, n_clusters: int | str = 8,
-        representation: str = "prompt",
-        variant: str = "paper", subspace: str = "token", normalize_parts: bool = False, normalize_image: bool | None = None, positions: bool | None = None,
-        final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None, batch_size: int | str | None = None,
-        alternations: int | None = None, phase1_epochs: int | None = None, phase2_epochs: int | None = None, lr: float = 0.05,
-        projection_lr: float = 1e-5, contrast_lr: float = 1e-4, weight_decay: float = 0.0, lam: float = 0.5, margin: float = 1.0,
-        intra: str | None = None, early_stopping: bool = False, check_every: int = 5, n_checks: int = 3, agreement: float = 0.99,
-        chunk_size: int = 4096, n_init: int = 1, random_state: int | np.random.RandomState | None = None, verbose: bool = False,
+        self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *,
+        template: str | None = None, n_clusters: int | str = 8, representation: str = "prompt",
+        variant: str = "paper", subspace: str = "token", normalize_parts: bool = False,
+        normalize_image: bool | None = None, positions: bool | None = None,
+        final_norm: bool | None = None, init: str | None = None, optimizer: str | None = None,
+        batch_size: int | str | None = None, alternations: int | None = None,
+        phase1_epochs: int | None = None, phase2_epochs: int | None = None, lr: float = 0.05,
+        projection_lr: float = 1e-5, contrast_lr: float = 1e-4, weight_decay: float = 0.0,
+        lam: float = 0.5, margin: float = 1.0, intra: str | None = None,
+        early_stopping: bool = False, check_every: int = 5, n_checks: int = 3,
+        agreement: float = 0.99, chunk_size: int = 4096, n_init: int = 1,
+        random_state: RandomSeed = None, verbose: bool = False,
     ) -> None:  # fmt: skip
-        self.encoder, self.template, self.words, self.n_clusters, self.variant = (
-            encoder,
-            template,
-            words,
-            n_clusters,
-            variant,
-        )
-        self.representation, self.subspace = representation, subspace
+        self.encoder, self.words, self.template = encoder, words, template
+        self.n_clusters, self.representation, self.variant = n_clusters, representation, variant
+        self.subspace, self.init, self.intra = subspace, init, intra
         self.normalize_parts, self.normalize_image = normalize_parts, normalize_image
-        self.positions, self.final_norm, self.init, self.optimizer, self.batch_size = (
-            positions,
-            final_norm,
-            init,
-            optimizer,
-            batch_size,
-        )
-        self.alternations, self.phase1_epochs, self.phase2_epochs = (
-            alternations,
-            phase1_epochs,
-            phase2_epochs,
-        )
-        self.lr, self.projection_lr, self.contrast_lr, self.weight_decay = (
-            lr,
-            projection_lr,
-            contrast_lr,
-            weight_decay,
-        )
-        self.lam, self.margin, self.intra = lam, margin, intra
-        self.early_stopping, self.check_every, self.n_checks, self.agreement = (
-            early_stopping,
-            check_every,
-            n_checks,
-            agreement,
-        )
-        self.chunk_size, self.n_init, self.random_state, self.verbose = (
-            chunk_size,
-            n_init,
-            random_state,
-            verbose,
-        )
+        self.positions, self.final_norm = positions, final_norm
+        self.optimizer, self.batch_size, self.alternations = optimizer, batch_size, alternations
+        self.phase1_epochs, self.phase2_epochs = phase1_epochs, phase2_epochs
+        self.lr, self.projection_lr, self.contrast_lr = lr, projection_lr, contrast_lr
+        self.weight_decay, self.lam, self.margin = weight_decay, lam, margin
+        self.early_stopping, self.check_every = early_stopping, check_every
+        self.n_checks, self.agreement = n_checks, agreement
+        self.chunk_size, self.n_init = chunk_size, n_init
+        self.random_state, self.verbose = random_state, verbose
 
-    def _check(self, images: Sized) -> None:
-        super()._check(images)
+    def _check(self, n_images: int) -> None:
+        super()._check(n_images)
+        self._check_subspace(self.representation)
+
+    def _check_subspace(self, representation: str) -> None:
+        if representation == "word-eot" and self.subspace != "token":
+            raise ValueError(
+                f"representation 'word-eot' needs subspace='token': with {self.subspace!r} the "
+                "proxies are outputs of the text encoder already, use 'word'"
+            )
+
+    def _fit(self, images: Any) -> None:
         s = self.settings()
-        self._choices(
-            s, representation=REPRESENTATIONS, subspace=SUBSPACES, init=("zero", "text"), optimizer=("adam", "adagrad"), intra=("squared", "plain")
-        )  # fmt: skip
-        self._has_text(s.representation)
-        if not 0 <= s.lam <= 1:
-            raise ValueError(f"lam lies between 0 and 1, not {s.lam}")
-        if (
-            s.phase2_epochs < 0
-            or min(s.lr, s.projection_lr, s.contrast_lr, s.weight_decay, s.margin) < 0
-        ):
-            raise ValueError("phase2_epochs, rates, weight_decay and margin are at least 0")
-
-    def _fit(self, images: Any, y: ArrayLike | None) -> None:
-        s, encoder, device = self.settings(), self.encoder, self.encoder.device
-        phi, prompt = self._basis(), self._prompt()
-        h = self._trunk(images)
-        projection = encoder.image_projection.to(h.dtype).clone().requires_grad_(True)
-        rows, history, generator = (
-            PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size),
-            History(),
-            torch_generator(self.random_state, device),
-        )
-        phase1 = make_optimizer(
-            s.optimizer,
-            [
-                {"params": rows.parameters},
-                {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0},
-            ],
-            s.lr,
-            s.weight_decay,
-        )
-        phase2 = make_optimizer(s.optimizer, [{"params": [projection]}], s.contrast_lr, 0.0)
-        before = None
+        state = self._initial_state(images)
+        state.generator = torch_generator(self.random_state, self.encoder.device)
+        projection = state.projection.requires_grad_(True)
+        groups1 = [
+            {"params": state.factors.parameters},
+            {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0},
+        ]
+        groups2 = [{"params": [projection]}]
+        phase1 = training.make_optimizer(s.optimizer, groups1, s.lr, s.weight_decay)
+        phase2 = training.make_optimizer(s.optimizer, groups2, s.contrast_lr, weight_decay=0.0)
+        labels = None
         for alternation in tqdm(range(s.alternations), desc="Multi-Sub", disable=not self.verbose):
-            stop = (
-                ClusteringAgreement(s.check_every, s.n_checks, s.agreement)
-                if s.early_stopping
-                else None
-            )
-            for epoch in range(s.phase1_epochs):
-                terms = rows.epoch(
-                    phase1,
-                    lambda part, p, size: alignment(
-                        prompt(mix(p, phi)[1]), self._image_side(h, part, projection), size
-                    ),
-                )
-                history.add(("loss",), terms, alternation=alternation, phase=1)
-                if stop and stop.reached(
-                    epoch,
-                    lambda centres: self._pseudo_labels(*self._forward(rows, phi, prompt), centres),
-                ):
-                    break
-            weights, proxies, prompts = self._forward(rows, phi, prompt)
+            self._phase1(state, phase1, alternation)
+            learned = state.mixture()
             if alternation == 0:
-                self._count_clusters(prompts.cpu().numpy(), len(self.words))
-            labels = (
-                self._pseudo_labels(weights, proxies, prompts)[0]
-                if s.phase2_epochs or s.early_stopping
-                else None
-            )
-            if s.phase2_epochs:
-                word, index = self._word_part(proxies), torch.from_numpy(labels).to(device)
-                for _ in range(s.phase2_epochs):
-                    phase2.zero_grad()
-                    x = torch.cat([word, F.normalize(h @ projection, dim=-1)], 1)
-                    loss = contrast(x, index, s.lam, s.margin, s.intra, generator)
-                    loss.backward()
-                    phase2.step()
-                    history.add(("loss",), loss.detach()[None], alternation=alternation, phase=2)
+                self._choose_n_clusters(learned.prompts.cpu().numpy(), len(self.words))
+            previous = labels
+            if s.phase2_epochs or s.early_stopping:
+                labels = self._pseudo_labels(learned)[0]
+                self._phase2(state, phase2, alternation, learned.proxies, labels)
             if (
                 s.early_stopping
-                and before is not None
-                and labels is not None
-                and ClusteringAgreement.same(before, labels, s.agreement)
+                and previous is not None
+                and training.same_clustering(previous, labels, s.agreement)
             ):
                 break
-            before = labels
-        self.history_, self.seconds_ = history.table(), history.seconds
-        self.weights_, self.proxies_, self.prompt_embeddings_ = (
-            t.cpu().numpy() for t in (weights, proxies, prompts)
-        )
+        self.history_ = state.history.table()
+        self.seconds_ = state.history.seconds
+        self.weights_, self.proxies_, self.prompt_embeddings_ = (x.cpu().numpy() for x in learned)
         self.projection_ = projection.detach().cpu().numpy()
-        self.image_embeddings_, self._image_norms = self._embeddings(h)
-        self.use_representation(self.representation)
+        self.image_embeddings_, self._image_norms = self._project(state.features)
+        self._cluster(self.representation)
 
-    def use_representation(self, name: str) -> Self:
-        """Cluster another learned representation, without learning again; sets `representation_` and `labels_`, returns self."""
-        if name == "assignment" and len(self.words) == self.n_clusters_:
-            self.chosen_, self.representation_ = (
-                name,
-                None,
-            )  # the heaviest words are the clusters: no k-means
-            self.labels_ = self.weights_.argmax(1).astype(np.int64)
-            return self
-        return super().use_representation("word+image" if name == "assignment" else name)
+    def _initial_state(self, images: Any) -> State:
+        """The state before the first step."""
+        s = self.settings()
+        phi = self._basis()
+        h = as_tensor(self.encoder.features(images)).to(self.encoder.device)  # (n, h)
+        factors = training.PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size)
+        projection = self.encoder.image_projection.to(h.dtype).clone()  # (h, d)
+        return State(phi, self._prompt(), factors, h, projection)
+
+    def _phase1(self, state: State, optimizer: torch.optim.Optimizer, alternation: int) -> None:
+        """Learn p and P with -<v_i, t(w_i)>."""
+        s = self.settings()
+        stop = training.ClusteringAgreement(s.check_every, s.n_checks, s.agreement)
+
+        def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
+            v = self._image_side(state.features, rows, state.projection)
+            return alignment(state.prompt(mix(p, state.phi)[1]), v, size)
+
+        def cluster(centers: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+            return self._pseudo_labels(state.mixture(), centers)
+
+        for epoch in range(s.phase1_epochs):
+            terms = state.factors.epoch(optimizer, loss_of)
+            state.history.add(("loss",), terms, alternation=alternation, phase=1)
+            if s.early_stopping and stop.reached(epoch, cluster):
+                break
+
+    def _phase2(
+        self, state: State, optimizer: torch.optim.Optimizer, alternation: int,
+        proxies: torch.Tensor, labels: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Learn P with lambda L_intra + (1 - lambda) L_inter for pseudo-labels (n,)."""
+        s = self.settings()
+        w = self._word_half(proxies)  # (n, e)
+        index = torch.from_numpy(labels).to(self.encoder.device)
+        for _ in range(s.phase2_epochs):
+            optimizer.zero_grad()
+            v = F.normalize(state.features @ state.projection, dim=-1)  # (n, d)
+            joint = torch.cat([w, v], 1)  # (n, e + d)
+            loss = pair_losses.contrast(joint, index, s.lam, s.margin, s.intra, state.generator)
+            loss.backward()
+            optimizer.step()
+            terms = loss.detach()[None]
+            state.history.add(("loss",), terms, alternation=alternation, phase=2)
+
+    def _pseudo_labels(
+        self, learned: Mixture, centers: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (n,) and centers: the heaviest word if K = M (or M is not chosen yet), else
+        k-means on t(w) [?]."""
+        if self.n_clusters_ in (0, len(self.words)):
+            return learned.weights.argmax(1).cpu().numpy(), None
+        prompts = learned.prompts.cpu().numpy()
+        return kmeans(prompts, self.n_clusters_, self.random_state, start=centers)
+
+    def _predict(self, images: Any) -> np.ndarray:
+        s = self.settings()
+        state = self._initial_state(images)
+        v, norms = self._project(state.features)
+        on_device = torch.from_numpy(v).to(self.encoder.device)
+
+        def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
+            return alignment(state.prompt(mix(p, state.phi)[1]), on_device[rows], size)
+
+        groups = [{"params": state.factors.parameters}]
+        optimizer = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
+        for _ in range(sum(row["phase"] == 1 for row in self.history_)):
+            state.factors.epoch(optimizer, loss_of)
+        weights, proxies, prompts = (x.cpu().numpy() for x in state.mixture())
+        if self.representation_ is None:
+            return weights.argmax(1).astype(np.int64)
+        x = self._named(self.current_representation_, proxies, prompts, v, norms)
+        return nearest(x, self.cluster_centers_)
+
+    def _cluster(self, name: str) -> None:
+        if name != "assignment" or len(self.words) != self.n_clusters_:
+            super()._cluster(name)
+            return
+        self.current_representation_ = name
+        self.representation_ = None  # the heaviest words are the clusters, without k-means
+        self.cluster_centers_ = None
+        self.labels_ = self.weights_.argmax(1).astype(np.int64)
+
+    def _represent(self, name: str) -> np.ndarray:
+        """ "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d), which
+        "assignment" clusters if K != M.
+
+        With subspace "prompt" or "text", e is d, "prompt" is "word" normalized, and there is no
+        "word-eot".
+        """
+        self._check_subspace(name)
+        prompts = self.prompt_embeddings_
+        v = self.image_embeddings_
+        return self._named(name, self.proxies_, prompts, v, self._image_norms)
+
+    def _named(
+        self, name: str, proxies: np.ndarray, prompts: np.ndarray, v: np.ndarray, norms: np.ndarray
+    ) -> np.ndarray:
+        """A representation by name, from w, t(w), v and the norms (n, 1) of P h."""
+        image = v if self.settings().normalize_image else v * norms
+        if name == "prompt":
+            return prompts
+        if name == "word":
+            return proxies
+        if name == "image":
+            return image
+        if name == "word-eot":
+            return self._encode_proxies(self._prompt("*"), proxies)
+        return np.hstack([self._word_half(torch.from_numpy(proxies)).numpy(), image])
+
+    def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
+        return self.words, self.weights_
 
     def _events(self) -> list[str | None]:
         phases = [row["phase"] for row in self.history_]
+        names = {1: "Phase I", 2: "Phase II"}
         return [
-            f"Phase {'I' * now}" if now != before else None
-            for before, now in zip([1, *phases], phases)
+            names[phase] if phase != before else None for before, phase in zip([1, *phases], phases)
         ]
 
-    def represent(self, name: str) -> np.ndarray:
-        """A learned representation by name, float32: "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d).
-
-        e is d in the subspaces of text outputs, where "prompt" is "word" normalised and there is no "word-eot".
-        """
-        self._has_text(name)
-        return self._representation(
-            name, self.proxies_, self.prompt_embeddings_, self.image_embeddings_, self._image_norms
-        )
-
-    def _representation(
-        self,
-        name: str,
-        proxies: np.ndarray,
-        prompts: np.ndarray,
-        images: np.ndarray,
-        norms: np.ndarray,
-    ) -> np.ndarray:
-        if name == "word-eot":
-            prompt = self._prompt("*")
-            with torch.no_grad():
-                return torch.cat(
-                    [
-                        prompt(w.to(self.encoder.device)).cpu()
-                        for w in torch.from_numpy(proxies).split(self.chunk_size)
-                    ]
-                ).numpy()
-        image = images if self.settings().normalize_image else images * norms
-        word = self._word_part(torch.from_numpy(proxies)).numpy()
-        return {
-            "prompt": lambda: prompts,
-            "word": lambda: proxies,
-            "image": lambda: image,
-            "word+image": lambda: np.hstack([word, image]),
-        }[name]()
-
-    def _predict(self, images: Any) -> np.ndarray:
-        s, device = self.settings(), self.encoder.device
-        phi, prompt = self._basis(), self._prompt()
-        v, norms = self._embeddings(self._trunk(images))
-        side = torch.from_numpy(v).to(device)
-        rows = PerImageParameters(self._start(len(v), phi), s.batch_size, s.chunk_size)
-        optimizer = make_optimizer(s.optimizer, [{"params": rows.parameters}], s.lr, s.weight_decay)
-        for _ in range(sum(row["phase"] == 1 for row in self.history_)):
-            rows.epoch(
-                optimizer, lambda part, p, size: alignment(prompt(mix(p, phi)[1]), side[part], size)
-            )
-        weights, proxies, prompts = (t.cpu().numpy() for t in self._forward(rows, phi, prompt))
-        if self.chosen_ == "assignment":
-            return weights.argmax(1).astype(np.int64)
-        return nearest(
-            self._representation(self.chosen_, proxies, prompts, v, norms), self.cluster_centers_
-        )
-
-    def _has_text(self, name: str) -> None:
-        if name == "word-eot" and self.subspace != "token":
-            raise ValueError(
-                f'"word-eot" is the text encoder\'s output for w: with subspace={self.subspace!r} w is one already'
-            )
-
     def _basis(self) -> torch.Tensor:
-        """What the proxies are mixtures of, (K, e)."""
+        """The reference words that proxies are mixtures of, (K, e)."""
         if self.subspace == "token":
             return self.encoder.word_embeddings(self.words).to(self.encoder.device)
-        texts = self.encoder.encode_words(
-            self.words, self._template() if self.subspace == "prompt" else None
-        )
+        template = self._template() if self.subspace == "prompt" else None
+        texts = self.encoder.encode_words(self.words, template)
         return torch.from_numpy(texts).to(self.encoder.device)
 
     def _prompt(self, template: str | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Proxies (n, e) to prompts (n, d), L2-normalised."""
+        """A function from proxies (n, e) to prompts (n, d), L2-normalized."""
         if self.subspace != "token":
             return partial(F.normalize, dim=-1)
         s = self.settings()
@@ -329,78 +359,37 @@ class MultiSub(ProxyClusterer):
         )
 
     def _start(self, n: int, phi: torch.Tensor) -> torch.Tensor:
+        """Latent factors p (n, e) before training."""
         if self.settings().init == "zero":
-            return torch.zeros(n, phi.shape[1], dtype=phi.dtype, device=phi.device)
-        return (
-            torch.from_numpy(self.encoder.encode_texts(["*"], normalize=False)).to(phi).repeat(n, 1)
-        )
+            return phi.new_zeros(n, phi.shape[1])
+        placeholder = self.encoder.encode_texts(["*"], normalize=False)  # (1, e)
+        return torch.from_numpy(placeholder).to(phi).repeat(n, 1)
 
-    def _trunk(self, images: Any) -> torch.Tensor:
-        return as_tensor(self.encoder.features(images)).to(self.encoder.device)
+    def _image_side(self, h: torch.Tensor, rows: slice, projection: torch.Tensor) -> torch.Tensor:
+        """v (rows, d). A benchmark overrides it to run the whole image encoder in every batch."""
+        return F.normalize(h[rows] @ projection, dim=-1)
 
-    def _image_side(self, h: torch.Tensor, part: slice, projection: torch.Tensor) -> torch.Tensor:
-        return F.normalize(h[part] @ projection, dim=-1)
+    def _project(self, features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """v (n, d) with the learned P, and the norms (n, 1) of P h."""
+        projected = features.cpu() @ torch.from_numpy(self.projection_)  # (n, d)
+        norms = projected.norm(dim=-1, keepdim=True)
+        return F.normalize(projected, dim=-1).numpy(), norms.numpy()
 
-    def _embeddings(self, h: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """v with the learned P, and the norms it had."""
-        out = h.cpu() @ torch.from_numpy(self.projection_)
-        return F.normalize(out, dim=-1).numpy(), out.norm(dim=-1, keepdim=True).numpy()
-
-    @staticmethod
-    def _forward(
-        rows: PerImageParameters, phi: torch.Tensor, prompt: Callable[[torch.Tensor], torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """a, w and t(w) of all images."""
-
-        def whole(part: slice, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            weights, proxies = mix(p, phi)
-            return weights, proxies, prompt(proxies)
-
-        return rows.map(whole)
-
-    def _pseudo_labels(
-        self,
-        weights: torch.Tensor,
-        proxies: torch.Tensor,
-        prompts: torch.Tensor,
-        centres: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """From the proxies: the heaviest word where K = M (or M is not known yet), else k-means on t(w) [?]. Labels (n,) and centres."""
-        m = getattr(self, "n_clusters_", len(self.words))
-        if m == len(self.words):
-            return weights.argmax(1).cpu().numpy(), None
-        return kmeans(prompts.cpu().numpy(), m, self.random_state, start=centres)
-
-    def _word_part(self, proxies: torch.Tensor) -> torch.Tensor:
+    def _word_half(self, proxies: torch.Tensor) -> torch.Tensor:
         return F.normalize(proxies, dim=-1) if self.normalize_parts else proxies
 
 
 def mix(factors: torch.Tensor, phi: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latent factors (n, e) and reference words phi (K, e) to weights a (n, K) and proxies w (n, e) (Multi-Sub, subspace proxy)."""
-    weights = (factors @ phi.T).softmax(-1)
+    """Weights a (n, K) and proxies w (n, e) from latent factors (n, e) and reference words phi
+    (K, e) (Multi-Sub, subspace proxy)."""
+    weights = (factors @ phi.T).softmax(-1)  # (n, K)
     return weights, weights @ phi
 
 
 def alignment(
     prompts: torch.Tensor, images: torch.Tensor, n: int
 ) -> tuple[torch.Tensor, tuple[torch.Tensor]]:
-    """-sum_i <v_i, t(w_i)> / n over a chunk of n images' rows; both (chunk, d), L2-normalised (Multi-Sub, Phase I). Loss and terms."""
+    """-sum_i <v_i, t(w_i)> / n over some of n images; both (chunk, d), L2-normalized (Multi-Sub,
+    Phase I). The loss, and the terms to record."""
     loss = -(prompts * images).sum() / n
     return loss, (loss,)
-
-
-def contrast(
-    x: torch.Tensor,
-    labels: torch.Tensor,
-    lam: float,
-    margin: float,
-    intra: str,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub, Phase II)."""
-    within = (
-        pair_losses.intra_squared(x, labels)
-        if intra == "squared"
-        else pair_losses.intra_plain(x, labels, generator)
-    )
-    return lam * within + (1 - lam) * pair_losses.inter_hinge(x, labels, margin, generator)

@@ -1,4 +1,4 @@
-"""How many clusters? A criterion on a representation, with the curve to look at."""
+"""The number of clusters, chosen by the silhouette of k-means on a representation."""
 
 from __future__ import annotations
 
@@ -9,49 +9,50 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-SAMPLE = 2000  # images that silhouettes are taken on: their cost grows with the square
+MAX_SILHOUETTE_IMAGES = 2000  # a sample of this size, because the cost grows with the square
+DEFAULT_MOST = 20  # the largest number of clusters that is tried
 
 
 def silhouette_curve(
     x: np.ndarray, most: int, random_state: int | np.random.RandomState | None = 0
 ) -> pd.DataFrame:
-    """Mean silhouette of k-means on x (n, d) for M = 2..most, taken on at most `SAMPLE` rows: a frame, n_clusters and criterion."""
+    """Mean silhouette of k-means on x (n, d) for M = 2..most: a data frame, n_clusters and
+    criterion. Computed on at most `MAX_SILHOUETTE_IMAGES` rows."""
     import pandas as pd
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     rng = np.random.default_rng(random_state if isinstance(random_state, (int, np.integer)) else 0)
-    x = x if len(x) <= SAMPLE else x[rng.choice(len(x), SAMPLE, replace=False)]
+    if len(x) > MAX_SILHOUETTE_IMAGES:
+        x = x[rng.choice(len(x), MAX_SILHOUETTE_IMAGES, replace=False)]
     rows = []
     for m in range(2, min(most, len(x) - 1) + 1):
         labels = KMeans(m, n_init=5, random_state=int(rng.integers(2**31))).fit_predict(x)
-        rows.append(
-            {
-                "n_clusters": m,
-                "criterion": float(silhouette_score(x, labels)) if len(set(labels)) > 1 else -1.0,
-            }
-        )
+        criterion = float(silhouette_score(x, labels)) if len(set(labels)) > 1 else -1.0
+        rows.append({"n_clusters": m, "criterion": criterion})
     return pd.DataFrame(rows)
 
 
 def choose_n_clusters(
     x: np.ndarray, most: int | None = None, random_state: int | np.random.RandomState | None = 0
 ) -> tuple[int, pd.DataFrame]:
-    """M, 2 to `most`, by the largest mean silhouette of k-means on x (n, d); Rousseeuw 1987.
+    """M from 2 to `most` (None: 20) with the largest mean silhouette of k-means on x (n, d);
+    Rousseeuw 1987.
 
-    The proxy methods apply it to t(w), with at most one cluster per reference word. It was chosen on the tuning worlds, where it counts
-    Multi-Sub's prompts well, and Multi-MaP's less so: their free words keep some of what the keyword does not ask for
+    The proxy methods apply it to t(w), with at most one cluster per reference word. The criterion
+    was chosen on the tuning data sets. There it counts Multi-Sub's prompts well, and Multi-MaP's
+    less well: free words keep some of what the keyword does not ask for
     (`python -m benchmarks.n_clusters --tuning --method NAME`).
 
     Returns:
-        M and the curve, a frame with the columns n_clusters and criterion.
+        M and the curve, a data frame with the columns n_clusters and criterion.
 
     Raises:
-        ValueError: for fewer than 3 rows or `most` below 2: there is nothing to choose.
+        ValueError: for fewer than 3 rows, or `most` below 2.
     """
     if len(x) < 3:
         raise ValueError(f"a number of clusters is chosen on at least 3 images, not {len(x)}")
-    curve = silhouette_curve(x, most or 20, random_state)
+    curve = silhouette_curve(x, most or DEFAULT_MOST, random_state)
     if not len(curve):
         raise ValueError(f"no number of clusters from 2 to {most} can be compared")
     return int(curve["n_clusters"][curve["criterion"].idxmax()]), curve

@@ -1,40 +1,42 @@
-"""Losses over pairs of images, at a cost that grows linearly with their number."""
+"""Multi-Sub's losses over pairs of images, at a cost that grows linearly with the images.
+
+L_intra with squared distances has a closed form. The other losses take all pairs of up to
+`MAX_IMAGES_ALL_PAIRS` images, and a uniform sample of the pairs of more.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
-EXACT_BELOW = 1024  # up to this many images every pair is taken; above, a sample of them
-SAMPLED_PAIRS = 65_536
+MAX_IMAGES_ALL_PAIRS = 1024
+N_SAMPLED_PAIRS = 65_536
 
 
 def intra_squared(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean of ||x_i - x_j||^2 over ordered pairs i != j of one cluster (Multi-Sub, L_intra as in the paper); x (n, d), labels (n,).
+    """Mean of ||x_i - x_j||^2 over ordered pairs i != j of one cluster (Multi-Sub, L_intra as in
+    the paper); x (n, d), labels (n,). Zero if no cluster has a pair.
 
-    In closed form: the pairs of a cluster of m images sum to 2 m sum ||x||^2 - 2 ||sum x||^2. Zero where no cluster has a pair.
+    In closed form: the pairs of a cluster of m images sum to 2 m sum ||x||^2 - 2 ||sum x||^2.
     """
     n_clusters = int(labels.max()) + 1
-    sizes = torch.bincount(labels, minlength=n_clusters).to(x.dtype)
-    sums = torch.zeros(n_clusters, x.shape[1], dtype=x.dtype, device=x.device).index_add(
-        0, labels, x
-    )
-    squares = torch.zeros(n_clusters, dtype=x.dtype, device=x.device).index_add(
-        0, labels, x.square().sum(1)
-    )
-    pairs = (sizes * (sizes - 1)).sum()
-    return (2 * sizes * squares - 2 * sums.square().sum(1)).sum() / pairs.clamp(min=1)
+    sizes = torch.bincount(labels, minlength=n_clusters).to(x.dtype)  # (M,)
+    sums = x.new_zeros(n_clusters, x.shape[1]).index_add(0, labels, x)  # (M, d)
+    squares = x.new_zeros(n_clusters).index_add(0, labels, x.square().sum(1))  # (M,)
+    n_pairs = (sizes * (sizes - 1)).sum()
+    return (2 * sizes * squares - 2 * sums.square().sum(1)).sum() / n_pairs.clamp(min=1)
 
 
 def intra_plain(
     x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Mean of ||x_i - x_j|| over pairs i != j of one cluster (the released code's L_intra), exact up to `EXACT_BELOW` images, else sampled."""
-    if len(x) <= EXACT_BELOW:
+    """Mean of ||x_i - x_j|| over pairs i != j of one cluster (L_intra of the released code)."""
+    if len(x) <= MAX_IMAGES_ALL_PAIRS:
         distances, same = _all_pairs(x, labels)
-        return distances[same].mean() if same.any() else x.sum() * 0
-    i, j = sample_same(labels, SAMPLED_PAIRS, generator)
-    return _distance(x, i, j).mean() if len(i) else x.sum() * 0
+        distances = distances[same]
+    else:
+        distances = _distance(x, *sample_same(labels, N_SAMPLED_PAIRS, generator))
+    return distances.mean() if len(distances) else x.sum() * 0
 
 
 def inter_hinge(
@@ -43,48 +45,67 @@ def inter_hinge(
     margin: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Mean of max(0, margin - ||x_i - x_j||) over pairs of different clusters (L_inter), exact up to `EXACT_BELOW` images, else sampled."""
-    if len(x) <= EXACT_BELOW:
+    """Mean of max(0, margin - ||x_i - x_j||) over pairs of different clusters (L_inter)."""
+    if len(x) <= MAX_IMAGES_ALL_PAIRS:
         distances, same = _all_pairs(x, labels)
-        return F.relu(margin - distances[~same]).mean() if not same.all() else x.sum() * 0
-    i, j = sample_different(labels, SAMPLED_PAIRS, generator)
-    return F.relu(margin - _distance(x, i, j)).mean() if len(i) else x.sum() * 0
+        distances = distances[~same]
+    else:
+        distances = _distance(x, *sample_different(labels, N_SAMPLED_PAIRS, generator))
+    return F.relu(margin - distances).mean() if len(distances) else x.sum() * 0
+
+
+def contrast(
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    lam: float,
+    margin: float,
+    intra: str,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub,
+    Phase II)."""
+    if intra == "squared":
+        within = intra_squared(x, labels)
+    else:
+        within = intra_plain(x, labels, generator)
+    return lam * within + (1 - lam) * inter_hinge(x, labels, margin, generator)
 
 
 def sample_same(
     labels: torch.Tensor, count: int, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` pairs, uniform over ordered pairs i != j of one cluster; empty where no cluster has two images."""
+    """`count` pairs, uniform over ordered pairs i != j of one cluster; none if no cluster has two
+    images."""
     order = labels.argsort(stable=True)
     sizes = torch.bincount(labels)
     starts = sizes.cumsum(0) - sizes
     if not (sizes > 1).any():
         return order[:0], order[:0]
-    # an image is the first of a pair in proportion to its partners; searching the cumulated weights takes any number of images
-    cumulated = (sizes[labels[order]] - 1).cumsum(0)
-    draws = torch.randint(int(cumulated[-1]), (count,), generator=generator, device=labels.device)
-    first = torch.searchsorted(cumulated, draws, right=True)
-    cluster = labels[order[first]]
-    step = (
-        1
-        + (
-            torch.rand(count, generator=generator, device=labels.device) * (sizes[cluster] - 1)
-        ).long()
-    )
-    second = starts[cluster] + (first - starts[cluster] + step) % sizes[cluster]
+    # An image is first in a pair with a probability proportional to the number of its partners.
+    # Searching the cumulative sum, unlike torch.multinomial, takes any number of images.
+    cumulative = (sizes[labels[order]] - 1).cumsum(0)
+    device = labels.device
+    draws = torch.randint(int(cumulative[-1]), (count,), generator=generator, device=device)
+    first = torch.searchsorted(cumulative, draws, right=True)
+    size = sizes[labels[order[first]]]
+    start = starts[labels[order[first]]]
+    step = 1 + (torch.rand(count, generator=generator, device=device) * (size - 1)).long()
+    second = start + (first - start + step) % size
     return order[first], order[second]
 
 
 def sample_different(
     labels: torch.Tensor, count: int, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """About `count` pairs, uniform over pairs of different clusters (drawn uniformly, those of one cluster rejected)."""
+    """Pairs uniform over pairs of different clusters: `count` are drawn from all, and those of one
+    cluster are rejected."""
     i, j = torch.randint(len(labels), (2, count), generator=generator, device=labels.device)
     different = labels[i] != labels[j]
     return i[different], j[different]
 
 
 def _all_pairs(x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances of all n (n - 1) / 2 pairs, and whether a pair is in one cluster."""
     i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
     return F.pdist(x), labels[i] == labels[j]
 

@@ -1,4 +1,8 @@
-"""How the three methods learn: one row of parameters per image, steps over batches of them, and when to stop."""
+"""How the three methods learn: one row of parameters per image, steps over batches, early stopping.
+
+Notable: gradients are accumulated over chunks, so the memory of a step does not grow with the
+number of images. Not here: losses, which are in the methods' own modules.
+"""
 
 from __future__ import annotations
 
@@ -9,64 +13,75 @@ from typing import Any
 import numpy as np
 import torch
 
+NORM_REDUCTIONS = ("sum", "mean", "relative")
+
 
 class PerImageParameters:
-    """n rows of parameters, one per image, kept as one tensor per chunk: the cost of a step is that of its rows, however many there are.
+    """n rows of parameters, one per image, stored as one tensor per chunk: the cost of a step
+    depends on its own rows only, however many others there are.
 
     Args:
         start: initial values (n, e); copied.
-        batch_size: "full", one step per epoch over all rows with gradients accumulated over chunks; or rows per step.
-        chunk_size: rows per forward pass. Where a batch has several chunks, their size changes the sum by rounding only.
+        batch_size: rows per step; or "full", one step per epoch over all rows.
+        chunk_size: rows per forward pass. The gradients of a batch's chunks are summed, so their
+            size changes results by rounding only.
     """
 
     def __init__(self, start: torch.Tensor, batch_size: int | str, chunk_size: int) -> None:
-        self.n, at = len(start), 0
+        self.n = len(start)
         self.batches: list[list[tuple[slice, torch.Tensor]]] = []
-        for batch in start.split(len(start) if batch_size == "full" else batch_size):
+        first = 0
+        for batch in start.split(self.n if batch_size == "full" else int(batch_size)):
             chunks = []
             for chunk in batch.split(chunk_size):
-                chunks.append((slice(at, at + len(chunk)), chunk.clone().requires_grad_(True)))
-                at += len(chunk)
+                rows = slice(first, first + len(chunk))
+                chunks.append((rows, chunk.clone().requires_grad_(True)))
+                first += len(chunk)
             self.batches.append(chunks)
 
     @property
     def chunks(self) -> list[tuple[slice, torch.Tensor]]:
-        """Which rows, and their parameters."""
+        """The rows of every chunk, and their parameters."""
         return [chunk for batch in self.batches for chunk in batch]
 
     @property
     def parameters(self) -> list[torch.Tensor]:
-        return [leaf for _, leaf in self.chunks]
+        return [parameters for _, parameters in self.chunks]
 
     def value(self) -> torch.Tensor:
         """All rows (n, e), detached."""
-        return torch.cat([leaf.detach() for leaf in self.parameters])
+        return torch.cat([parameters.detach() for parameters in self.parameters])
 
-    def map(self, f: Callable) -> Any:
-        """`f(rows, parameters)` for every chunk without gradients, its tensor or each of its tensors put together."""
+    def map(self, function: Callable) -> tuple[torch.Tensor, ...]:
+        """The tensors that `function(rows, parameters)` returns for every chunk, concatenated;
+        without gradients."""
         with torch.no_grad():
-            parts = [f(*chunk) for chunk in self.chunks]
-        return (
-            torch.cat(parts)
-            if isinstance(parts[0], torch.Tensor)
-            else tuple(torch.cat(column) for column in zip(*parts))
-        )
+            results = [function(*chunk) for chunk in self.chunks]
+        return tuple(torch.cat(tensors) for tensors in zip(*results))
 
     def epoch(
-        self, optimizer: torch.optim.Optimizer, loss_of: Callable, after: Callable | None = None
+        self,
+        optimizer: torch.optim.Optimizer,
+        loss_of: Callable,
+        before_step: Callable | None = None,
     ) -> torch.Tensor:
-        """One pass: a step per batch. `loss_of(rows, parameters, size)` gives a chunk's share of its batch's loss and of the terms to be
-        recorded, both divided by the batch's `size`; `after()` is called before a step. Returns the terms, averaged over all rows."""
+        """One step per batch. Returns the terms, averaged over all rows.
+
+        Args:
+            loss_of: `loss_of(rows, parameters, size)` returns a chunk's share of the loss of its
+                batch, and a tuple of terms to be recorded, all divided by the batch's `size`.
+            before_step: called before each step of the optimizer.
+        """
         total: Any = 0.0
         for batch in self.batches:
             optimizer.zero_grad(set_to_none=True)
-            size = sum(len(leaf) for _, leaf in batch)
-            for rows, leaf in batch:
-                loss, terms = loss_of(rows, leaf, size)
+            size = sum(len(parameters) for _, parameters in batch)
+            for rows, parameters in batch:
+                loss, terms = loss_of(rows, parameters, size)
                 loss.backward()
                 total = total + torch.stack([t.detach() for t in terms]) * (size / self.n)
-            if after is not None:
-                after()
+            if before_step is not None:
+                before_step()
             optimizer.step()
         return total
 
@@ -75,13 +90,24 @@ def make_optimizer(
     name: str, groups: list[dict], lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """ "adam" (the papers) or "adagrad" (the released code)."""
-    return {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}[name](
-        groups, lr=lr, weight_decay=weight_decay
-    )
+    optimizers = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
+    return optimizers[name](groups, lr=lr, weight_decay=weight_decay)
+
+
+def squared_norm_scale(words: torch.Tensor, reduction: str) -> torch.Tensor | float:
+    """What a squared distance in token space is multiplied by; words (K, e).
+
+    "sum": 1. "mean": 1 / e, as `MSELoss` does. "relative": 1 / mean ||word||^2, which gives a
+    weight the same meaning in any token space.
+    """
+    if reduction == "relative":
+        return 1 / words.square().sum(1).mean()
+    return 1.0 if reduction == "sum" else 1 / words.shape[1]
 
 
 class History:
-    """What was recorded in every epoch: names and values, still on their device until they are read; and the seconds each took."""
+    """What each epoch recorded, by name; values stay on their device until `table`. And the seconds
+    that each epoch took."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[tuple[str, ...], torch.Tensor, dict[str, Any]]] = []
@@ -102,49 +128,51 @@ class History:
 
 
 class LossPlateau:
-    """Stop when the loss has moved by less than `tol` of its size between two checks, `n_checks` times running."""
+    """Stop if, at `n_checks` successive checks, the loss has changed by less than `tol` of its size
+    since the check before; a check is made every `every` epochs."""
 
     def __init__(self, every: int, n_checks: int, tol: float) -> None:
-        self.every, self.n_checks, self.tol, self.quiet = every, n_checks, tol, 0
+        self.every = every
+        self.n_checks = n_checks
+        self.tol = tol
+        self.n_unchanged = 0
         self.last: float | None = None
 
     def reached(self, epoch: int, loss: float) -> bool:
         if (epoch + 1) % self.every:
             return False
-        self.quiet = (
-            self.quiet + 1
-            if self.last is not None and abs(self.last - loss) <= self.tol * abs(loss)
-            else 0
-        )
+        unchanged = self.last is not None and abs(self.last - loss) <= self.tol * abs(loss)
+        self.n_unchanged = self.n_unchanged + 1 if unchanged else 0
         self.last = loss
-        return self.quiet >= self.n_checks
+        return self.n_unchanged >= self.n_checks
 
 
 class ClusteringAgreement:
-    """Stop when the clustering has agreed with the one before (ARI of at least `least`), `n_checks` times running."""
+    """Stop if, at `n_checks` successive checks, the clustering agrees with that of the check before
+    (adjusted Rand index of at least `least`); a check is made every `every` epochs."""
 
     def __init__(self, every: int, n_checks: int, least: float) -> None:
-        self.every, self.n_checks, self.least, self.quiet = every, n_checks, least, 0
+        self.every = every
+        self.n_checks = n_checks
+        self.least = least
+        self.n_unchanged = 0
         self.last: np.ndarray | None = None
-        self.centres: np.ndarray | None = None
+        self.centers: np.ndarray | None = None
 
     def reached(self, epoch: int, cluster: Callable) -> bool:
-        """`cluster(centres)` is asked for labels (n,) and centres at every `every`-th epoch, given the centres of the check before (None at
-        the first): what has settled is told apart from k-means that starts elsewhere."""
+        """`cluster(centers)` returns labels (n,) and centers. It gets the centers of the check
+        before (None at the first), so that k-means does not differ only by where it starts."""
         if (epoch + 1) % self.every:
             return False
-        labels, self.centres = cluster(self.centres)
-        self.quiet = (
-            self.quiet + 1
-            if self.last is not None and self.same(self.last, labels, self.least)
-            else 0
-        )
+        labels, self.centers = cluster(self.centers)
+        unchanged = self.last is not None and same_clustering(self.last, labels, self.least)
+        self.n_unchanged = self.n_unchanged + 1 if unchanged else 0
         self.last = labels
-        return self.quiet >= self.n_checks
+        return self.n_unchanged >= self.n_checks
 
-    @staticmethod
-    def same(one: np.ndarray, other: np.ndarray, least: float) -> bool:
-        """Whether two labellings (n,) agree: ARI of at least `least`."""
-        from sklearn.metrics import adjusted_rand_score
 
-        return adjusted_rand_score(one, other) >= least
+def same_clustering(first: np.ndarray, second: np.ndarray | None, least: float) -> bool:
+    """Whether two labelings (n,) agree: adjusted Rand index of at least `least`."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return adjusted_rand_score(first, second) >= least

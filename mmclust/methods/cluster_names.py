@@ -1,0 +1,73 @@
+"""Names for clusters, chosen among the reference words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def name_clusters(
+    labels: np.ndarray,
+    image_embeddings: np.ndarray,
+    text_embeddings: np.ndarray,
+    words: Sequence[str],
+) -> list[str]:
+    """Names for clusters: the assignment of words to clusters with the largest sum of mean cosines
+    between a cluster's images and its word.
+
+    Args:
+        labels: (n,), clusters 0..M-1.
+        image_embeddings: (n, d), and `text_embeddings` (K, d), both L2-normalized.
+        words: the K words. With fewer words than clusters, words are used again with a number.
+
+    Returns:
+        One name per cluster in the order of the labels.
+    """
+    return cluster_words(labels, image_embeddings, text_embeddings, words)["name"].tolist()
+
+
+def cluster_words(
+    labels: np.ndarray,
+    image_embeddings: np.ndarray,
+    text_embeddings: np.ndarray,
+    words: Sequence[str],
+    assigned: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """`name_clusters` as a data frame with scores: cluster, size, name, score, next, next_score.
+
+    A score is the mean cosine of the cluster's images with the word, minus that of all images: what
+    sets the cluster apart. `assigned` sets each cluster's word, by index.
+    """
+    import pandas as pd
+    from scipy.optimize import linear_sum_assignment
+
+    n_clusters = int(np.max(labels)) + 1
+    similarity = image_embeddings @ text_embeddings.T  # (n, K)
+    similarity = similarity - similarity.mean(0)
+    means = np.zeros((n_clusters, len(words)), dtype=similarity.dtype)  # 0 for an empty cluster
+    for c in np.unique(labels):
+        means[c] = similarity[labels == c].mean(0)
+    if assigned is None:
+        times_each_word = -(-n_clusters // len(words))
+        assigned = linear_sum_assignment(-np.tile(means, times_each_word))[1]
+    rows = []
+    for c, k in enumerate(assigned):
+        repeat, word = divmod(int(k), len(words))
+        others = np.where(np.arange(len(words)) == word, -np.inf, means[c])
+        second = int(others.argmax()) if len(words) > 1 else None
+        rows.append(
+            {
+                "cluster": c,
+                "size": int((labels == c).sum()),
+                "name": f"{words[word]} {repeat + 1}" if repeat else words[word],
+                "score": float(means[c, word]),
+                "next": None if second is None else words[second],
+                "next_score": np.nan if second is None else float(others[second]),
+            }
+        )
+    return pd.DataFrame(rows)

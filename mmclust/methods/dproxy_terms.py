@@ -1,0 +1,113 @@
+"""The terms of Multi-DProxy: fusion layers, weights by epoch, repulsion, pruning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class GatedFusion(nn.Module):
+    """L layers of V <- V + sigmoid(W_g [V; V_attn]) * V_attn with V_attn = MultiHead(V, T, T), and
+    the same for T, from V.
+
+    With one pooled token per modality all attention weights are 1, and MultiHead is a linear map of
+    the other modality. Its output projection starts at zero, so the layers start as the identity.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+
+        def pair(make: Any) -> nn.ModuleList:  # for V and for T
+            return nn.ModuleList([make(), make()])
+
+        def attention() -> nn.MultiheadAttention:
+            return nn.MultiheadAttention(width, heads, batch_first=True)
+
+        def gate() -> nn.Linear:
+            return nn.Linear(2 * width, width)
+
+        self.attention: Any = nn.ModuleList([pair(attention) for _ in range(layers)])
+        self.gates: Any = nn.ModuleList([pair(gate) for _ in range(layers)])
+        for module in self.attention.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                nn.init.zeros_(module.out_proj.weight)
+
+    def forward(self, text: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """T^0 and V^0, (n, d) or (n, tokens, d) each, to T^L and V^L of the same shapes."""
+        t, v = text, image
+        for (attend_v, attend_t), (gate_v, gate_t) in zip(self.attention, self.gates):
+            v_attn = attend(attend_v, v, t)
+            t_attn = attend(attend_t, t, v)
+            v = v + torch.sigmoid(gate_v(torch.cat([v, v_attn], -1))) * v_attn
+            t = t + torch.sigmoid(gate_t(torch.cat([t, t_attn], -1))) * t_attn
+        return t, v
+
+
+def attend(
+    attention: nn.MultiheadAttention, x: torch.Tensor, context: torch.Tensor
+) -> torch.Tensor:
+    """MultiHead(x, context, context). With one context token (n, d), its weight is 1 for every
+    query, so that only the value and output projections are left."""
+    if context.ndim == 3:  # (n, tokens, d)
+        return attention(x, context, context, need_weights=False)[0]
+    width = attention.embed_dim
+    weight = attention.in_proj_weight[2 * width :]  # after those of queries and keys
+    bias = attention.in_proj_bias[2 * width :]
+    return attention.out_proj(F.linear(context, weight, bias))
+
+
+@dataclass
+class Negatives:
+    """The images j that L_c repels in one epoch."""
+
+    index: torch.Tensor  # (b,)
+    prompts: torch.Tensor  # t(w_j) (b, d)
+    heaviest: torch.Tensor  # (b,), each one's candidate with the largest weight
+
+
+def last_token(tokens: torch.Tensor) -> torch.Tensor:
+    """(n, d) of text tokens (n, l, d), which is end-of-text; or the one pooled token (n, d)."""
+    return tokens if tokens.ndim == 2 else tokens[:, -1]
+
+
+def first_token(tokens: torch.Tensor) -> torch.Tensor:
+    """(n, d) of image tokens (n, 1 + patches, d), the class token; or the one pooled token."""
+    return tokens if tokens.ndim == 2 else tokens[:, 0]
+
+
+def better_half(
+    candidates: torch.Tensor, centers: torch.Tensor, n_clusters: int, score: str
+) -> torch.Tensor:
+    """Indices, ascending, of the max(M, ceil(K / 2)) candidates (K, e) with the largest "mean" or
+    "max" cosine to the centers (M, e)."""
+    cosines = F.normalize(candidates, dim=-1) @ F.normalize(centers, dim=-1).T  # (K, M)
+    scores = cosines.mean(1) if score == "mean" else cosines.amax(1)
+    n_left = min(len(candidates), max(n_clusters, math.ceil(len(candidates) / 2)))
+    return scores.topk(n_left).indices.sort().values
+
+
+def schedule(epoch: int, epochs: int) -> tuple[float, float]:
+    """alpha(t) = min(0.5, 0.1 + 0.4 t / E) and beta(t) = 0.1 (1 - cos(pi t / E))."""
+    alpha = min(0.5, 0.1 + 0.4 * epoch / epochs)
+    beta = 0.1 * (1 - math.cos(math.pi * epoch / epochs))
+    return alpha, beta
+
+
+def hard_repulsion(
+    fused: torch.Tensor, negatives: torch.Tensor, repelled: torch.Tensor, sigma: float, hard: int
+) -> torch.Tensor:
+    """sum_i log sum_j exp(<f_i, t(w_j)> / sigma) over the `hard` most similar repelled negatives j.
+
+    fused (n, d) and negatives (b, d) L2-normalized; repelled (n, b), the pairs that count. An image
+    without any adds 0.
+    """
+    has_any = repelled.any(1)  # (n,)
+    similarity = fused @ negatives.T / sigma  # (n, b)
+    similarity = similarity.masked_fill(~repelled & has_any[:, None], -torch.inf)
+    hardest = similarity.topk(min(hard, similarity.shape[1]), dim=1).values  # (n, hard)
+    return hardest.logsumexp(1).masked_fill(~has_any, 0.0).sum()
