@@ -10,14 +10,14 @@ from __future__ import annotations
 import inspect
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import pandas as pd
 
-from mmclust.experiments.experiment import Experiment, grid
+from mmclust.experiments.experiment import Experiment, as_list, grid
 from mmclust.experiments.run import missing_fits, run
 from mmclust.experiments.workbench import Workbench, read_row
 from mmclust.methods import method_class
@@ -177,7 +177,7 @@ def sweep(
     Raises:
         ValueError: for a parameter that the method does not have, or one without values.
     """
-    ranges = {resolve_parameter(method, name): _as_list(v) for name, v in values.items()}
+    ranges = {resolve_parameter(method, name): as_list(v) for name, v in values.items()}
     if empty := [name for name, tried in ranges.items() if not tried]:
         raise ValueError(f"no values to try for {empty[0]!r}")
     if together:
@@ -211,12 +211,6 @@ def _run_grids(
     if on_cost:
         on_cost(estimate_cost(experiments, device))
     return run(experiments, device)
-
-
-def _as_list(values: Any) -> list:
-    if isinstance(values, Iterable) and not isinstance(values, str):
-        return list(values)
-    return [values]
 
 
 def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFrame:
