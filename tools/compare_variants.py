@@ -73,7 +73,12 @@ def main() -> None:
     args = parser.parse_args()
     profile = load_profile(args.profile)
     criteria = profile["notebooks"]["03_zero_shot"]["criteria"]
-    axes = {"dataset": list(criteria), "criterion": criteria, "seed": range(args.seeds), "n": args.n}
+    axes = {
+        "dataset": list(criteria),
+        "criterion": criteria,
+        "seed": range(args.seeds),
+        "n": args.n,
+    }
     if args.flip:
         settings, changes = flips(profile["methods"], args.method)
         rows = ablation(settings, **axes)
