@@ -23,7 +23,6 @@ from mmclust.words import reviewed_answers
 MAX_ROUNDS = 3  # questions for one keyword, where an answer has too few valid words
 MAX_RETRIES = 4  # of one question, by the client
 TIMEOUT = 60.0  # seconds without a sign of life from the server
-MAX_STORED = 10_000  # characters of an answer that are stored
 RESPONSE_FORMAT = {"type": "json_object"}
 # At debug level the client and its transport log response headers, which may repeat the key.
 LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
@@ -86,29 +85,23 @@ def _ask(keyword: str, domain: str, n: int, template: str, model: str) -> dict:
     words: list[str] = []
     dropped: dict[str, str] = {}
     answers: list[str] = []
-    prompt = fault = ""
+    prompt = text = ""
     with _quiet_loggers(), _client() as client:
         for _ in range(MAX_ROUNDS):
             prompt = question(keyword, domain, n, template, words)
             text, answered_by = _complete(client, model, prompt)
-            answers.append(text[:MAX_STORED])
-            try:
-                values = _values(text)
-            except ValueError as error:
-                fault = f"; its answer is invalid: {error}"
-                continue
-            valid, invalid = reviewed_answers.clean(values, n, keyword, domain, words)
+            answers.append(text)
+            valid, invalid = reviewed_answers.clean(_values(text), n, keyword, domain, words)
             words += valid
             dropped |= invalid
             if len(words) >= n:
                 break
         server = client.base_url.host
+    result = f"{model} gave {len(words)} of {n} words for {keyword!r} of {domain}"
     if dropped:
-        reasons = ", ".join(f"{word!r} ({reason})" for word, reason in dropped.items())
-        fault += f"; dropped: {reasons}"
-    result = f"{model} gave {len(words)} of {n} words for {keyword!r} of {domain}{fault}"
+        result += f"; dropped: {', '.join(f'{word!r} ({why})' for word, why in dropped.items())}"
     if len(words) < reviewed_answers.MIN_WORDS:
-        raise AskError(result)
+        raise AskError(f"{result}; its last answer: {_one_line(text)}")
     if len(words) < n or dropped.keys() - {reviewed_answers.SURPLUS}:
         warnings.warn(result, stacklevel=4)
     record = {"reviewed": False, "words": words, "dropped": dropped}
@@ -181,12 +174,15 @@ def _complete(client: Any, model: str, prompt: str) -> tuple[str, str]:
 
 
 def _values(text: str) -> list:
-    """The list in an answer, unchecked; some models put a fence or a sentence around the JSON."""
+    """The list in an answer, unchecked; [] if it holds none.
+
+    Some models put a fence or a sentence around the JSON.
+    """
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
         values = json.loads(text[text.index("{") : text.rindex("}") + 1])["words"]
         if isinstance(values, list):
             return json.loads(hide(json.dumps(values, ensure_ascii=False)))
-    raise ValueError('not JSON of the form {"words": [...]}')
+    return []
 
 
 def _one_line(text: object) -> str:
