@@ -82,6 +82,15 @@ def test_what_workers_are_started_with(cluster, cache, monkeypatch):
         assert state["cache"] == str(cache) and state["ignores Ctrl-C"]
 
 
+def test_one_worker_per_visible_gpu(cache, monkeypatch):
+    def gpus(device):
+        environments = dask_backend._worker_environments(device, None)
+        return [environment["CUDA_VISIBLE_DEVICES"] for environment in environments]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert gpus("cuda") == ["2", "5"] and gpus("cuda:1") == ["5"]
+
+
 def test_each_worker_has_its_own_environment_and_a_replaced_one_the_same(cache):
     gpus = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "01"]
     with dask_backend.local_cluster(n_workers=2, start=False) as cluster:

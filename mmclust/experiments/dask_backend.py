@@ -93,6 +93,9 @@ def local_cluster(
             threads. Where matrices are small, several workers of one thread get more done than
             one worker of several threads.
         start: False starts the scheduler alone; `start_workers` starts the workers.
+
+    Raises:
+        ValueError: there is no GPU.
     """
     import dask
 
@@ -125,9 +128,13 @@ def _worker_environments(device: str, n_workers: int | None) -> list[dict[str, s
         return [shared] * (n_workers or cores())
     import torch
 
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user's choice, in the user's order
+    gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    if not gpus:
+        raise ValueError(f"device {device!r} needs a GPU and none is available: use 'cpu'")
     _, _, number = device.partition(":")
-    gpus = [number] if number else range(torch.cuda.device_count())
-    return [shared | {"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in gpus]
+    chosen = [gpus[int(number)]] if number else gpus
+    return [shared | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in chosen]
 
 
 def start_workers(cluster: LocalWorkers) -> None:
