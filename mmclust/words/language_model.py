@@ -16,6 +16,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from mmclust.words import reviewed_answers
@@ -23,7 +24,6 @@ from mmclust.words import reviewed_answers
 MAX_ROUNDS = 3  # questions for one keyword, where an answer has too few valid words
 MAX_RETRIES = 4  # of one question, by the client
 TIMEOUT = 60.0  # seconds without a sign of life from the server
-RESPONSE_FORMAT = {"type": "json_object"}
 # At debug level the client and its transport log response headers, which may repeat the key.
 LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 
@@ -89,7 +89,9 @@ def _ask(keyword: str, domain: str, n: int, template: str, model: str) -> dict:
     with _quiet_loggers(), _client() as client:
         for _ in range(MAX_ROUNDS):
             prompt = question(keyword, domain, n, template, words)
-            text, answered_by = _complete(client, model, prompt)
+            text, answered_by, fault = _complete(client, model, prompt)
+            if fault:
+                raise AskError(fault)
             answers.append(text)
             valid, invalid = reviewed_answers.clean(_values(text), n, keyword, domain, words)
             words += valid
@@ -138,20 +140,23 @@ def _client() -> Any:
     return openai.OpenAI(max_retries=MAX_RETRIES, timeout=TIMEOUT)
 
 
-def _complete(client: Any, model: str, prompt: str) -> tuple[str, str]:
-    """The model's answer, and the name that the server gives the model."""
+def _complete(client: Any, model: str, prompt: str) -> tuple[str, str, str]:
+    """The model's answer, the name that the server gives the model, and what went wrong, if so.
+
+    Nothing is raised: the variables of this frame, which verbose tracebacks print, may hold a key.
+    """
     import openai
 
     server = client.base_url.host
-    request = {"model": model, "messages": [{"role": "user", "content": prompt}]}
-    create = client.chat.completions.create
+    messages = [{"role": "user", "content": prompt}]
+    create = partial(client.chat.completions.create, model=model, messages=messages)
     try:
         try:
-            response = create(**request, response_format=RESPONSE_FORMAT)
+            response = create(response_format={"type": "json_object"})
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if "response_format" not in f"{error.message} {error.body}":
                 raise
-            response = create(**request)  # a server without structured output
+            response = create()  # a server without structured output
         choice = response.choices[0]
         text = hide(choice.message.content or "")
         refusal = choice.message.refusal
@@ -168,16 +173,13 @@ def _complete(client: Any, model: str, prompt: str) -> tuple[str, str]:
         fault = f"{server} does not answer like the OpenAI API: check OPENAI_BASE_URL"
     else:
         if not refusal and choice.finish_reason != "content_filter":
-            return text, _one_line(response.model or model)
+            return text, _one_line(response.model or model), ""
         fault = f"{model} refuses to name words: {_one_line(refusal or 'its answer was filtered')}"
-    raise AskError(fault)  # outside of the handlers, so that it carries no exception of the client
+    return "", model, fault
 
 
 def _values(text: str) -> list:
-    """The list in an answer, unchecked; [] if it holds none.
-
-    Some models put a fence or a sentence around the JSON.
-    """
+    """The list in an answer, unchecked; some models put a sentence around the JSON. [] if none."""
     with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
         values = json.loads(text[text.index("{") : text.rindex("}") + 1])["words"]
         if isinstance(values, list):
