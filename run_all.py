@@ -120,7 +120,6 @@ def main() -> int:
     if args.data_dir:
         os.environ["MMCLUST_DATA"] = str(Path(args.data_dir).expanduser().resolve())
     from mmclust import plugins
-    from mmclust.experiments import run_log
     from mmclust.pipeline.notebooks import parse_parameters, reproduce
 
     plugins.add_search_path(str(Path.cwd()))  # for "module:thing" of your own
@@ -188,27 +187,6 @@ def main() -> int:
         table = Table("notebook", "where", "error", title="failed")
         for outcome in failed:
             table.add_row(outcome.notebook, escape(outcome.where), escape(outcome.error))
-        console.print(table)
-    slowest = run_log.slowest(start)
-    if len(slowest) and time.time() - start > 60:
-        table = Table(
-            "seconds",
-            "method",
-            "data set",
-            "criterion",
-            "seed",
-            "pictures",
-            "rows",
-            title="the slowest fits",
-        )
-        for fit in slowest.itertuples():
-            table.add_row(
-                f"{fit.fit_seconds:.1f}",
-                fit.method,
-                fit.dataset,
-                fit.criterion,
-                *map(str, (fit.seed, fit.n, fit.rows)),
-            )
         console.print(table)
     fresh = sum(o.status == "up to date" for o in outcomes)
     console.print(

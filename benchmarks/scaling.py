@@ -1,8 +1,10 @@
-"""What a million pictures cost, from measured figures per picture: `python -m benchmarks.scaling [--json FILE]`.
+"""What a million images cost, extrapolated: `python -m benchmarks.scaling [--json FILE]`.
 
-Each step runs in a process of its own at two sizes, with the embedded encoder; time and peak memory per picture are the slopes between them, so
-that what a process costs in any case does not count. Encoding is measured on JPEG files of 128 x 128 pixels (`benchmarks.encoding`), the
-rest on stored features. The totals are these slopes times the size: the measured sizes end at 30,000, what lies beyond is extrapolated.
+Each step runs in a process of its own at two sizes, with the embedded encoder. Time and peak memory
+per image are the slopes between the two, so that the fixed costs of a process do not count.
+Encoding is measured on JPEG files of 128 x 128 pixels (`benchmarks.encoding`), the rest on features
+that are set. The totals are these slopes times the size: measured sizes end at 30,000, everything
+beyond is extrapolated.
 """
 
 from __future__ import annotations
@@ -21,98 +23,126 @@ from benchmarks import encoding
 from mmclust.encoders import load_encoder
 from mmclust.profiles import load_profile
 
-SIZES, TARGETS = (10_000, 30_000), (10**6, 10**8)
-LIST = """
+MEASURED_SIZES = (10_000, 30_000)
+TARGET_SIZES = (10**6, 10**8)
+FILES_PER_FOLDER = 1000
+# Each script prints a JSON line: seconds of the step, seconds of its epochs, peak memory in bytes.
+LIST_FOLDER = """
 import json, resource, sys, time
 import mmclust as mm
+
 start = time.perf_counter()
-data = mm.load_folder(sys.argv[1])
+mm.load_folder(sys.argv[1])
 seconds = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "epochs": 0, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"seconds": seconds, "epochs": 0, "bytes": memory}))
 """
-STEP = """
+FIT_OR_PREDICT = """
 import json, resource, sys, time
 import numpy as np
 import mmclust as mm
-method, n, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
-encoder, fewer = mm.load_encoder("mini"), options.pop("predict", False)
-def given(n):
+
+method, n, params = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+predict = params.pop("predict", False)
+encoder = mm.load_encoder("mini")
+width = encoder.image_projection.shape[0]
+
+
+def images_with_features(n):
     images = mm.Images(n, lambda i: None, fingerprint=f"scaling {n}")
-    encoder.set_features(images, np.random.default_rng(0).normal(size=(n, encoder.image_projection.shape[0])).astype(np.float32))
+    features = np.random.default_rng(0).normal(size=(n, width)).astype(np.float32)
+    encoder.set_features(images, features)
     return images
-words = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black"]
-offered = {"template": "fruit with a color of *", "words": words, "n_clusters": 6, "random_state": 0, "concepts": ["color", "species"]}
-kind = getattr(mm, method)
-model = kind(encoder, **{k: v for k, v in offered.items() if k in kind().get_params()} | options)
+
+
+offered = {
+    "template": "fruit with a color of *",
+    "words": ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white",
+              "black"],
+    "n_clusters": 6,
+    "random_state": 0,
+    "concepts": ["color", "species"],
+}
+estimator = getattr(mm, method)
+accepted = estimator().get_params()
+taken = {name: value for name, value in offered.items() if name in accepted}
+model = estimator(encoder, **taken | params)
 start = time.perf_counter()
-model.fit(given(1000 if fewer else n))
-if fewer:
+model.fit(images_with_features(1000 if predict else n))
+if predict:
     start = time.perf_counter()
-    model.predict(given(n))
+    model.predict(images_with_features(n))
 seconds = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "epochs": sum(getattr(model, "seconds_", [])), "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+epochs = sum(getattr(model, "seconds_", []))
+print(json.dumps({"seconds": seconds, "epochs": epochs, "bytes": memory}))
 """
 
 
 def steps() -> dict[str, tuple[str, dict, int]]:
-    """What is measured: name -> method, its parameters, and how many epochs of the measured kind the profile has (0: not made of epochs)."""
-    of = load_profile()["methods"]
+    """What is measured: step -> method, its parameters, epochs of such a step in the profile.
+
+    0 epochs: the step does not consist of epochs.
+    """
+    profile = load_profile()["methods"]
     short = {"alternations": 1, "phase1_epochs": 2, "phase2_epochs": 0}
-    phase1 = of["MultiSub"]["alternations"] * of["MultiSub"]["phase1_epochs"]
+    phase1 = profile["MultiSub"]["alternations"] * profile["MultiSub"]["phase1_epochs"]
+    dproxy = {"epochs": 2, "dynamic": False}
     return {
         "k-means on image embeddings": ("KMeans", {}, 0),
         "CLIP_GPT": ("CLIP_GPT", {}, 0),
-        "Multi-MaP, an epoch": ("MultiMaP", {"epochs": 2}, of["MultiMaP"]["epochs"]),
+        "Multi-MaP, an epoch": ("MultiMaP", {"epochs": 2}, profile["MultiMaP"]["epochs"]),
         "Multi-Sub, an epoch of Phase I": ("MultiSub", short, phase1),
-        "Multi-DProxy, an epoch": (
-            "MultiDProxy",
-            {"epochs": 2, "dynamic": False},
-            of["MultiDProxy"]["epochs"],
-        ),
+        "Multi-DProxy, an epoch": ("MultiDProxy", dproxy, profile["MultiDProxy"]["epochs"]),
         "Multi-Sub, predict of one epoch": ("MultiSub", short | {"predict": True}, 0),
     }
 
 
 def measure() -> pd.DataFrame:
-    """step, seconds and bytes per picture (slopes between `SIZES`; seconds of an epoch where it is made of epochs), epochs of the profile."""
-    rows = [{"step": "listing a folder", **_slope(_listed), "times": 1}]
-    for name, (method, options, epochs) in steps().items():
-        slope = _slope(lambda n, of=(method, options): _run(STEP, of[0], n, json.dumps(of[1])))
+    """A row per step: step, seconds and bytes per image, times (epochs in the profile, or 1).
+
+    Seconds are those of one epoch where the step consists of epochs.
+    """
+    listing = _slope(_list_folder)
+    rows = [{"step": "listing a folder", **listing, "times": 1}]
+    for step, (method, params, epochs) in steps().items():
+        arguments = (method, json.dumps(params))
+        slope = _slope(lambda n, a=arguments: _run(FIT_OR_PREDICT, a[0], n, a[1]))
         seconds = slope["epochs"] / 2 if epochs else slope["seconds"]
-        rows.append(
-            {"step": name, "seconds": seconds, "bytes": slope["bytes"], "times": max(1, epochs)}
-        )
+        row = {"step": step, "seconds": seconds, "bytes": slope["bytes"], "times": max(1, epochs)}
+        rows.append(row)
     return pd.DataFrame(rows).drop(columns="epochs")
 
 
-def _slope(run: Callable) -> dict[str, float]:
-    """What `run(n)` says, per picture: how much more it is at the larger of `SIZES`."""
-    small, large = (run(n) for n in SIZES)
-    return {k: (large[k] - small[k]) / (SIZES[1] - SIZES[0]) for k in small}
+def _slope(run: Callable[[int], dict[str, float]]) -> dict[str, float]:
+    """What `run(n)` returns, per image: its growth between the `MEASURED_SIZES`."""
+    small, large = (run(n) for n in MEASURED_SIZES)
+    images = MEASURED_SIZES[1] - MEASURED_SIZES[0]
+    return {name: (large[name] - small[name]) / images for name in small}
 
 
-def _run(code: str, *args: object) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True
+def _run(script: str, *arguments: object) -> dict[str, float]:
+    process = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True
     )
-    if done.returncode:
-        raise RuntimeError(f"{args} failed: {done.stderr[-500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise RuntimeError(f"{arguments} failed: {process.stderr[-500:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def _listed(n: int) -> dict:
-    """`load_folder` of n files: it reads their names, sizes and times, not the pictures."""
-    with tempfile.TemporaryDirectory() as room:
+def _list_folder(n: int) -> dict[str, float]:
+    """`load_folder` of n files: it reads their names, sizes and times, not the images."""
+    with tempfile.TemporaryDirectory() as root:
         for i in range(n):
-            folder = Path(room) / f"{i // 1000:05}"
+            folder = Path(root) / f"{i // FILES_PER_FOLDER:05}"
             folder.mkdir(exist_ok=True)
             (folder / f"{i:08}.jpg").touch()
-        return _run(LIST, room)
+        return _run(LIST_FOLDER, root)
 
 
 def totals(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with hours and gigabytes (10^9 bytes) of each of `TARGETS`."""
-    for n in TARGETS:
+    """The rows with hours and gigabytes (10^9 bytes) at each of `TARGET_SIZES`."""
+    for n in TARGET_SIZES:
         rows[f"hours, {n:,}"] = rows["seconds"] * rows["times"] * n / 3600
         rows[f"GB, {n:,}"] = rows["bytes"] * n / 1e9
     return rows
@@ -124,25 +154,20 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     args = parser.parse_args()
-    streamed = encoding.compare(SIZES[0])
+    streamed = encoding.compare(MEASURED_SIZES[0])
     width = load_encoder("mini").image_projection.shape[0]
     encoded = {
         "step": "encoding; GB: features on disk",
         "seconds": 1 / streamed["encoding"],
-        "bytes": 4 * width,
+        "bytes": 4 * width,  # float32
         "times": 1,
     }
     table = totals(pd.concat([pd.DataFrame([encoded]), measure()], ignore_index=True))
     if args.json:
         args.json.write_text(json.dumps(table.to_dict("records"), indent=1), encoding="utf-8")
-    print(
-        f"peak memory of encoding, whatever the number of pictures: {streamed['gigabytes']:.2f} GB"
-    )
-    print(
-        table.to_markdown(
-            index=False, floatfmt=("", ".3g", ".3g", ".0f", ".3g", ".3g", ".3g", ".3g")
-        )
-    )
+    print(f"peak memory of encoding, for any number of images: {streamed['gigabytes']:.2f} GB")
+    formats = ("", ".3g", ".3g", ".0f", ".3g", ".3g", ".3g", ".3g")
+    print(table.to_markdown(index=False, floatfmt=formats))
 
 
 if __name__ == "__main__":

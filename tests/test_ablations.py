@@ -1,11 +1,14 @@
-"""Sweeps and ablations: any parameter by name or letter, a cost before they start, a tidy frame after."""
+"""Sweeps, ablations and their statistics: parameters by name or letter, costs, tidy frames."""
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 import mmclust as mm
 from mmclust.experiments import workbench
-from mmclust.experiments.ablations import parameter
+from mmclust.experiments.ablations import resolve_parameter
+from mmclust.experiments.paper_vs_code import FLIPS, Flip
+from mmclust.experiments.statistics import differ, interval
 
 QUICK = {"epochs": 6, "update_every": 2, "concept_weight": 0.0}
 SMALL = {
@@ -24,11 +27,14 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_each_parameter_is_varied_alone(cache):
-    told = []
-    rows = mm.sweep(
-        "MultiDProxy", {"R": [2, 3], "tau": [0.05, 0.1]}, base=QUICK, on_cost=told.append, **SMALL
-    )
-    assert len(rows) == 4 * 2 * 2 and set(rows["parameter"]) == {"update_every", "tau"}
+    costs = []
+
+    def sweep():
+        values = {"R": [2, 3], "tau": [0.05, 0.1]}
+        return mm.sweep("MultiDProxy", values, base=QUICK, on_cost=costs.append, **SMALL)
+
+    rows = sweep()
+    assert len(rows) == 4 * 2 * 2
     assert rows.groupby("parameter")["value"].unique().map(list).to_dict() == {
         "update_every": [2, 3],
         "tau": [0.05, 0.1],
@@ -37,58 +43,35 @@ def test_each_parameter_is_varied_alone(cache):
         mm.grid(method="MultiDProxy", params=QUICK | {"tau": 0.1}, **SMALL), progress=False
     )
     swept = rows[(rows["parameter"] == "tau") & (rows["value"] == 0.1)]
-    assert (
-        swept["NMI"].tolist() == alone["NMI"].tolist()
-        and swept["key"].tolist() == alone["key"].tolist()
-    )
-    cost = told[0]
-    assert (
-        cost.fits == 16 and cost.stored == 0 and cost.seconds > 0 and "16 fits to make" in str(cost)
-    )
-    again = []
-    same = mm.sweep(
-        "MultiDProxy", {"R": [2, 3], "tau": [0.05, 0.1]}, base=QUICK, on_cost=again.append, **SMALL
-    )
-    pd.testing.assert_frame_equal(rows, same)
-    assert (
-        again[0].fits == 0
-        and again[0].stored == 16
-        and again[0].seconds == 0
-        and "nothing to wait for" in str(again[0])
-    )
+    assert swept["key"].tolist() == alone["key"].tolist()
+    assert swept["NMI"].tolist() == alone["NMI"].tolist()
+    pd.testing.assert_frame_equal(rows, sweep())
+    first, again = costs
+    assert (first.fits, first.stored) == (16, 0) and first.seconds > 0 and "16 fits" in str(first)
+    assert (again.fits, again.stored, again.seconds) == (0, 16, 0) and "nothing" in str(again)
 
 
 def test_together_all_combinations_run(cache):
-    rows = mm.sweep(
-        "MultiMaP",
-        {"alpha": [0.0, 0.3], "beta": [0.1, 1.0]},
-        {"epochs": 3},
-        together=True,
-        on_cost=None,
-        **SMALL | {"seed": 0},
-    )
-    assert len(rows) == 4 * 2 and set(zip(rows["alpha"], rows["beta"])) == {
-        (0.0, 0.1),
-        (0.0, 1.0),
-        (0.3, 0.1),
-        (0.3, 1.0),
-    }
-    assert rows.columns[:2].tolist() == ["alpha", "beta"] and pd.api.types.is_float_dtype(
-        rows["alpha"]
-    )
+    values = {"alpha": [0.0, 0.3], "beta": [0.1, 1.0]}
+    axes = SMALL | {"seed": 0}
+    rows = mm.sweep("MultiMaP", values, {"epochs": 3}, together=True, on_cost=None, **axes)
+    assert len(rows) == 4 * 2
+    combinations = {(0.0, 0.1), (0.0, 1.0), (0.3, 0.1), (0.3, 1.0)}
+    assert set(zip(rows["alpha"], rows["beta"])) == combinations
+    assert rows.columns[:2].tolist() == ["alpha", "beta"]
+    assert pd.api.types.is_float_dtype(rows["alpha"])
 
 
 def test_settings_side_by_side(cache):
+    params = {"alternations": 1, "phase1_epochs": 3}
     settings = {
-        "full": ("MultiSub", {"alternations": 1, "phase1_epochs": 3}),
-        "word": ("MultiSub", {"alternations": 1, "phase1_epochs": 3}, "word"),
+        "full": ("MultiSub", params),
+        "word": ("MultiSub", params, "word"),
         "k-means": ("KMeans", {}, None),
     }
     rows = mm.ablation(settings, on_cost=None, **SMALL)
-    assert (
-        rows["row"].unique().tolist() == ["full", "word", "k-means"]
-        and rows.groupby("row").size().eq(4).all()
-    )
+    assert rows["row"].unique().tolist() == ["full", "word", "k-means"]
+    assert rows.groupby("row").size().eq(4).all()
     assert rows.groupby("row")["representation"].first().to_dict() == {
         "full": "prompt",
         "word": "word",
@@ -98,24 +81,27 @@ def test_settings_side_by_side(cache):
 
 def test_the_cost_grows_with_the_epochs(cache):
     short, long = (
-        mm.estimate_cost(mm.grid(method="MultiMaP", params={"epochs": e}, **SMALL))
-        for e in (10, 100_000)
+        mm.estimate_cost(mm.grid(method="MultiMaP", params={"epochs": epochs}, **SMALL))
+        for epochs in (10, 100_000)
     )
     assert short.fits == long.fits == 4 and long.seconds > 100 * short.seconds
-    both = mm.estimate_cost(
-        mm.grid(
-            method="MultiSub",
-            representation=["prompt", "word"],
-            params={"alternations": 1, "phase1_epochs": 2},
-            **SMALL,
-        )
-    )
-    assert both.fits == 4, "representations share a fit"
+    params = {"alternations": 1, "phase1_epochs": 2}
+    two = mm.grid(method="MultiSub", representation=["prompt", "word"], params=params, **SMALL)
+    assert mm.estimate_cost(two).fits == 4, "representations share a fit"
     assert not list(cache.glob("rows/*")), "a probe is not a result"
 
 
+def test_timed_runs_are_not_stored(cache):
+    axes = SMALL | {"seed": 0, "criterion": "color"}
+    experiments = mm.grid(method="MultiMaP", params={"epochs": 3}, **axes)
+    rows = mm.run_timed(experiments + mm.grid(method="KMeans", **axes))
+    assert rows["epochs"].tolist()[0] == 3 and rows["epochs"].isna().tolist() == [False, True]
+    assert rows["seconds"].gt(0).all() and rows["NMI"].between(0, 1).all()
+    assert not list(cache.glob("rows/*"))
+
+
 @pytest.mark.parametrize(
-    "method, name, found",
+    "method, letter, name",
     [
         ("MultiDProxy", "R", "update_every"),
         ("MultiDProxy", "L", "layers"),
@@ -124,30 +110,31 @@ def test_the_cost_grows_with_the_epochs(cache):
         ("MultiSub", "m", "margin"),
     ],
 )
-def test_letters_of_the_papers(method, name, found):
-    assert parameter(method, name) == found
+def test_letters_of_the_papers(method, letter, name):
+    assert resolve_parameter(method, letter) == name
 
 
-def test_wrong_sweeps_say_what_there_is():
-    with pytest.raises(ValueError, match=r"MultiMaP has no parameter 'R': .*alpha, beta"):
+def test_invalid_sweeps_name_what_exists():
+    with pytest.raises(ValueError, match=r"MultiMaP.*'R'.*alpha, beta"):
         mm.sweep("MultiMaP", {"R": [1]}, on_cost=None, **SMALL)
-    with pytest.raises(ValueError, match="no values to try for 'alpha'"):
+    with pytest.raises(ValueError, match="'alpha'"):
         mm.sweep("MultiMaP", {"alpha": []}, on_cost=None, **SMALL)
-    with pytest.raises(ValueError, match="KMean"):
+    with pytest.raises(ValueError, match=r"'KMean'.*KMeans"):
         mm.sweep("KMean", {"n_init": [1]}, on_cost=None, **SMALL)
 
 
-def test_rows_that_another_process_wrote_in_the_meantime_are_not_computed_again(cache, monkeypatch):
+def test_rows_that_another_process_stored_meanwhile_are_not_computed_again(cache, monkeypatch):
     grid = mm.grid(method="KMeans", **SMALL)
-    real, computed = workbench.Workbench.row, []
+    compute_row = workbench.Workbench.row
+    computed = []
 
     def row(self, *args):
         computed.append(args)
-        found = real(self, *args)
+        values = compute_row(self, *args)
         if len(computed) == 1:  # while the first is computed, another process writes the last
             key = self.key(grid[-1])
-            workbench.write_row(key, found | {"key": key, "NMI": 0.123})
-        return found
+            workbench.write_row(key, values | {"key": key, "NMI": 0.123})
+        return values
 
     monkeypatch.setattr(workbench.Workbench, "row", row)
     rows = mm.run(grid, progress=False)
@@ -155,11 +142,103 @@ def test_rows_that_another_process_wrote_in_the_meantime_are_not_computed_again(
 
 
 def test_defaults_are_what_runs():
-    assert (
-        mm.defaults("MultiSub")["phase1_epochs"] == 100
-        and mm.defaults("MultiSub", {"variant": "released"})["intra"] == "plain"
+    assert mm.defaults("MultiSub")["phase1_epochs"] == 100
+    assert mm.defaults("MultiSub", {"variant": "released"})["intra"] == "plain"
+    assert mm.defaults("MultiMaP", {"lr": 1.0})["lr"] == 1.0
+    assert mm.defaults("KMeans")["n_init"] == mm.KMeans().n_init
+
+
+# Paper and released code
+
+
+def test_every_difference_of_the_released_variants_is_a_flip_or_a_schedule():
+    schedule = {"epochs", "alternations", "phase1_epochs"}
+    for method in (mm.MultiMaP, mm.MultiSub):
+        paper = method.VARIANTS["paper"]
+        released = method.VARIANTS["released"]
+        differences = {name for name in paper if paper[name] != released[name]}
+        flipped = {name for names in FLIPS[method.__name__].values() for name in names}
+        assert differences - schedule == flipped
+
+
+def test_flips_change_one_parameter_each():
+    params = {"MultiMaP": {"lr": 1.0}, "MultiSub": {}}
+    settings, flips = mm.paper_vs_code.flips(params)
+    by_name = {flip.name: flip for flip in flips}
+    assert by_name["MultiMaP: positions = False"] == Flip(
+        "MultiMaP", "positions", True, False, "MultiMaP paper, prompt"
     )
-    assert (
-        mm.defaults("MultiMaP", {"lr": 1.0})["lr"] == 1.0
-        and mm.defaults("KMeans")["n_init"] == mm.KMeans().n_init
+    changed = {"lr": 1.0, "positions": False}
+    assert settings["MultiMaP: positions = False"] == ("MultiMaP", changed, "prompt")
+    assert settings["MultiSub: batch_size = 50"] == ("MultiSub", {"batch_size": 50}, "prompt")
+    normalize = by_name["MultiSub: normalize_image = False"]
+    assert settings[normalize.name][2] == "word+image"
+    assert normalize.base == "MultiSub paper, word+image"
+    assert settings.keys() - by_name.keys() == {flip.base for flip in flips}
+    assert {flip.method for flip in mm.paper_vs_code.flips(params, ["MultiSub"])[1]} == {"MultiSub"}
+
+
+def test_parameters_that_depart_from_the_paper_are_flipped_to_it_as_well():
+    params = {"MultiMaP": {"reduction": "relative"}}
+    _, flips = mm.paper_vs_code.flips(params, ["MultiMaP"])
+    assert [flip.value for flip in flips if flip.parameter == "reduction"] == ["sum", "mean"]
+
+
+def test_everything_as_released_is_one_flip_per_method():
+    params = {"MultiMaP": {"lr": 1.0}, "MultiSub": {}}
+    scripts = {"MultiMaP": {"variant": "released"}, "MultiSub": {"variant": "released"}}
+    settings, flips = mm.paper_vs_code.released(params, scripts)
+    assert settings[flips[0].name] == ("MultiMaP", {"variant": "released"}, "prompt")
+    assert settings[flips[0].base] == ("MultiMaP", {"lr": 1.0}, "prompt")
+    assert [(flip.before, flip.value) for flip in flips] == [("paper", "released")] * 2
+
+
+def test_effects_are_paired_differences():
+    flip = Flip("MultiSub", "intra", "squared", "plain", base="b")
+    rows = pd.DataFrame(
+        {
+            "row": ["b"] * 3 + [flip.name] * 3,
+            "seed": [0, 1, 2] * 2,
+            "criterion": "x",
+            "NMI": [0.5, 0.6, 0.7, 0.6, 0.6, 0.9],
+        }
     )
+    (row,) = mm.paper_vs_code.effects(rows, [flip]).to_dict("records")
+    assert (row["parameter"], row["here"], row["flipped"]) == ("intra", "squared", "plain")
+    assert row["effect"] == pytest.approx(0.1) and row["seeds"] == 3
+    assert row["±"] == pytest.approx(interval([0.1, 0.0, 0.2]))
+
+
+# Statistics
+
+
+def test_intervals_and_pairs():
+    values = [0.9, 0.8, 0.85, 0.95, 0.9]
+    low, high = stats.t.interval(0.95, 4, loc=sum(values) / 5, scale=stats.sem(values))
+    assert interval(values) == pytest.approx((high - low) / 2)
+    assert pd.isna(interval([0.9]))
+    rows = pd.DataFrame(
+        {
+            "row": ["a"] * 4 + ["b"] * 4,
+            "seed": [0, 0, 1, 1] * 2,
+            "criterion": ["x", "y"] * 4,
+            "NMI": [0.5, 0.7, 0.6, 0.8, 0.4, 0.6, 0.4, 0.4],
+        }
+    )
+    comparison = mm.paired(rows, "a", "b")
+    assert comparison["difference"] == pytest.approx((0.1 + 0.3) / 2)
+    assert comparison["p"] == pytest.approx(stats.ttest_rel([0.6, 0.7], [0.5, 0.4]).pvalue)
+    assert mm.paired(rows, "a", "a")["p"] == 1
+
+
+@pytest.mark.parametrize(
+    "differences, expected",
+    [
+        ([0.1, 0.1, 0.1], True),
+        ([0.0, 0.0, 0.0], False),
+        ([0.10, 0.11, 0.09], True),
+        ([0.3, -0.2, 0.0], False),
+    ],
+)
+def test_differences_by_a_paired_test(differences, expected):
+    assert differ(differences) is expected

@@ -10,17 +10,13 @@ import time
 import pandas as pd
 import psutil
 import pytest
+from helpers.clusters import QUICK, SMALL, users_cluster
+from helpers.notebooks import write_notebooks
 
 import mmclust as mm
 from mmclust.experiments import dask_backend
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-QUICK = {
-    "MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1},
-    "MultiMaP": {"epochs": 5},
-    "MultiDProxy": {"epochs": 6, "update_every": 2},
-}
-SMALL = {"dataset": "demo-fruit", "criterion": ["color", "species"], "n": 24, "kmeans_seeds": 2}
 
 
 @pytest.fixture
@@ -35,109 +31,123 @@ def cluster(cache, nothing_is_left):
         yield cluster
 
 
-def started(process, text, seconds=60):
-    """Wait for a line of a process's output."""
-    deadline = time.time() + seconds
-    for line in process.stdout:
-        if text in line:
-            return line
-        assert time.time() < deadline
-    pytest.fail(f"ended without {text!r}")
+def run_log_of(folder):
+    return pd.read_csv(folder / "runs.csv")
 
 
-def users_cluster(folder):
-    """A scheduler and a worker as users start them, each a process of its own, and the scheduler's address."""
-    command = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_scheduler",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-dashboard",
-    ]
-    scheduler = subprocess.Popen(
-        command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, cwd=folder
-    )
-    address = "tcp://" + started(scheduler, "Scheduler at:").split("tcp://")[1].strip()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "5"],
-        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder,
-    )  # fmt: skip
-    return scheduler, worker, address
-
-
-def test_the_same_rows_as_in_this_process(cluster, tmp_path, monkeypatch):
-    experiments = mm.grid(
-        method=["KMeans", "CLIP_GPT", "MultiMaP", "MultiSub", "MultiDProxy"], params=QUICK, **SMALL
-    )
-    experiments += mm.grid(
-        method="MultiSub", representation=["prompt", "word", "word+image"], params=QUICK, **SMALL
-    )
+def test_the_same_rows_as_in_this_process(cluster, cache, tmp_path, monkeypatch):
+    methods = ["KMeans", "CLIP_GPT", "MultiMaP", "MultiSub", "MultiDProxy"]
+    experiments = mm.grid(method=methods, params=QUICK, **SMALL)
+    representations = ["prompt", "word", "word+image"]
+    experiments += mm.grid(method="MultiSub", representation=representations, params=QUICK, **SMALL)
     with mm.connect(cluster.scheduler_address) as client:
         client.wait_for_workers(2, timeout=60)
-        there = mm.run(experiments, progress=False)
-        runs = pd.read_csv(backend_cache() / "runs.csv")
-        assert sorted(runs["key"]) == sorted(set(there["key"])) and os.getpid() not in set(
-            runs["process"]
-        )
-        pd.testing.assert_frame_equal(there, mm.run(experiments, progress=False))
-        assert len(pd.read_csv(backend_cache() / "runs.csv")) == len(runs)
+        rows = mm.run(experiments, progress=False)
+        log = run_log_of(cache)
+        assert sorted(log["key"]) == sorted(set(rows["key"]))
+        assert os.getpid() not in set(log["process"])
+        pd.testing.assert_frame_equal(rows, mm.run(experiments, progress=False))
+        assert len(run_log_of(cache)) == len(log)
     monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path / "other"))
-    here = mm.run(experiments, progress=False)
-    pd.testing.assert_frame_equal(there, here, atol=1e-6)
-    assert set(pd.read_csv(tmp_path / "other" / "runs.csv")["process"]) == {os.getpid()}
+    rows_here = mm.run(experiments, progress=False)
+    pd.testing.assert_frame_equal(rows, rows_here, atol=1e-6)
+    assert set(run_log_of(tmp_path / "other")["process"]) == {os.getpid()}
 
 
-def backend_cache():
-    from mmclust.storage import cache_dir
+def worker_state():
+    """What a worker's process looks like, from a task in it."""
+    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_TRIM_THRESHOLD_")
+    with open("/proc/self/environ") as file:  # as the process was started, before any import
+        started_with = dict(
+            entry.split("=", 1) for entry in file.read().split("\0") if "=" in entry
+        )
+    return {
+        "started with": {name: started_with.get(name) for name in names},
+        "cache": os.environ["MMCLUST_CACHE"],
+        "ignores Ctrl-C": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    }
 
-    return cache_dir()
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="needs Linux")
+def test_what_workers_are_started_with(cluster, cache, monkeypatch):
+    with mm.connect(cluster.scheduler_address) as client:
+        client.wait_for_workers(2, timeout=60)
+        states = list(client.run(worker_state).values())
+    share = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    for state in states:
+        started_with = state["started with"]
+        assert started_with["OMP_NUM_THREADS"] == share
+        assert started_with["OMP_WAIT_POLICY"] and started_with["GOMP_SPINCOUNT"]
+        assert started_with["MALLOC_TRIM_THRESHOLD_"] is None
+        assert state["cache"] == str(cache) and state["ignores Ctrl-C"]
+
+
+def test_one_worker_per_visible_gpu(cache, monkeypatch):
+    def gpus(device):
+        environments = dask_backend._worker_environments(device, None)
+        return [environment["CUDA_VISIBLE_DEVICES"] for environment in environments]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert gpus("cuda") == ["2", "5"] and gpus("cuda:1") == ["5"]
+
+
+def test_each_worker_has_its_own_environment_and_a_replaced_one_the_same(cache):
+    gpus = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "01"]
+    with dask_backend.local_cluster(n_workers=2, start=False) as cluster:
+        cluster.environments = gpus
+        specs = {}
+        for _ in gpus:
+            specs |= cluster.new_worker_spec()
+            cluster.worker_spec = specs
+        assert [specs[i]["options"]["env"] for i in range(2)] == gpus
+        del specs[0]
+        assert cluster.new_worker_spec()[0]["options"]["env"] == gpus[0]
+        cluster.worker_spec = {}  # none of them was started
 
 
 @pytest.mark.slow
-def test_who_asks_for_the_same_at_the_same_time_waits_for_it(cluster, cache, tmp_path):
+def test_processes_that_ask_for_the_same_rows_share_them(cluster, cache, tmp_path):
     """Three processes, one scheduler, overlapping experiments: every row once."""
     script = tmp_path / "ask.py"
     script.write_text(
         "import sys, mmclust as mm\n"
-        f"rows = mm.run(mm.grid(method=['MultiMaP', 'MultiSub'], params={QUICK!r}, seed=range(int(sys.argv[1])), **{SMALL!r}))\n"
+        f"grid = mm.grid(method=['MultiMaP', 'MultiSub'], params={QUICK!r},\n"
+        f"               seed=range(int(sys.argv[1])), **{SMALL!r})\n"
+        "rows = mm.run(grid)\n"
         "print(len(rows), rows['NMI'].mean())"
     )
     environment = os.environ | {dask_backend.ADDRESS: cluster.scheduler_address}
-    asked = [
+    processes = [
         subprocess.Popen(
             [sys.executable, script, n], env=environment, stdout=subprocess.PIPE, text=True
         )
         for n in ("3", "3", "2")
     ]
-    said = [process.communicate(timeout=240)[0].split() for process in asked]
-    assert [int(s[0]) for s in said] == [12, 12, 8] and said[0] == said[1]
-    runs = pd.read_csv(cache / "runs.csv")
-    assert len(runs) == runs["key"].nunique() == 12, "an experiment ran twice"
+    printed = [process.communicate(timeout=240)[0].split() for process in processes]
+    assert [int(words[0]) for words in printed] == [12, 12, 8]
+    assert printed[0] == printed[1]
+    log = run_log_of(cache)
+    assert len(log) == log["key"].nunique() == 12, "an experiment ran twice"
 
 
 @pytest.mark.slow
 def test_three_notebooks_at_once_on_two_workers(cluster, cache, tmp_path):
-    from test_pipeline import write_notebooks
-
     from mmclust.pipeline.notebooks import reproduce
 
-    def ask(methods, name):
-        asked = f"import mmclust as mm\nrows = mm.run(mm.grid(method={methods}, params={QUICK!r}, seed=range(4), **{SMALL!r}))\n"
+    def cell(name, methods):
         return (
-            asked + f"mm.NotebookOutput('{name}', out).table(rows, 'rows', 'what was asked for');"
+            "import mmclust as mm\n"
+            f"grid = mm.grid(method={methods}, params={QUICK!r}, seed=range(4), **{SMALL!r})\n"
+            f"mm.NotebookOutput('{name}', out).table(mm.run(grid), 'rows', 'the rows');"
         )
 
-    wanted = {
+    methods = {
         "a": ["MultiMaP", "MultiSub"],
         "b": ["MultiSub", "MultiMaP"],
         "c": ["MultiMaP", "KMeans"],
     }
-    profile = write_notebooks(
-        tmp_path / "nb", **{name: ask(methods, name) for name, methods in wanted.items()}
-    )
+    cells = {name: cell(name, asked) for name, asked in methods.items()}
+    profile = write_notebooks(tmp_path / "nb", **cells)
     outcomes = reproduce(
         profile=profile,
         out=tmp_path / "out",
@@ -146,55 +156,85 @@ def test_three_notebooks_at_once_on_two_workers(cluster, cache, tmp_path):
         scheduler=cluster.scheduler_address,
     )
     assert [o.status for o in outcomes] == ["done"] * 3, [o.error for o in outcomes]
-    tables = {name: pd.read_csv(tmp_path / "out" / f"{name}_rows.csv") for name in wanted}
+    tables = {name: pd.read_csv(tmp_path / "out" / f"{name}_rows.csv") for name in methods}
     assert sorted(tables["a"]["key"]) == sorted(tables["b"]["key"])
-    runs = pd.read_csv(cache / "runs.csv")
-    assert len(runs) == runs["key"].nunique() == 3 * 4 * 2, "an experiment ran twice"
-    assert runs["process"].nunique() == 2, "one of the workers was idle"
+    log = run_log_of(cache)
+    assert len(log) == log["key"].nunique() == 3 * 4 * 2, "an experiment ran twice"
+    assert log["process"].nunique() == 2, "one of the workers was idle"
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(cluster, cache):
     with mm.connect(cluster.scheduler_address) as client:
         client.wait_for_workers(2, timeout=60)
-        victims = list(client.run(os.getpid).values())
-        slow = {"MultiMaP": {"epochs": 200}}
-        killer = threading.Timer(3, lambda: os.kill(victims[0], signal.SIGKILL))
+        victim = next(iter(client.run(os.getpid).values()))
+        killer = threading.Timer(3, lambda: os.kill(victim, signal.SIGKILL))
         killer.start()
-        rows = mm.run(
-            mm.grid(method="MultiMaP", params=slow, seed=range(3), **SMALL), progress=False
-        )
+        long = mm.grid(method="MultiMaP", params={"epochs": 200}, seed=range(3), **SMALL)
+        rows = mm.run(long, progress=False)
         killer.join()
-    assert len(rows) == 6 and not psutil.pid_exists(victims[0])
-    runs = pd.read_csv(cache / "runs.csv")
-    assert runs["key"].nunique() == 6
+    assert len(rows) == 6 and not psutil.pid_exists(victim)
+    assert run_log_of(cache)["key"].nunique() == 6
 
 
 @pytest.mark.slow
-def test_an_experiment_that_fails_says_so_and_the_others_are_kept(cluster, cache):
+def test_the_error_of_an_experiment_is_raised_and_other_rows_are_kept(cluster, cache):
     with mm.connect(cluster.scheduler_address):
-        good, bad = (
-            mm.grid(method="KMeans", **SMALL),
-            mm.grid(method="MultiMaP", params={"epochs": -1}, **SMALL),
-        )
-        mm.run(good, progress=False)
-        with pytest.raises(ValueError, match="epochs must be an integer of at least 1"):
-            mm.run(good + bad, progress=False)
-        assert len(mm.run(good, progress=False)) == 2
+        valid = mm.grid(method="KMeans", **SMALL)
+        mm.run(valid, progress=False)
+        invalid = mm.grid(method="MultiMaP", params={"epochs": -1}, **SMALL)
+        with pytest.raises(ValueError, match="epochs"):
+            mm.run(valid + invalid, progress=False)
+        assert len(mm.run(valid, progress=False)) == 2
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_goes_away(cache, tmp_path):
-    """In a process of its own: a scheduler as users start them, killed while rows are computed."""
+def test_an_oserror_of_an_experiment_is_not_a_lost_connection(cluster, cache, tmp_path):
+    (tmp_path / "fails.py").write_text(
+        "import mmclust as mm\n"
+        "class Fails(mm.KMeans):\n"
+        "    def _fit(self, images, y=None):\n"
+        "        raise FileNotFoundError('no such weights')\n"
+    )
+    sys.path.append(str(tmp_path))
+    with mm.connect(cluster.scheduler_address) as client:
+        client.wait_for_workers(2, timeout=60)
+        client.run(sys.path.append, str(tmp_path))
+        try:
+            with pytest.raises(FileNotFoundError, match="no such weights"):
+                mm.run(mm.grid(method="fails:Fails", **SMALL), progress=False)
+        finally:
+            sys.path.remove(str(tmp_path))
+
+
+def write_pictures(folder, n):
+    """A folder of 2 n small pictures in two classes."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for color, base in (("red", (220, 30, 30)), ("blue", (30, 30, 220))):
+        (folder / color).mkdir(parents=True)
+        for i in range(n):
+            pixels = np.array(base) + rng.integers(-30, 30, (8, 8, 3))
+            picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            picture.save(folder / color / f"{i}.png")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed(cache, tmp_path):
+    """A scheduler as users start them, killed while another process waits for rows."""
     scheduler, worker, address = users_cluster(tmp_path)
     script = tmp_path / "ask.py"
     script.write_text(
         "import mmclust as mm\n"
         f"mm.connect({address!r})\n"
+        "grid = mm.grid(method='MultiMaP', params={'epochs': 300}, seed=range(40),\n"
+        f"               **{SMALL!r})\n"
         "try:\n"
-        f"    mm.run(mm.grid(method='MultiMaP', params={{'epochs': 300}}, seed=range(40), **{SMALL!r}), progress=False)\n"
+        "    mm.run(grid, progress=False)\n"
         "except ConnectionError as error:\n"
-        "    print('said:', error)\n"
+        "    print(error)\n"
     )
     asking = subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -205,25 +245,22 @@ def test_a_scheduler_that_goes_away(cache, tmp_path):
                 break
             time.sleep(0.1)
         scheduler.kill()
-        out = asking.communicate(timeout=120)[0]
-        assert "went away: rows that were finished are stored, run again to go on" in out
+        printed = asking.communicate(timeout=120)[0]
+        assert address in printed and "run again" in printed
         assert len(list(cache.glob("rows/*.json"))) >= 2 and asking.returncode == 0
         worker.wait(timeout=60)
     finally:
         for process in (scheduler, worker, asking):
-            for child in (
-                psutil.Process(process.pid).children(recursive=True)
-                if process.poll() is None
-                else []
-            ):
-                child.kill()
+            if process.poll() is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
             process.kill()
 
 
-def test_nobody_at_the_address(cache, monkeypatch):
-    with pytest.raises(ConnectionError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
+def test_no_scheduler_at_the_address(cache):
+    with pytest.raises(ConnectionError, match=r"tcp://127\.0\.0\.1:9 .*dask scheduler"):
         mm.connect("tcp://127.0.0.1:9", timeout=1)
-    with pytest.raises(ValueError, match="no scheduler: give its address"):
+    with pytest.raises(ValueError, match=r"address.*MMCLUST_SCHEDULER"):
         mm.connect()
     assert dask_backend.current() is None
 
@@ -232,44 +269,34 @@ def test_nobody_at_the_address(cache, monkeypatch):
 def test_workers_share_the_encoding_of_a_large_folder(cluster, cache, tmp_path):
     """4,300 files: above what is encoded at once; three methods ask for them at the same time."""
     import numpy as np
-    from PIL import Image
 
-    folder, rng = tmp_path / "many", np.random.default_rng(0)
-    for color, base in (("red", (220, 30, 30)), ("blue", (30, 30, 220))):
-        (folder / color).mkdir(parents=True)
-        for i in range(2150):
-            Image.fromarray(
-                (np.array(base) + rng.integers(-30, 30, (8, 8, 3))).clip(0, 255).astype(np.uint8)
-            ).save(folder / color / f"{i}.png")
-    words = {
+    folder = tmp_path / "many"
+    write_pictures(folder, n=2150)
+    axes = {
         "words": ("red", "blue"),
         "criterion": "class",
         "dataset": str(folder),
         "kmeans_seeds": 1,
     }
+    experiments = mm.grid(method=["KMeans", "CLIP_GPT"], **axes)
+    experiments += mm.grid(method="MultiMaP", params={"epochs": 1}, **axes)
     with mm.connect(cluster.scheduler_address) as client:
         client.wait_for_workers(2, timeout=60)
-        rows = mm.run(
-            mm.grid(method=["KMeans", "CLIP_GPT"], **words)
-            + mm.grid(method="MultiMaP", params={"epochs": 1}, **words),
-            progress=False,
-        )
+        rows = mm.run(experiments, progress=False)
     assert len(rows) == 3 and rows["n"].eq(4300).all()
-    ran = pd.read_csv(cache / "runs.csv")
-    encoded = ran[ran["method"] == "image features"]
-    assert encoded["key"].nunique() == len(encoded) == 2 and encoded["process"].nunique() == 2, (
-        "one of the workers was idle"
-    )
+    log = run_log_of(cache)
+    encoded = log[log["method"] == "image features"]
+    assert encoded["key"].nunique() == len(encoded) == 2
+    assert encoded["process"].nunique() == 2, "one of the workers was idle"
     (stored,) = (cache / "features").glob("*.npy")
-    assert np.load(stored, mmap_mode="r").shape[0] == 4300
-    some = mm.load_folder(folder).images
-    np.testing.assert_allclose(
-        np.load(stored, mmap_mode="r")[:70], mm.load_encoder("mini").features(some[:70]), atol=1e-5
-    )
+    features = np.load(stored, mmap_mode="r")
+    assert features.shape[0] == 4300
+    images = mm.load_folder(folder).images[:70]
+    np.testing.assert_allclose(features[:70], mm.load_encoder("mini").features(images), atol=1e-5)
 
 
 @pytest.mark.slow
-def test_the_pictures_of_a_small_set_are_encoded_by_one_worker(cluster, cache):
+def test_the_images_of_a_small_data_set_are_encoded_by_one_worker(cluster, cache):
     with mm.connect(cluster.scheduler_address) as client:
         client.wait_for_workers(2, timeout=60)
         mm.run(

@@ -1,4 +1,4 @@
-"""Rows are computed once, survive a kill, and never outlive the code that made them."""
+"""Rows are computed once, survive a killed run, and never outlive the code that made them."""
 
 import json
 import os
@@ -9,17 +9,12 @@ import time
 
 import pandas as pd
 import pytest
+from helpers.clusters import QUICK
 
 import mmclust as mm
-from mmclust.experiments.run_log import RUNS, slowest
+from mmclust.experiments import run_log
 from mmclust.experiments.workbench import Workbench, read_row
 from mmclust.methods import METHODS
-
-QUICK = {
-    "MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1},
-    "MultiMaP": {"epochs": 5},
-    "MultiDProxy": {"epochs": 6, "update_every": 2},
-}
 
 
 @pytest.fixture
@@ -36,40 +31,47 @@ def small(**changes):
         "params": QUICK,
         "n": 24,
         "kmeans_seeds": 2,
-    } | changes
-    return mm.grid(**axes)
+    }
+    return mm.grid(**axes | changes)
 
 
 def test_a_grid_is_all_combinations():
-    two = mm.grid(
+    experiments = mm.grid(
         dataset=["demo-fruit", "demo-card"],
         criterion={"demo-fruit": ["color", "species"], "demo-card": ["suits"]},
         method=["KMeans", "CLIP_GPT"],
         seed=range(3),
     )
-    assert len(two) == (2 + 1) * 2 * 3 and {
-        e.criterion for e in two if e.dataset == "demo-card"
-    } == {"suits"}
-    assert (
-        mm.grid(dataset="x", criterion="y", method="MultiSub", params=QUICK)[0].params
-        == QUICK["MultiSub"]
-    )
+    assert len(experiments) == (2 + 1) * 2 * 3
+    assert {e.criterion for e in experiments if e.dataset == "demo-card"} == {"suits"}
     with pytest.raises(ValueError, match="colour"):
         mm.grid(dataset="x", criterion="y", method="KMeans", colour=1)
     with pytest.raises(ValueError, match="MultiSup"):
         mm.grid(dataset="x", criterion="y", method="MultiSup")
 
 
+def test_parameters_of_a_grid_are_for_all_methods_or_by_method():
+    axes = {"dataset": "x", "criterion": "y", "method": ["MultiSub", "MultiMaP"]}
+    by_method = mm.grid(params={"MultiSub": {"lr": 1.0}}, **axes)
+    assert [e.params for e in by_method] == [{"lr": 1.0}, {}]
+    for_all = mm.grid(params={"lr": 1.0}, **axes)
+    assert [e.params for e in for_all] == [{"lr": 1.0}] * 2
+    with pytest.raises(ValueError, match=r"MultiSub.*lr"):
+        mm.grid(params={"lr": 1.0, "MultiSub": {"lr": 1.0}}, **axes)
+
+
 def test_rows_of_every_method(cache):
-    experiments = small(method=list(METHODS))
-    rows = mm.run(experiments, progress=False)
+    rows = mm.run(small(method=list(METHODS)), progress=False)
     assert rows["method"].tolist() == list(METHODS)
-    assert (
-        rows[["NMI", "RI"]].apply(lambda c: c.between(0, 1)).all().all() and (rows["n"] == 24).all()
-    )
+    assert rows[["NMI", "RI"]].stack().between(0, 1).all() and rows["n"].eq(24).all()
     assert rows.set_index("method")["representation"].to_dict() == {
-        "KMeans": "image", "CLIP_GPT": "assignment", "CLIP_label": "assignment", "MultiMaP": "prompt", "MultiSub": "prompt", "MultiDProxy": "fused",
-    }  # fmt: skip
+        "KMeans": "image",
+        "CLIP_GPT": "assignment",
+        "CLIP_label": "assignment",
+        "MultiMaP": "prompt",
+        "MultiSub": "prompt",
+        "MultiDProxy": "fused",
+    }
     assert rows.set_index("method").loc["CLIP_label", "words"] == 6
 
 
@@ -82,107 +84,113 @@ def test_nothing_is_computed_twice(cache, monkeypatch):
 
 
 def test_representations_share_one_fit(cache, monkeypatch):
-    fits, real = [], Workbench.fit
-    monkeypatch.setattr(Workbench, "fit", lambda bench, e: fits.append(e) or real(bench, e))
+    fit = Workbench.fit
+    fits = []
+    monkeypatch.setattr(Workbench, "fit", lambda bench, e: fits.append(e) or fit(bench, e))
     rows = mm.run(small(representation=["prompt", "word", "assignment"]), progress=False)
     assert len(rows) == 3 and len(fits) == 1 and rows["key"].nunique() == 3
+    words = mm.reference_words("color", of="fruit")
     alone = mm.MultiSub(
         mm.load_encoder("mini"),
-        mm.reference_words("color", of="fruit"),
+        words,
         n_clusters=6,
         representation="word",
         random_state=0,
         **QUICK["MultiSub"],
     )
     data = mm.load_dataset("demo-fruit", n=24)
-    assert rows.set_index("representation").loc["word", "NMI"] == pytest.approx(
-        alone.fit(data.images).evaluate(data.labels["color"], range(2))["NMI"]
-    )
+    scores = alone.fit(data.images).evaluate(data.labels["color"], range(2))
+    assert rows.set_index("representation").loc["word", "NMI"] == pytest.approx(scores["NMI"])
 
 
 def test_another_setting_seed_or_code_is_another_row(cache, monkeypatch):
     bench = Workbench()
-    keys = {
-        bench.key(e)
-        for e in [
-            *small(),
-            *small(seed=1),
-            *small(n=25),
-            *small(params={"lr": 0.3}),
-            *small(criterion="species"),
-        ]
-    }
+    experiments = [
+        *small(),
+        *small(seed=1),
+        *small(n=25),
+        *small(params={"lr": 0.3}),
+        *small(criterion="species"),
+    ]
+    keys = {bench.key(e) for e in experiments}
     monkeypatch.setattr(Workbench, "code", lambda bench, e: "other code")
     assert len(keys | {bench.key(small()[0])}) == 6
+
+
+def test_methods_without_words_need_no_words_for_the_criterion(cache, tmp_path):
+    """A keyword of one's own, which the lexicon does not have."""
+    rows = [f"{i}.png,{'old' if i % 2 else 'new'}" for i in range(8)]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(mm.load_dataset("demo-fruit", n=8).images):
+        image.save(folder / f"{i}.png")
+    (folder / "labels.csv").write_text("\n".join(["file,vintage", *rows]))
+    axes = {"dataset": str(folder), "criterion": "vintage", "n": None}
+    assert mm.run(small(method="KMeans", **axes), progress=False)["n"].tolist() == [8]
+    with pytest.raises(ValueError, match="'vintage'"):
+        mm.run(small(method="MultiSub", **axes), progress=False)
+    words = ["old", "new"]
+    assert len(mm.run(small(method="MultiSub", words=words, **axes), progress=False)) == 1
+    by_seed = small(method="KMeans", dataset="demo-face", criterion="identity", seed=range(2))
+    assert len(mm.run(by_seed, progress=False)) == 2
 
 
 def test_a_damaged_row_is_computed_again(cache):
     row = mm.run(small(), progress=False).iloc[0]
     path = cache / "rows" / f"{row['key']}.json"
     path.write_text(path.read_text()[:20])
-    assert read_row(row["key"]) is None
-    assert (
-        mm.run(small(), progress=False).iloc[0]["NMI"] == row["NMI"]
-        and json.loads(path.read_text())["key"] == row["key"]
-    )
+    with pytest.warns(UserWarning, match=row["key"]):
+        assert read_row(row["key"]) is None
+        again = mm.run(small(), progress=False).iloc[0]
+    assert again["NMI"] == row["NMI"]
+    assert json.loads(path.read_text())["key"] == row["key"]
 
 
-def test_times_are_not_part_of_a_row(cache):
+def test_times_are_in_the_log_and_not_in_a_row(cache):
     rows = mm.run(small(), progress=False)
     assert not {"seconds", "time"} & set(rows.columns)
-    assert len(slowest(time.time() + 60)) == 0 and slowest().loc[
-        0, ["method", "rows"]
-    ].tolist() == ["MultiSub", len(rows)]
-    runs = pd.read_csv(cache / "runs.csv")
-    assert (
-        list(runs.columns) == RUNS
-        and runs["key"].tolist() == rows["key"].tolist()
-        and runs["method"].tolist() == ["MultiSub"]
-    )
-    assert (
-        runs["fit_seconds"].gt(0).all()
-        and runs["process"].tolist() == [os.getpid()]
-        and runs["code"].tolist() == [Workbench().code(small()[0])[:12]]
-    )
+    log = pd.read_csv(cache / "runs.csv")
+    assert tuple(log.columns) == run_log.COLUMNS
+    assert log["key"].tolist() == rows["key"].tolist() and log["fit_seconds"].gt(0).all()
+    assert log["method"].tolist() == ["MultiSub"] and log["process"].tolist() == [os.getpid()]
+    assert log["code"].tolist() == [Workbench().code(small()[0])[:12]]
 
 
 def test_too_little_memory_on_a_gpu_halves_the_chunks(cache, monkeypatch):
     import torch
 
-    chunks, real = [], mm.MultiSub.fit
+    (e,) = small(n=20)
+    labels = mm.load_dataset("demo-fruit", n=20).labels["color"]
+    fit = mm.MultiSub.fit
+    chunks = []
 
-    def fit(model, images, y=None):
+    def limited_to_10(model, images, y=None):
         chunks.append(model.chunk_size)
         if model.chunk_size > 10:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return real(model, images, y)
+        return fit(model, images, y)
 
-    whole = mm.run(small(n=20), progress=False)
-    monkeypatch.setattr(mm.MultiSub, "fit", fit)
-    model = Workbench().estimator(small(n=20)[0])
+    def always_too_little(*args):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    row = mm.run([e], progress=False).iloc[0]
+    monkeypatch.setattr(mm.MultiSub, "fit", limited_to_10)
+    first_chunk = Workbench().estimator(e).chunk_size
     with pytest.warns(UserWarning, match="10 images at a time"):
-        fitted, seconds = Workbench().fit(small(n=20)[0])
-    assert chunks == [model.chunk_size, 10] and seconds > 0
-    assert fitted.evaluate(mm.load_dataset("demo-fruit", n=20).labels["color"], range(2))[
-        "NMI"
-    ] == pytest.approx(whole["NMI"][0])
-    monkeypatch.setattr(
-        mm.MultiSub,
-        "fit",
-        lambda *args: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("CUDA out of memory")),
-    )
-    with (
-        pytest.raises(torch.cuda.OutOfMemoryError),
-        pytest.warns(UserWarning, match="on with 1 images"),
-    ):
-        Workbench().fit(small(n=20)[0])
+        fitted, seconds = Workbench().fit(e)
+    assert chunks == [first_chunk, 10] and seconds > 0
+    assert fitted.evaluate(labels, range(2))["NMI"] == pytest.approx(row["NMI"])
+    monkeypatch.setattr(mm.MultiSub, "fit", always_too_little)
+    with pytest.raises(torch.cuda.OutOfMemoryError), pytest.warns(UserWarning, match="1 images"):
+        Workbench().fit(e)
 
 
-def test_a_killed_run_goes_on_where_it_was(cache, tmp_path):
-    script = tmp_path / "go.py"
+def test_a_killed_run_continues_where_it_was(cache, tmp_path):
+    script = tmp_path / "run.py"
     script.write_text(
         "import mmclust as mm\n"
-        f"mm.run(mm.grid(dataset='demo-fruit', criterion='color', method='MultiSub', params={QUICK!r}, n=24, kmeans_seeds=2, seed=range(40)))\n"
+        "mm.run(mm.grid(dataset='demo-fruit', criterion='color', method='MultiSub', n=24,\n"
+        f"               params={QUICK!r}, kmeans_seeds=2, seed=range(40)))\n"
     )
     process = subprocess.Popen(
         [sys.executable, script],
@@ -195,10 +203,12 @@ def test_a_killed_run_goes_on_where_it_was(cache, tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = {p.name: p.stat().st_mtime_ns for p in cache.glob("rows/*.json")}
+
+    def written():
+        return {path.name: path.stat().st_mtime_ns for path in cache.glob("rows/*.json")}
+
+    finished = written()
     assert 3 <= len(finished) < 40
     rows = mm.run(small(seed=range(len(finished) + 2)), progress=False)
     assert len(rows) == len(finished) + 2
-    assert {
-        p.name: p.stat().st_mtime_ns for p in cache.glob("rows/*.json") if p.name in finished
-    } == finished
+    assert finished.items() <= written().items(), "a finished row was written again"

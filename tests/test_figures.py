@@ -10,7 +10,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from mmclust.experiments.ablations import interval
+from mmclust.experiments.statistics import interval
 from mmclust.results import figures
 
 METHODS = ["KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"]

@@ -1,58 +1,68 @@
-"""Ablations: a method's settings side by side, any of its parameters over a range, and what that will cost before it starts."""
+"""Ablations: a method's settings side by side, its parameters over ranges, and the cost of both.
+
+Nothing is computed here that `mm.run` would not compute: each function builds experiments and runs
+them. The exception is `run_timed`, which measures times and therefore neither reads nor writes the
+store.
+"""
 
 from __future__ import annotations
 
 import inspect
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy import stats
 
-from mmclust.experiments.experiment import Experiment, grid, method_class
+from mmclust.experiments.experiment import Experiment, as_list, grid
 from mmclust.experiments.run import missing_fits, run
 from mmclust.experiments.workbench import Workbench, read_row
+from mmclust.methods import method_class
 from mmclust.profiles import override_params, params_for_dataset
 
-SYMBOLS = {
+# Name -> (method, parameters) or (method, parameters, representation).
+Settings = dict[str, tuple]
+
+PAPER_SYMBOLS = {
     "R": "update_every",
     "L": "layers",
     "E": "epochs",
     "lambda": "lam",
     "M": "n_clusters",
     "m": "margin",
-}  # the papers' letters
+}
+# Constructor arguments that an experiment sets itself; the others can be varied.
+NOT_VARIED = ("encoder", "template", "words", "random_state", "verbose")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What experiments will take here: `fits` to be made, `stored` rows that exist, and about how many `seconds` on this machine."""
+    """What experiments will take: `fits` to compute, `stored` rows, `seconds` on this machine."""
 
     fits: int
     stored: int
     seconds: float
 
     def __str__(self) -> str:
-        took = (
-            f"about {self.seconds // 60:.0f}:{self.seconds % 60:02.0f} min"
-            if self.fits
-            else "nothing to wait for"
+        if not self.fits:
+            return f"nothing to compute: all {self.stored} rows are stored"
+        minutes, seconds = divmod(round(self.seconds), 60)
+        return (
+            f"{self.fits} fits to compute ({self.stored} rows are stored): "
+            f"about {minutes}:{seconds:02d} min"
         )
-        return f"{self.fits} fits to make ({self.stored} rows are stored): {took}"
 
 
 def estimate_cost(
     experiments: list[Experiment], device: str = "cpu", probe_epochs: int = 4
 ) -> Cost:
-    """The cost of experiments before they start: a few epochs of each setting that differs in more than criterion and seed, times its epochs.
+    """The cost of experiments before they start, from a few epochs of each setting.
 
-    Pictures are drawn and encoded where they are not yet; this is kept, so that the experiments need not do it again.
+    Experiments that differ only in criterion and seed share one probe. Images are drawn and encoded
+    where that has not been done; this is stored, so that the experiments need not do it again.
     """
     bench = Workbench(device)
     keys = [bench.key(e) for e in experiments]
@@ -64,18 +74,20 @@ def estimate_cost(
         e = experiments[group[0]]
         setting = repr((e.n or e.dataset, e.encoder, e.method, sorted(e.params.items(), key=str)))
         if setting not in per_setting:
-            per_setting[setting] = _seconds(bench, e, probe_epochs)
-        fit, scores = per_setting[setting]
-        total += fit + len(group) * scores
+            per_setting[setting] = _probe(bench, e, probe_epochs)
+        fit_seconds, score_seconds = per_setting[setting]
+        total += fit_seconds + len(group) * score_seconds
     return Cost(len(fits), len(stored), total)
 
 
-def _seconds(bench: Workbench, e: Experiment, probe_epochs: int) -> tuple[float, float]:
-    """The seconds of one fit, from a few epochs of it, and of the scores of one representation."""
-    model, data = bench.estimator(e), bench.dataset(e)
+def _probe(bench: Workbench, e: Experiment, probe_epochs: int) -> tuple[float, float]:
+    """Seconds of one fit, extrapolated from a few epochs, and of scoring one representation."""
+    model = bench.estimator(e)
+    data = bench.dataset(e)
     bench.encoder(e.encoder).features(data.images)
     planned: Any = model.settings() if hasattr(model, "settings") else None
-    short, epochs = {}, 0
+    short: dict[str, int] = {}
+    epochs = 0
     if hasattr(planned, "alternations"):
         short = {
             "alternations": 1,
@@ -84,35 +96,38 @@ def _seconds(bench: Workbench, e: Experiment, probe_epochs: int) -> tuple[float,
         }
         epochs = planned.alternations * (planned.phase1_epochs + planned.phase2_epochs)
     elif hasattr(planned, "epochs"):
-        short, epochs = {"epochs": min(planned.epochs, probe_epochs)}, planned.epochs
+        short = {"epochs": min(planned.epochs, probe_epochs)}
+        epochs = planned.epochs
     start = time.perf_counter()
     model.set_params(**short).fit(data.images)
     fitted = time.perf_counter()
     model.evaluate(data.labels[e.criterion], range(1))
-    scores = (time.perf_counter() - fitted) * e.kmeans_seeds
-    each = getattr(model, "seconds_", [])
-    return fitted - start - sum(each) + (median(each) * epochs if each else 0.0), scores
+    score_seconds = (time.perf_counter() - fitted) * e.kmeans_seeds
+    epoch_seconds = getattr(model, "seconds_", [])
+    fit_seconds = fitted - start - sum(epoch_seconds)
+    if epoch_seconds:
+        fit_seconds += median(epoch_seconds) * epochs
+    return fit_seconds, score_seconds
 
 
-def parameter(method: str, name: str) -> str:
-    """A method's parameter by its name or by the papers' letter (`SYMBOLS`).
+def resolve_parameter(method: str, name: str) -> str:
+    """A method's parameter by its name or by the papers' letter (`PAPER_SYMBOLS`).
 
     Raises:
-        ValueError: for one that the method does not have; the message lists those it has.
+        ValueError: the method has no such parameter; the message lists those that it has.
     """
-    known = [
-        p
-        for p in inspect.signature(method_class(method)).parameters
-        if p not in ("encoder", "template", "words", "random_state", "verbose")
-    ]
-    found = name if name in known else SYMBOLS.get(name, name)
-    if found not in known:
-        raise ValueError(f"{method} has no parameter {name!r}: {', '.join(known)}")
-    return found
+    names = [p for p in inspect.signature(method_class(method)).parameters if p not in NOT_VARIED]
+    resolved = name if name in names else PAPER_SYMBOLS.get(name, name)
+    if resolved not in names:
+        raise ValueError(f"{method} has no parameter {name!r}: {', '.join(names)}")
+    return resolved
 
 
 def defaults(method: str, params: dict | None = None) -> dict:
-    """Every parameter of a method as it will run: what is given, else the variant's value, else the default."""
+    """All parameters of a method as it will run.
+
+    A value in `params` comes first, then the variant's value, then the default.
+    """
     model = method_class(method)(**params_for_dataset(params or {}, ""))
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
@@ -123,129 +138,106 @@ def ablation(
     device: str = "cpu",
     **axes: Any,
 ) -> pd.DataFrame:
-    """Settings side by side, each by its name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
+    """Settings side by side, each under a name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 
     Args:
-        settings: name -> (method, all parameters that are not at their default), and a representation as the third where they differ in it.
-        on_cost: called with the cost (`Cost`) before anything starts; None asks for none.
-        axes: dataset, criterion, representation, seed, n, encoder, ...: as for `mm.grid`.
+        settings: name -> (method, the parameters that are not at their default), with the
+            representation as a third entry where settings differ in it.
+        on_cost: called with the `Cost` before anything starts; None skips the estimate.
+        axes: dataset, criterion, representation, seed, n, encoder, ..., as for `mm.grid`.
 
     Returns:
         The rows of `mm.run` with a column `row`, the setting's name.
     """
-    parts = {}
-    for name, (method, params, *representation) in settings.items():
-        parts[name] = grid(
-            method=method,
-            params=params,
-            **axes | ({"representation": representation[0]} if representation else {}),
-        )
-    experiments = [e for part in parts.values() for e in part]
-    if on_cost:
-        on_cost(estimate_cost(experiments, device))
-    names = [name for name, part in parts.items() for _ in part]
-    return run(experiments, device).assign(row=names)
+    grids = {name: _grid_of_setting(setting, axes) for name, setting in settings.items()}
+    rows = _run_grids(list(grids.values()), on_cost, device)
+    return rows.assign(row=[name for name, experiments in grids.items() for _ in experiments])
 
 
 def sweep(
-    method: str, values: Mapping[str, Any], base: dict | None = None, together: bool = False, on_cost: Callable[[Cost], object] | None = print,
-    device: str = "cpu", **axes: Any,
+    method: str, values: Mapping[str, Any], base: dict | None = None, together: bool = False,
+    on_cost: Callable[[Cost], object] | None = print, device: str = "cpu", **axes: Any,
 ) -> pd.DataFrame:  # fmt: skip
-    """A method over ranges of its parameters: `mm.sweep("MultiDProxy", {"R": [50, 100, 200]}, dataset="demo-fruit", criterion="color", n=150)`.
+    """A method over ranges of its parameters.
+
+    `mm.sweep("MultiDProxy", {"R": [50, 100]}, dataset="demo-fruit", criterion="color", n=150)`
 
     Args:
         method: such as "MultiDProxy".
-        values: parameter -> the values to try; the papers' letters will do ("R", "lambda"). Each parameter is override_params alone, the others stay
-            at `base`; with `together` all combinations run.
+        values: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each
+            parameter is varied alone while the others stay at `base`; with `together`, all
+            combinations run.
         base: the method's other parameters.
         on_cost, axes: as for `ablation`.
 
     Returns:
-        The rows of `mm.run` with columns `parameter` and `value`; with `together`, a column for each parameter instead.
+        The rows of `mm.run` with columns `parameter` and `value`; with `together`, a column for
+        each parameter instead.
 
     Raises:
         ValueError: for a parameter that the method does not have, or one without values.
     """
-    named = {
-        parameter(method, name): list(v)
-        if isinstance(v, Iterable) and not isinstance(v, str)
-        else [v]
-        for name, v in values.items()
-    }
-    if empty := [name for name, v in named.items() if not v]:
+    ranges = {resolve_parameter(method, name): as_list(v) for name, v in values.items()}
+    if empty := [name for name, tried in ranges.items() if not tried]:
         raise ValueError(f"no values to try for {empty[0]!r}")
     if together:
-        points = [
-            dict(zip(named, combination)) for combination in itertools.product(*named.values())
-        ]
+        points = [dict(zip(ranges, chosen)) for chosen in itertools.product(*ranges.values())]
     else:
-        points = [{name: value} for name, tried in named.items() for value in tried]
-    rows = ablation(
-        {str(k): (method, override_params(base or {}, **point)) for k, point in enumerate(points)},
-        on_cost,
-        device,
-        **axes,
-    )
-    of = [points[int(k)] for k in rows.pop("row")]
+        points = [{name: value} for name, tried in ranges.items() for value in tried]
+    settings = [(method, override_params(base or {}, **point)) for point in points]
+    grids = [_grid_of_setting(setting, axes) for setting in settings]
+    rows = _run_grids(grids, on_cost, device)
+    point_of_row = [point for point, experiments in zip(points, grids) for _ in experiments]
     if together:
-        return pd.concat([pd.DataFrame(of, dtype=object).infer_objects(), rows], axis=1)
-    rows.insert(0, "parameter", [next(iter(point)) for point in of])
-    rows.insert(1, "value", pd.Series([next(iter(point.values())) for point in of], dtype=object))
+        varied = pd.DataFrame(point_of_row, dtype=object).infer_objects()
+        return pd.concat([varied, rows], axis=1)
+    rows.insert(0, "parameter", [next(iter(point)) for point in point_of_row])
+    tried = [next(iter(point.values())) for point in point_of_row]
+    rows.insert(1, "value", pd.Series(tried, dtype=object))
     return rows
 
 
-def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFrame:
-    """Every experiment fitted here and now, one after the other: scores, with `seconds` of the fit and its `epochs` (NaN where there are none).
+def _grid_of_setting(setting: tuple, axes: dict) -> list[Experiment]:
+    method, params, *representation = setting
+    if representation:
+        axes = axes | {"representation": representation[0]}
+    return grid(method=method, params=params, **axes)
 
-    Times are not results, so that nothing is taken from the store and nothing goes there. Features are computed, and a few epochs of each
-    method run, before any is timed.
+
+def _run_grids(
+    grids: list[list[Experiment]], on_cost: Callable[[Cost], object] | None, device: str
+) -> pd.DataFrame:
+    experiments = [e for one in grids for e in one]
+    if on_cost:
+        on_cost(estimate_cost(experiments, device))
+    return run(experiments, device)
+
+
+def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFrame:
+    """Every experiment fitted in this process, one after the other: scores and times.
+
+    Times are not results, so that nothing is read from the store and nothing is written there.
+    Features are computed, and a few epochs of each method run, before anything is timed.
+
+    Returns:
+        dataset, criterion, method, seed, `seconds` of the fit, its `epochs` (NaN for methods
+        without any), and the scores.
     """
-    bench, rows, warm = Workbench(device), [], set()
+    bench = Workbench(device)
+    rows = []
+    warm: set[str] = set()
     for e in experiments:
         data = bench.dataset(e)
         if e.method not in warm:
-            _seconds(bench, e, 2)
+            _probe(bench, e, probe_epochs=2)
             warm.add(e.method)
         bench.encoder(e.encoder).features(data.images)
-        model, start = bench.estimator(e), time.perf_counter()
+        model = bench.estimator(e)
+        start = time.perf_counter()
         model.fit(data.images)
         seconds = time.perf_counter() - start
-        about = {
-            "dataset": e.dataset,
-            "criterion": e.criterion,
-            "method": e.method,
-            "seed": e.seed,
-            "seconds": seconds,
-        }
-        epochs = len(model.seconds_) if hasattr(model, "seconds_") else float("nan")
-        rows.append(
-            about
-            | {"epochs": epochs}
-            | model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds))
-        )
+        row = {"dataset": e.dataset, "criterion": e.criterion, "method": e.method, "seed": e.seed}
+        row["seconds"] = seconds
+        row["epochs"] = len(model.seconds_) if hasattr(model, "seconds_") else float("nan")
+        rows.append(row | model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds)))
     return pd.DataFrame(rows)
-
-
-def interval(values: ArrayLike) -> float:
-    """Half the width of the 95 % t-interval of a mean; NaN for fewer than two values."""
-    values = np.asarray(values, dtype=float)
-    return (
-        float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-        if len(values) > 1
-        else float("nan")
-    )
-
-
-def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: str = "row") -> dict:
-    """The difference of two rows, paired by seed (means over criteria): mean, half its 95 % interval, and p of the paired t-test."""
-    per_seed = rows.groupby([by, "seed"])[metric].mean().unstack("seed")
-    difference = (per_seed.loc[one] - per_seed.loc[other]).dropna()
-    p = float(stats.ttest_1samp(difference, 0).pvalue) if difference.abs().max() > 0 else 1.0
-    return {
-        "one": one,
-        "other": other,
-        "difference": float(difference.mean()),
-        "±": interval(difference),
-        "p": p,
-        "seeds": len(difference),
-    }

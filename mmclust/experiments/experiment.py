@@ -19,7 +19,7 @@ class Experiment:
     Attributes:
         dataset, n, seed: which images. The seed also seeds the method.
         criterion: the keyword, and the labels that the clustering is scored against.
-        method: a name in `mmclust.methods.METHODS`, or "module:Class" of your own.
+        method: a name in `mmclust.methods.METHODS`, or "module:Class" of a plug-in.
         representation: one that the method offers; None takes the method's default.
         params: the method's parameters, except encoder, template, words, n_clusters,
             representation and random_state.
@@ -44,7 +44,7 @@ class Experiment:
 def grid(**axes: Any) -> list[Experiment]:
     """All combinations of the axes; each axis is a value or a list of values.
 
-    `grid(dataset=["demo-fruit"], criterion=["color"], method=["KMeans", "MultiSub"], seed=range(5))`
+    `mm.grid(dataset="demo-fruit", criterion="color", method=["KMeans", "MultiSub"], seed=range(5))`
 
     Args:
         axes: the attributes of `Experiment`. `params` is one dictionary for all methods, or
@@ -53,7 +53,7 @@ def grid(**axes: Any) -> list[Experiment]:
             method -> one representation or a list.
 
     Raises:
-        ValueError: for an unknown method or axis.
+        ValueError: for an unknown method or axis, or `params` that mix methods and parameters.
     """
     known = Experiment.__dataclass_fields__
     if unknown := axes.keys() - known.keys():
@@ -64,26 +64,39 @@ def grid(**axes: Any) -> list[Experiment]:
     criteria = axes.pop("criterion")
     representations = axes.pop("representation", None)
     words = _words(axes.pop("words", None))
-    by_method = all(name in METHODS or plugins.is_plugin_name(name) for name in params)
+    by_method = _is_by_method(params)
     experiments = []
-    for values in itertools.product(*map(_as_list, axes.values())):
+    for values in itertools.product(*map(as_list, axes.values())):
         setting = dict(zip(axes, values))
-        method, dataset = setting["method"], setting["dataset"]
+        method = setting["method"]
+        dataset = setting["dataset"]
         method_class(method)  # raises for an unknown name
-        method_params = params_for_dataset(params.get(method, {}) if by_method else params, dataset)
+        method_params = params.get(method, {}) if by_method else params
         for criterion, representation in itertools.product(
-            _as_list(_entry(criteria, dataset)), _as_list(_entry(representations, method))
+            as_list(_entry(criteria, dataset)), as_list(_entry(representations, method))
         ):
             experiments.append(
                 Experiment(
                     criterion=criterion,
                     representation=representation,
-                    params=method_params,
+                    params=params_for_dataset(method_params, dataset),
                     words=words,
                     **setting,
                 )
             )
     return experiments
+
+
+def _is_by_method(params: dict) -> bool:
+    """Whether `params` is method -> parameters, not the parameters of all methods."""
+    methods = [name for name in params if name in METHODS or plugins.is_plugin_name(name)]
+    if methods and len(methods) < len(params):
+        other = next(name for name in params if name not in methods)
+        raise ValueError(
+            f"params mixes methods ({methods[0]}) and parameters ({other}): use one dictionary for "
+            "all methods, or method -> dictionary"
+        )
+    return bool(methods)
 
 
 def _words(words: Any) -> tuple[str, ...] | str | None:
@@ -97,7 +110,8 @@ def _entry(axis: Any, key: str) -> Any:
     return axis.get(key) if isinstance(axis, dict) else axis
 
 
-def _as_list(value: Any) -> list:
+def as_list(value: Any) -> list:
+    """The values of an iterable; a single value, or a string, as a list of one."""
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return list(value)
     return [value]

@@ -1,4 +1,7 @@
-"""What autograd keeps for the backward pass, counted: the memory that grows with images and tokens, the same on every device."""
+"""The memory that autograd keeps for the backward pass, counted.
+
+It is what grows with images and tokens, and it is the same on every device.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,27 @@ import torch
 
 from mmclust.data.images import Images
 from mmclust.encoders.open_clip import OpenCLIPEncoder
-from mmclust.experiments.epoch_cost import SETTINGS, encoder, references
+from mmclust.experiments.epoch_cost import AUTHORS_WAY, SETTINGS, build_encoder, build_model
+
+SMALL = {"words": ["red", "green", "blue"], "template": "photo of *", "n_clusters": 3}
 
 
-class Kept:
-    """While it is entered, counts the bytes that autograd keeps: `live` now, `peak` at most. A tensor that is kept twice counts once, the
-    model's weights not at all."""
+class SavedTensorCounter:
+    """A context that counts the bytes that autograd saves: `live` now, `peak` at most.
+
+    A tensor that is saved twice counts once; the weights of `model` do not count.
+    """
 
     def __init__(self, model: torch.nn.Module | None = None) -> None:
-        self.weights = {
-            t.untyped_storage().data_ptr()
-            for t in (model.state_dict().values() if model is not None else ())
-        }
-        self.live, self.peak = 0, 0
-        self.holders: Counter[int] = Counter()
+        tensors = model.state_dict().values() if model is not None else ()
+        self.weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        self.live = 0
+        self.peak = 0
+        self.references: Counter[int] = Counter()  # by address of the storage
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> SavedTensorCounter:
         self._hooks = torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: _Held(self, tensor), lambda held: held.tensor
+            lambda tensor: _SavedTensor(self, tensor), lambda saved: saved.tensor
         )
         self._hooks.__enter__()
         return self
@@ -37,52 +43,53 @@ class Kept:
         self._hooks.__exit__(*error)
 
 
-class _Held:
-    def __init__(self, owner: Kept, tensor: torch.Tensor) -> None:
+class _SavedTensor:
+    def __init__(self, counter: SavedTensorCounter, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
-        self.owner, self.tensor, self.bytes = owner, tensor, storage.nbytes()
-        self.key: int | None = None if storage.data_ptr() in owner.weights else storage.data_ptr()
-        if self.key is None:
+        self.counter = counter
+        self.tensor = tensor
+        self.bytes = storage.nbytes()
+        self.address = storage.data_ptr()
+        if self.address in counter.weights:
             return
-        if not owner.holders[self.key]:
-            owner.live += self.bytes
-            owner.peak = max(owner.peak, owner.live)
-        owner.holders[self.key] += 1
+        if not counter.references[self.address]:
+            counter.live += self.bytes
+            counter.peak = max(counter.peak, counter.live)
+        counter.references[self.address] += 1
 
     def __del__(self) -> None:
-        if self.key is not None:
-            self.owner.holders[self.key] -= 1
-            if not self.owner.holders[self.key]:
-                self.owner.live -= self.bytes
+        if self.address in self.counter.weights:
+            return
+        self.counter.references[self.address] -= 1
+        if not self.counter.references[self.address]:
+            self.counter.live -= self.bytes
 
 
 def kept_memory(
     images: Images, architecture: str = "mini", methods: Sequence[str] = tuple(SETTINGS)
 ) -> pd.DataFrame:
-    """Peak of what is kept in one epoch: method, way ("authors' way", "ours"), megabytes (10^6 bytes), n."""
-    ours, rows = encoder(OpenCLIPEncoder, False, architecture), []
+    """Peak of the memory that is kept for the backward pass, in one epoch.
+
+    Returns:
+        method, way ("authors' way", see `epoch_cost`, or "ours"), megabytes (10^6 bytes), n.
+    """
+    ours = build_encoder(OpenCLIPEncoder, architecture)
+    rows = []
     for method in methods:
-        kind, settings = SETTINGS[method]
-        naive, of, changes, size = references(method, architecture)
-        of.set_features(images, ours.features(images))
-        for way, estimator, model, more in (
-            ("authors' way", naive, of, changes | {"chunk_size": size}),
-            ("ours", kind, ours, {}),
-        ):
-            one = {"phase1_epochs": 1} if "phase1_epochs" in settings else {"epochs": 1}
-            built = estimator(
-                model,
-                "photo of *",
-                ["red", "green", "blue"],
-                n_clusters=3,
-                random_state=0,
-                **settings | one | more,
-            )
-            if hasattr(estimator, "through"):
-                built.pixels = torch.stack([model.preprocess(image) for image in images])
-            with Kept(model.model) as kept:
-                built.fit(images)
-            rows.append(
-                {"method": method, "way": way, "megabytes": kept.peak / 1e6, "n": len(images)}
-            )
+        estimator, params = SETTINGS[method]
+        epochs = "phase1_epochs" if "phase1_epochs" in params else "epochs"
+        params = params | {epochs: 1} | SMALL
+        reference = AUTHORS_WAY[method]
+        naive = reference.build(architecture, images, ours.features(images))
+        models = {
+            "authors' way": build_model(
+                reference.estimator, params | reference.params(), naive, images
+            ),
+            "ours": build_model(estimator, params, ours, images),
+        }
+        for way, model in models.items():
+            with SavedTensorCounter(model.encoder.model) as counter:
+                model.fit(images)
+            megabytes = counter.peak / 1e6
+            rows.append({"method": method, "way": way, "megabytes": megabytes, "n": len(images)})
     return pd.DataFrame(rows)

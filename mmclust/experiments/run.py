@@ -21,7 +21,7 @@ COLUMNS = [
 
 
 def run(experiments: list[Experiment], device: str = "cpu", progress: bool = True) -> pd.DataFrame:
-    """The rows of the experiments, in order: from the store, or computed and stored.
+    """The rows of the experiments, in their order: from the store, or computed and stored.
 
     Experiments that differ only in the representation share one fit. A run that is killed loses
     only the fit it was computing. If this process is connected to a scheduler (by `mm.connect` or
@@ -36,7 +36,7 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
         the k-means seeds.
 
     Raises:
-        ConnectionError: the scheduler does not answer, or went away.
+        ConnectionError: the scheduler does not answer, or the connection is lost.
     """
     bench = Workbench(device)
     keys = [bench.key(e) for e in experiments]
@@ -69,16 +69,16 @@ def _compute_here(
     done: Any,
 ) -> None:
     for group in fits:
-        left = []
+        missing = []
         for i in group:
             row = read_row(keys[i])  # another process may have stored it in the meantime
             if row is None:
-                left.append(i)
+                missing.append(i)
             else:
                 done(keys[i], row)
-        if left:
-            model, seconds = bench.fit(experiments[left[0]])
-            for i in left:
+        if missing:
+            model, seconds = bench.fit(experiments[missing[0]])
+            for i in missing:
                 done(keys[i], bench.row(model, experiments[i], keys[i], seconds))
 
 

@@ -74,26 +74,35 @@ class Workbench:
         return self._datasets[key]
 
     def _drawn_from_paper_dataset(self, e: Experiment) -> ImageDataset:
-        whole = self._paper_dataset(e)
-        key = (e.dataset, tuple(whole.criteria), e.n, e.seed)
+        data = self._paper_dataset(e)
+        key = (e.dataset, tuple(data.criteria), e.n, e.seed)
         if key not in self._drawn:
-            self._drawn[key] = draw(whole, e.n, e.seed)
+            self._drawn[key] = draw(data, e.n, e.seed)
         return self._drawn[key]
 
     def _paper_dataset(self, e: Experiment) -> ImageDataset:
-        """A data set of the papers, once for all seeds.
+        """A data set of the papers, loaded once for all seeds.
 
-        Where its trees hold different pictures: the part with the experiment's criterion.
+        Where each criterion has its own images: the data set of the experiment's criterion.
         """
-        whole, part = (e.dataset,), (e.dataset, e.criterion)
-        if not self._datasets.keys() & {whole, part}:
+        all_criteria = (e.dataset,)
+        one_criterion = (e.dataset, e.criterion)
+        if not self._datasets.keys() & {all_criteria, one_criterion}:
             try:
-                self._datasets[whole] = load_dataset(e.dataset)
+                self._datasets[all_criteria] = load_dataset(e.dataset)
             except SeparateCriteria:
-                self._datasets[part] = load_dataset(e.dataset, criterion=e.criterion)
-        return self._datasets.get(whole) or self._datasets[part]
+                self._datasets[one_criterion] = load_dataset(e.dataset, criterion=e.criterion)
+        return self._datasets.get(all_criteria) or self._datasets[one_criterion]
 
-    def words(self, e: Experiment) -> ReferenceWords:
+    def words(self, e: Experiment) -> ReferenceWords | None:
+        """The reference words of an experiment; None for a method that takes none.
+
+        Raises:
+            ValueError: the method needs words, and there are none for the criterion.
+        """
+        accepted = inspect.signature(method_class(e.method)).parameters
+        if not accepted.keys() & {"words", "template"}:
+            return None
         data = self.dataset(e)
         template = prompt_template(e.criterion, of=data.domain)
         if e.method == "CLIP_label":
@@ -105,9 +114,12 @@ class Workbench:
 
     def code(self, e: Experiment) -> str:
         """The hash of the code that computes this experiment's row."""
-        names = [name for name in (e.encoder, e.dataset) if plugins.is_plugin_name(name)]
-        own = [plugins.resolve(name) for name in names]
-        roots = [method_class(e.method), type(self.encoder(e.encoder)), *own]
+        plugin_names = [name for name in (e.encoder, e.dataset) if plugins.is_plugin_name(name)]
+        roots = [
+            method_class(e.method),
+            type(self.encoder(e.encoder)),
+            *(plugins.resolve(name) for name in plugin_names),
+        ]
         return code_fingerprint(roots, alone=[Workbench])
 
     def key(self, e: Experiment) -> str:
@@ -121,29 +133,28 @@ class Workbench:
             data.labels[e.criterion].tolist(),
             data.independent_criteria,
             self.encoder(e.encoder).fingerprint,
-            list(words),
-            words.template,
+            words and [list(words), words.template],
             self.code(e),
         )
 
     def estimator(self, e: Experiment) -> Any:
         """The experiment's method, ready to fit."""
-        kind = method_class(e.method)
         data = self.dataset(e)
         words = self.words(e)
-        others = [c for c in data.independent_criteria if c != e.criterion]
-        accepted = inspect.signature(kind).parameters
-        offered = {
-            "words": list(words),
-            "template": words.template,
+        other_criteria = [c for c in data.independent_criteria if c != e.criterion]
+        offered: dict[str, Any] = {
             "n_clusters": data.n_clusters(e.criterion),
-            "concepts": [e.criterion, *others],
+            "concepts": [e.criterion, *other_criteria],
             "random_state": e.seed,
         }
+        if words is not None:
+            offered |= {"words": list(words), "template": words.template}
         if e.representation:
             offered["representation"] = e.representation
+        estimator = method_class(e.method)
+        accepted = inspect.signature(estimator).parameters
         taken = {name: value for name, value in offered.items() if name in accepted}
-        return kind(self.encoder(e.encoder), **taken | e.params)
+        return estimator(self.encoder(e.encoder), **taken | e.params)
 
     def fit(self, e: Experiment) -> tuple[Any, float]:
         """The fitted estimator of an experiment, and the seconds of its fit.
@@ -172,7 +183,12 @@ class Workbench:
                 model.set_params(chunk_size=chunk)
 
     def row(self, model: Any, e: Experiment, key: str, seconds: float) -> dict:
-        """Score the experiment's representation of a fitted estimator; store and log the row."""
+        """The scores of the experiment's representation; the row is stored and logged.
+
+        Args:
+            key: as `key` gives it.
+            seconds: of the fit, for the log.
+        """
         data = self.dataset(e)
         start = time.perf_counter()
         default = KMEANS_REPRESENTATION if e.method == "KMeans" else ZERO_SHOT_REPRESENTATION

@@ -1,4 +1,4 @@
-"""Profiles: the one place for what differs between the offline demonstration and the papers' own setting."""
+"""Profiles: all settings that differ between the offline demonstration and the papers' setting."""
 
 from __future__ import annotations
 
@@ -6,83 +6,90 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+FOLDER = Path(__file__).parent
+
 
 def profile_names() -> list[str]:
     """The profiles that ship with the package."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load_profile(name: str = "demo") -> dict:
-    """A profile by name, or from a YAML file by path. One with `base`, the name of another, sets only what differs from that; a notebook's
-    settings are replaced one by one, everything else as a whole.
+    """A profile by its name, or from a YAML file by its path.
+
+    A profile with a key `base`, the name of another profile, sets only what differs from that one:
+    the settings of a notebook one by one, every other key as a unit.
 
     Raises:
-        ValueError: for a name that is neither; a notebook that the base does not have.
+        ValueError: `name` is neither a profile nor a YAML file, or the profile sets a notebook
+            that its base does not have.
     """
     import yaml
 
-    path = (
-        Path(name)
-        if Path(name).suffix in (".yaml", ".yml")
-        else Path(__file__).parent / f"{name}.yaml"
-    )
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(
-            f"profile {name!r} is neither a YAML file nor one of: {', '.join(profile_names())}"
+            f"unknown profile {name!r}: use {', '.join(profile_names())}, or the path of a YAML "
+            "file"
         )
-    own = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if "base" not in own:
-        return own
-    base = load_profile(own["base"])
-    if unknown := own.get("notebooks", {}).keys() - base["notebooks"].keys():
+    profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "base" not in profile:
+        return profile
+    base = load_profile(profile["base"])
+    changes = profile.get("notebooks", {})
+    if unknown := changes.keys() - base["notebooks"].keys():
         raise ValueError(
-            f"{path} sets {sorted(unknown)[0]!r}, which is no notebook of {own['base']!r}: {', '.join(base['notebooks'])}"
+            f"{path} sets the notebook {sorted(unknown)[0]!r}, which {profile['base']!r} does not "
+            f"have: {', '.join(base['notebooks'])}"
         )
-    return (
-        base
-        | own
-        | {
-            "notebooks": {
-                name: entry | own.get("notebooks", {}).get(name, {})
-                for name, entry in base["notebooks"].items()
-            }
-        }
-    )
+    notebooks = {
+        notebook: entry | changes.get(notebook, {}) for notebook, entry in base["notebooks"].items()
+    }
+    return base | profile | {"notebooks": notebooks}
 
 
 def params_for_dataset(params: dict, dataset: str) -> dict:
-    """A method's parameters for a data set: what its key `datasets` holds for that one stands before the rest."""
-    return {k: v for k, v in params.items() if k != "datasets"} | params.get("datasets", {}).get(
-        dataset, {}
-    )
+    """A method's parameters for one data set.
+
+    The key `datasets` (data set -> parameters) is resolved: its entry comes before the rest.
+    """
+    common = {name: value for name, value in params.items() if name != "datasets"}
+    return common | params.get("datasets", {}).get(dataset, {})
 
 
 def override_params(params: dict, **changes: Any) -> dict:
-    """A method's parameters with some of them changed, whatever the data set: `own | changes`, and nothing of that under `datasets`."""
-    inner = {
-        name: {k: v for k, v in own.items() if k not in changes}
-        for name, own in params.get("datasets", {}).items()
-    }
-    return params | ({"datasets": inner} if inner else {}) | changes
+    """A method's parameters with some of them changed, for every data set."""
+    changed = params | changes
+    if "datasets" in params:
+        changed["datasets"] = {
+            dataset: {name: value for name, value in entry.items() if name not in changes}
+            for dataset, entry in params["datasets"].items()
+        }
+    return changed
 
 
-def settings(notebook: str, profile: str = "demo", **given: Any) -> SimpleNamespace:
-    """A notebook's settings: the profile's, except for those that are given and not None.
+def settings(notebook: str, profile: str = "demo", **overrides: Any) -> SimpleNamespace:
+    """A notebook's settings: the profile's, except for the overrides that are not None.
+
+    `methods` and `released` are method -> parameters. For a notebook with one data set (`world`,
+    or one in `criteria`) these are the parameters for that data set, so that an estimator can be
+    built from them. With several, a method may have the key `datasets`, which `mm.grid` resolves.
 
     Raises:
         ValueError: for a setting that the notebook does not have.
     """
-    whole = load_profile(profile)
-    own = whole["notebooks"][notebook]
-    if unknown := given.keys() - own.keys() - {"encoder", "source"}:
-        raise ValueError(f"{notebook} has no setting {sorted(unknown)[0]!r}: {', '.join(own)}")
-    shared = {"encoder": whole["encoder"], "source": whole.get("source", "lexicon")}
-    used = [own["world"]] if "world" in own else list(own.get("criteria", {}))
+    loaded = load_profile(profile)
+    entry = loaded["notebooks"][notebook]
+    if unknown := overrides.keys() - entry.keys() - {"encoder", "source"}:
+        raise ValueError(f"{notebook} has no setting {sorted(unknown)[0]!r}: {', '.join(entry)}")
+    values = entry | {name: value for name, value in overrides.items() if value is not None}
+    shared = {"encoder": loaded["encoder"], "source": loaded.get("source", "lexicon")}
+    datasets = [values["world"]] if "world" in values else list(values.get("criteria", {}))
     for name in ("methods", "released"):
-        every = whole.get(name, {})
-        shared[name] = (
-            {method: params_for_dataset(params, used[0]) for method, params in every.items()}
-            if len(used) == 1
-            else every
-        )
-    return SimpleNamespace(**shared | own | {k: v for k, v in given.items() if v is not None})
+        shared[name] = loaded.get(name, {})
+        if len(datasets) == 1:
+            shared[name] = {
+                method: params_for_dataset(params, datasets[0])
+                for method, params in shared[name].items()
+            }
+    return SimpleNamespace(**shared | values)

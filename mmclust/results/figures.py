@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from scipy.optimize import linear_sum_assignment
 
 from mmclust.data.rendered import COLORS
-from mmclust.experiments.ablations import interval
+from mmclust.experiments.statistics import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

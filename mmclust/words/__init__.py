@@ -1,4 +1,4 @@
-"""Reference words: the values that a keyword may take, and the prompt they stand in."""
+"""Reference words: the values that a keyword may take, and the prompt template for them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mmclust.words.language_model import Limits
 
 SOURCES = ("lexicon", "openai")
-ASKED_FOR = 20  # words that a language model is asked for, unless `n` says otherwise
+ASKED_FOR = 20  # words that a language model is asked for, unless `n` is set
+NOT_DOMAINS = ("nouns", "common")  # lists of the lexicon that belong to no domain
+RANDOM_NOUNS = 40  # words of a criterion without natural words, unless `n` is set
 
 
 class ReferenceWords(list[str]):
-    """A list of words that knows where it came from (`source`) and the prompt template made for them (`template`)."""
+    """A list of words with their `source` (a sentence) and their prompt `template`."""
 
     def __init__(
-        self, words: Iterable[str], source: str = "given", template: str | None = None
+        self, words: Iterable[str], source: str = "a list", template: str | None = None
     ) -> None:
         super().__init__(words)
-        self.source, self.template = source, template
+        self.source = source
+        self.template = template
 
 
 @lru_cache(maxsize=1)
@@ -33,94 +32,98 @@ def _lexicon() -> dict:
 
 
 def _domains() -> dict:
-    return {
-        name: entries for name, entries in _lexicon().items() if name not in ("nouns", "common")
-    }
+    return {name: entry for name, entry in _lexicon().items() if name not in NOT_DOMAINS}
 
 
 def prompt_template(keyword: str, of: str) -> str:
-    """The prompt for a keyword in a domain, as in "fruit with a color of *"; one in the same style where the lexicon has none."""
-    entry = _domains().get(of, {}).get(keyword)
-    return (
-        entry["template"]
-        if entry
-        else f"{of} with {'an' if keyword[:1] in 'aeiou' else 'a'} {keyword} of *"
-    )
+    """The prompt for a keyword in a domain, such as "fruit with a color of *".
+
+    Where the lexicon has none, one in the same style.
+    """
+    if entry := _domains().get(of, {}).get(keyword):
+        return entry["template"]
+    article = "an" if keyword[:1] in "aeiou" else "a"
+    return f"{of} with {article} {keyword} of *"
 
 
 def keywords(of: str) -> list[str]:
-    """The keywords that the lexicon has words for in a domain: its own first, then those that are common to all."""
+    """The keywords with words in the lexicon: those of the domain first, then the common ones."""
     return list(dict.fromkeys([*_domains().get(of, {}), *_lexicon()["common"]]))
 
 
 def reference_words(
-    keyword: str,
-    of: str,
-    n: int | None = None,
-    seed: int = 0,
-    source: str = "lexicon",
+    keyword: str, of: str, n: int | None = None, seed: int = 0, source: str = "lexicon",
     model: str | None = None,
-    limits: Limits | None = None,
-) -> ReferenceWords:
-    """Words for a keyword ("color") in a domain ("fruit"): from the offline lexicon, or from a language model. `source` of what is returned says which.
+) -> ReferenceWords:  # fmt: skip
+    """Words for a keyword ("color") in a domain ("fruit"), from the lexicon or a language model.
 
-    Identity-like criteria have no natural words: `n` random nouns are drawn (Multi-Sub draws from WordNet), 40 by default, whatever the source.
+    Criteria such as identity have no natural words: whatever the source, `n` random nouns (default
+    40) are drawn for them from the lexicon. Multi-Sub draws from WordNet.
 
     Args:
-        n: how many; None takes the lexicon's whole list, or asks for 20.
-        seed: of words that are drawn.
-        source: "lexicon", whose list of the domain comes before its common one of the keyword; or "openai" ("openai:MODEL" names the model, too): the
-            stored answer of `model` (see `mmclust.words.reviewed_answers`), and where there is none, it is asked (see `mmclust.words.language_model`) and its answer stored.
-        model: of the server in OPENAI_BASE_URL; None takes the name in MMCLUST_WORDS_MODEL.
-        limits: `mmclust.words.language_model.Limits` on time, requests and tokens; None takes those in MMCLUST_WORDS_LIMITS, or the defaults.
+        n: number of words; None takes all that the lexicon lists, or asks a model for 20.
+        seed: of random nouns.
+        source: "lexicon", where the domain's own list comes before the common list; or "openai"
+            ("openai:MODEL" names the model as well): the stored answer of the model, and where
+            there is none, its answer now (`mmclust.words.language_model`), which is stored.
+        model: a model of the server in OPENAI_BASE_URL; None takes MMCLUST_WORDS_MODEL.
 
     Raises:
-        ValueError: for a domain or a keyword that the lexicon does not know, with those it knows; more words than it has; an unknown source; no
-            model; or a stored answer that is damaged. mmclust.words.language_model.AskError: there is no answer to be had. ImportError: without `openai`.
+        ValueError: for a keyword or domain that the lexicon does not have, more words than it has,
+            an unknown source, no model, or an invalid stored answer.
+        mmclust.words.language_model.AskError: the model gave no words.
+        ImportError: `openai` or `inflect` is missing.
     """
-    source, _, named = source.partition(":")
-    model = model or named or None
+    source, _, model_in_source = source.partition(":")
     if source not in SOURCES:
-        raise ValueError(f"words come from {' or '.join(SOURCES)}, not from {source!r}")
-    lexicon, template, where = _lexicon(), prompt_template(keyword, of), "the lexicon"
-    words = _domains().get(of, {}).get(keyword, {}).get("words")
-    if words is None and keyword in lexicon["common"]:
-        words, where = lexicon["common"][keyword], f"the lexicon's common list for {keyword!r}"
+        raise ValueError(f"unknown source of words {source!r}: use {' or '.join(SOURCES)}")
+    template = prompt_template(keyword, of)
+    words, origin = _listed(keyword, of)
     if words == "random":
-        return ReferenceWords(
-            _nouns(n or 40, seed), f"random nouns of the lexicon, seed {seed}", template
-        )
+        nouns = _draw_nouns(n or RANDOM_NOUNS, seed)
+        return ReferenceWords(nouns, f"random nouns of the lexicon, seed {seed}", template)
     if source == "openai":
         from mmclust.words.language_model import answered
 
-        found, where = answered(keyword, of, n or ASKED_FOR, template, model, limits)
-        return ReferenceWords(found["words"], where, found["template"])
+        model = model or model_in_source
+        record, origin = answered(keyword, of, n or ASKED_FOR, template, model)
+        return ReferenceWords(record["words"], origin, record["template"])
     if words is None:
-        ways = f'Common keywords: {", ".join(lexicon["common"])}. Give your own words as a list, or ask a language model with source="openai".'
-        if of not in _domains():
-            raise ValueError(
-                f"the lexicon has no domain {of!r}: {', '.join(_domains())}; and {keyword!r} is not common. {ways}"
-            )
-        raise ValueError(
-            f"the lexicon has no words for {keyword!r} of {of}{meant(keyword, of)}: {', '.join(_domains()[of])}. {ways}"
-        )
+        raise ValueError(_no_words(keyword, of))
     if n is not None and n > len(words):
-        raise ValueError(
-            f"{n} words are asked for, the lexicon has {len(words)} for {keyword!r} of {of}"
-        )
-    return ReferenceWords(words[:n], where, template)
+        raise ValueError(f"{n} words for {keyword!r} of {of}: the lexicon has {len(words)}")
+    return ReferenceWords(words[:n], origin, template)
+
+
+def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
+    """The lexicon's words, "random" or None for a keyword, and which list of it they are from."""
+    entry = _domains().get(of, {}).get(keyword)
+    if entry is None and keyword in _lexicon()["common"]:
+        return _lexicon()["common"][keyword], f"the lexicon's common list for {keyword!r}"
+    return entry and entry["words"], "the lexicon"
+
+
+def _no_words(keyword: str, of: str) -> str:
+    if of in _domains():
+        problem = f"words for {keyword!r} of {of}{meant(keyword, of)}: {', '.join(_domains()[of])}"
+    else:
+        problem = f"domain {of!r}: {', '.join(_domains())}; and {keyword!r} is not common"
+    return (
+        f"the lexicon has no {problem}. Common keywords: {', '.join(_lexicon()['common'])}. Pass "
+        'your own words as a list, or ask a language model with source="openai".'
+    )
 
 
 def meant(keyword: str, of: str) -> str:
-    """A question after the keyword that is spelled nearly so ("colour", "Suit"); empty where there is none."""
+    """A question after a keyword that is almost one of the lexicon's; "" where there is none."""
     near = get_close_matches(keyword.lower(), keywords(of), n=1, cutoff=0.8)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _nouns(n: int, seed: int) -> list[str]:
+def _draw_nouns(n: int, seed: int) -> list[str]:
     import numpy as np
 
     nouns = _lexicon()["nouns"]
     if n > len(nouns):
-        raise ValueError(f"{n} random nouns are asked for, the lexicon has {len(nouns)}")
+        raise ValueError(f"{n} random nouns: the lexicon has {len(nouns)}")
     return [nouns[i] for i in np.random.default_rng(seed).permutation(len(nouns))[:n]]

@@ -1,0 +1,54 @@
+"""Statistics over seeds: the interval of a mean, and paired differences of two rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+LEVEL = 0.95  # of intervals and tests
+
+
+def interval(values: ArrayLike) -> float:
+    """Half the width of the 95 % t-interval of a mean; NaN for fewer than two values."""
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+
+
+def differ(differences: ArrayLike, level: float = LEVEL) -> bool:
+    """Whether paired differences (seeds,) are not zero, by a two-sided t-test at `level`.
+
+    Constant differences have no t: they differ if they are not zero.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if np.ptp(differences) == 0:
+        return bool(differences[0] != 0)
+    return bool(stats.ttest_1samp(differences, 0).pvalue < 1 - level)
+
+
+def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: str = "row") -> dict:
+    """Two rows compared, paired by seed; each seed's value is the mean over criteria.
+
+    Args:
+        rows: a frame with the columns `by`, seed and the metric.
+        one, other: the two values of `by`.
+
+    Returns:
+        one, other, `difference` (mean of one - other), `±` (half its 95 % interval), `p` of the
+        paired t-test, `seeds` (their number).
+    """
+    per_seed = rows.groupby([by, "seed"])[metric].mean().unstack("seed")
+    difference = (per_seed.loc[one] - per_seed.loc[other]).dropna()
+    p = float(stats.ttest_1samp(difference, 0).pvalue) if difference.abs().max() > 0 else 1.0
+    return {
+        "one": one,
+        "other": other,
+        "difference": float(difference.mean()),
+        "±": interval(difference),
+        "p": p,
+        "seeds": len(difference),
+    }
