@@ -1,14 +1,14 @@
 """Cores, and the environment in which child processes compute.
 
-Set before torch is imported: OpenMP reads these variables once.
+The variables must be set before torch is imported: OpenMP reads them once.
 """
 
 from __future__ import annotations
 
 import os
 
-# A thread that waits for the others must not keep a core busy: with several processes on few
-# cores, spinning slows each of them many times. `benchmarks/waiting_threads.py` measures it.
+# A thread that waits for other threads must not keep a core busy: where several processes share
+# a few cores, spinning slows each of them many times (`python -m benchmarks.waiting_threads`).
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -20,11 +20,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def waiting_environment() -> dict[str, str]:
+    """`WAITING`; or nothing, if the user has set one of these variables: then both stay as is."""
+    return {} if WAITING.keys() & os.environ.keys() else dict(WAITING)
+
+
 def thread_environment(processes: int) -> dict[str, str]:
     """Environment variables for each of so many processes: its share of the cores, no spinning.
 
-    A user's own `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT` is kept.
+    A user's own `OMP_NUM_THREADS` is an upper limit of the share.
     """
-    share = str(max(1, cores() // processes))
-    waiting = {name: os.environ.get(name, value) for name, value in WAITING.items()}
-    return dict.fromkeys(THREAD_COUNTS, share) | waiting
+    share = max(1, cores() // processes)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdigit() and int(limit) > 0:
+        share = min(share, int(limit))
+    return dict.fromkeys(THREAD_COUNTS, str(share)) | waiting_environment()

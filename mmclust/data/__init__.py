@@ -76,3 +76,20 @@ def available_datasets(names: dict[str, V] | Sequence[str]) -> dict[str, V] | li
         if isinstance(names, dict)
         else [name for name in names if name not in out]
     )
+
+
+def where_from(name: str) -> str:
+    """Where a data set is or comes from, as a phrase. Nothing is downloaded."""
+    from mmclust.data.download import source
+    from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, find, how_to_place
+
+    if name in RENDERED_WORLDS:
+        return "rendered here"
+    if name not in PAPER_DATASETS:
+        return "a plug-in" if plugins.is_plugin_name(name) else "a folder"
+    root = data_folder()
+    if place := find(name, root):
+        return f"present in {place}"
+    if urls := PAPER_DATASETS[name].urls:
+        return f"downloaded from {source(urls[0])}"
+    return f"left out: {how_to_place(name, root)}"

@@ -68,6 +68,23 @@
   });
   addEventListener("hashchange", readAddress);
 
+  // The font size, in points, at which a table fits on an A4 page: our margins leave 516 points, and
+  // a letter is at most 0.64 em wide. Text of more than 45 characters breaks into lines.
+  function printSize(table) {
+    const widths = [];
+    for (const row of table.rows) {
+      for (const cell of row.cells) {
+        const letters = Math.min(cell.textContent.trim().length, 45);
+        widths[cell.cellIndex] = Math.max(widths[cell.cellIndex] || 0, letters);
+      }
+    }
+    const letters = widths.reduce((sum, width) => sum + width + 2, 0);
+    return Math.min(9.5, 500 / 0.64 / letters);
+  }
+  for (const table of all(".scroll table")) {
+    table.style.setProperty("--print-size", `${printSize(table).toFixed(1)}pt`);
+  }
+
   let opened = []; // on paper nothing can be clicked: all details are open while printing
   addEventListener("beforeprint", () => {
     opened = all("details:not([open])");

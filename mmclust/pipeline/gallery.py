@@ -1,9 +1,9 @@
 """The gallery `index.html` of an output folder, and executed notebooks as HTML.
 
 The page is built from the notes that notebooks leave in the folder (`NotebookOutput`) and from the
-state of their last run. It is one file: style sheets and script are written into it, and it loads
-nothing from the network. Captions, titles and errors are escaped (jinja2's `autoescape`); only our
-own files and the HTML of tables, which `NotebookOutput.table` has escaped, go in as markup.
+state of their last run. It is one file that loads nothing from the network: the template includes
+style sheets and script. All text is escaped (jinja2's `autoescape`); only the HTML of tables, which
+`NotebookOutput.table` has escaped, goes in as markup.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 HERE = Path(__file__).parent
+TEMPLATE = Environment(
+    loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+).get_template("gallery.html.j2")
 PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; others come after
 THUMBS = "thumbs"  # the folder of the small copies of figures
 THUMB_WIDTH = 480  # pixels
@@ -36,13 +39,10 @@ FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice th
 PREVIEW_ROWS = 9  # of a table, on its card
 LONG_CELL = 45  # characters; the text of a longer cell breaks into lines
 ROWS_PER_PAGE = 40  # a longer table may be split between printed pages
-PRINT_WIDTH = 500  # points; A4 leaves 516 between our margins
-LETTER_WIDTH = 0.64  # em, at most
-PRINT_SIZE = 9.5  # points, at most
 
 
 def write_index(out: Path, profile: str) -> Path:
-    """Write `out/index.html`, the figures and tables of all notebooks of a profile that have run."""
+    """Write `out/index.html` with the figures and tables of the notebooks of a profile that ran."""
     notebooks = [
         _notebook(out, name, settings, profile)
         for name, settings in load_profile(profile)["notebooks"].items()
@@ -54,20 +54,9 @@ def write_index(out: Path, profile: str) -> Path:
             figure.update(sizes)
     named = {paper for notebook in notebooks for paper in notebook["papers"]}
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    html = environment.get_template("gallery.html.j2").render(
-        notebooks=notebooks,
-        profile=profile,
-        axes={
-            "paper": {paper: paper for paper in papers},
-            "kind": {"figure": "Figures", "table": "Tables"},
-        },
-        paper_class={paper: f"paper-{i}" for i, paper in enumerate(PAPERS)},
-        style=Markup(_asset("theme.css") + _asset("gallery.css")),
-        script=Markup(_asset("gallery.js")),
-    )
+    axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
+    paper_class = {paper: f"paper-{i}" for i, paper in enumerate(PAPERS)}
+    html = TEMPLATE.render(notebooks=notebooks, profile=profile, axes=axes, paper_class=paper_class)
     page = out / "index.html"
     page.write_text(html, encoding="utf-8")
     return page
@@ -86,10 +75,6 @@ def read_notes(out: Path, name: str) -> list[dict]:
     files = (out / STATE).glob(f"{name}--*.json")
     notes = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return sorted(notes, key=lambda note: note["order"])
-
-
-def _asset(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
 
 
 def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
@@ -120,10 +105,9 @@ def _item(out: Path, note: dict) -> dict:
     }
     by_suffix = {Path(file).suffix: file for file in files}
     if note["kind"] == "table":
-        item |= _table(note.get("table", ""))
-    elif ".png" in by_suffix:
-        item["png"] = by_suffix[".png"]
-        item["svg"] = by_suffix.get(".svg", item["png"])
+        return item | _table(note.get("table", ""))
+    if png := by_suffix.get(".png"):
+        item |= {"png": png, "svg": by_suffix.get(".svg", png)}
     return item
 
 
@@ -145,11 +129,7 @@ def _thumb(out: Path, item: dict) -> dict:
 
 
 def _table(html: str) -> dict:
-    """A table for the page and its card, and the font size at which it fits on paper.
-
-    Args:
-        html: as `NotebookOutput.table` wrote it, escaped.
-    """
+    """A table, as `NotebookOutput.table` wrote it, for the page and for its card."""
     html = re.sub(r"<style.*?</style>", "", html, flags=re.S)  # the page has its own colors
     html = re.sub(r'(<\w+[^>]*?) id="[^"]*"', r"\1", html)  # the table is on the page twice
     html = re.sub(rf"<td(?=[^>]*>[^<]{{{LONG_CELL},}}<)", "<td data-long", html)
@@ -160,19 +140,7 @@ def _table(html: str) -> dict:
         "table": Markup(html),
         "preview": Markup(preview),
         "one_page": len(rows) < ROWS_PER_PAGE,
-        "print_size": _print_size([head, *rows]),
     }
-
-
-def _print_size(rows: list[str]) -> float:
-    """The font size, in points, at which rows (HTML) are as wide as a printed page or less."""
-    widths: dict[int, int] = {}  # column -> characters
-    for row in rows:
-        for column, cell in enumerate(re.findall(r"<t[hd].*?</t[hd]>", row, re.S)):
-            characters = len(re.sub(r"<.*?>|&\w+;", "", cell).strip())
-            widths[column] = max(widths.get(column, 0), min(characters, LONG_CELL))
-    characters = sum(width + 2 for width in widths.values())  # 2: the space between columns
-    return round(min(PRINT_SIZE, PRINT_WIDTH / LETTER_WIDTH / max(characters, 1)), 1)
 
 
 def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
@@ -180,11 +148,8 @@ def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
     profile = state.get("profile", profile)
     device = state.get("device", "")
     seeds = state.get("seeds")
-    parameters = {
-        key: value
-        for key, value in state.get("parameters", {}).items()
-        if key not in ("profile", "device")
-    }
+    named = ("profile", "device")  # options of their own
+    parameters = {k: v for k, v in state.get("parameters", {}).items() if k not in named}
     command = ["python", "run_all.py", "--force", "--only", name]
     if profile != "demo":
         command += ["--profile", profile]
@@ -224,5 +189,6 @@ def to_html(notebook: NotebookNode, path: Path) -> None:
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     html = exporter.from_notebook_node(notebook)[0]
-    style = f"<style>{_asset('notebook.css')}</style></head>"
-    path.write_text(html.replace("</head>", style, 1), encoding="utf-8")
+    style = (HERE / "notebook.css").read_text(encoding="utf-8")
+    html = html.replace("</head>", f"<style>{style}</style></head>", 1)
+    path.write_text(html, encoding="utf-8")
