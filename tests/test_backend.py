@@ -10,17 +10,13 @@ import time
 import pandas as pd
 import psutil
 import pytest
+from helpers.clusters import QUICK, SMALL, users_cluster
+from helpers.notebooks import write_notebooks
 
 import mmclust as mm
 from mmclust.experiments import dask_backend
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-QUICK = {
-    "MultiSub": {"alternations": 1, "phase1_epochs": 5, "phase2_epochs": 1},
-    "MultiMaP": {"epochs": 5},
-    "MultiDProxy": {"epochs": 6, "update_every": 2},
-}
-SMALL = {"dataset": "demo-fruit", "criterion": ["color", "species"], "n": 24, "kmeans_seeds": 2}
 
 
 @pytest.fixture
@@ -35,37 +31,8 @@ def cluster(cache, nothing_is_left):
         yield cluster
 
 
-def started(process, text, seconds=60):
-    """Wait for a line of a process's output."""
-    deadline = time.time() + seconds
-    for line in process.stdout:
-        if text in line:
-            return line
-        assert time.time() < deadline
-    pytest.fail(f"ended without {text!r}")
 
 
-def users_cluster(folder):
-    """A scheduler and a worker as users start them, each a process of its own, and the scheduler's address."""
-    command = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_scheduler",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-dashboard",
-    ]
-    scheduler = subprocess.Popen(
-        command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, cwd=folder
-    )
-    address = "tcp://" + started(scheduler, "Scheduler at:").split("tcp://")[1].strip()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "5"],
-        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder,
-    )  # fmt: skip
-    return scheduler, worker, address
 
 
 def test_the_same_rows_as_in_this_process(cluster, tmp_path, monkeypatch):
@@ -120,8 +87,6 @@ def test_who_asks_for_the_same_at_the_same_time_waits_for_it(cluster, cache, tmp
 
 @pytest.mark.slow
 def test_three_notebooks_at_once_on_two_workers(cluster, cache, tmp_path):
-    from test_pipeline import write_notebooks
-
     from mmclust.pipeline.notebooks import reproduce
 
     def ask(methods, name):

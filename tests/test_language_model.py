@@ -18,9 +18,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from helpers.notebooks import write_notebooks
 from hypothesis import given
 from hypothesis import strategies as st
-from test_pipeline import write_notebooks
 
 import mmclust as mm
 from mmclust.pipeline.notebooks import reproduce

@@ -1,4 +1,4 @@
-"""Servers on this machine for tests: one for downloads, with ranges, entity tags and the faults of real ones on request; and programs that serve."""
+"""Local servers: one for downloads, with the faults of real ones, and programs that serve pages."""
 
 import hashlib
 import os
@@ -14,28 +14,34 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
 
+CHUNK = 2**16  # bytes
+
 
 class Web:
-    """What is served and what was asked for.
+    """A web server with files, and a record of its requests.
 
-    `files`: name -> bytes. `faults`: what to do with the next requests, in turn: an int cuts the answer there, "503" and "404" fail, "shifted"
-    answers with another range than was asked for, "short" with its first 1,000 bytes. `asked`: (path, Range header) of each request. `slow`:
-    seconds per 64 kB. `headers`: without "ETag" nothing vouches for a file's identity, without "Content-Length" it ends with the connection.
+    Attributes:
+        files: name -> bytes.
+        faults: of the next requests, in turn. A number cuts the answer after so many bytes, "503"
+            and "404" fail, "shifted" answers with another range than the requested one, "short"
+            with its first 1,000 bytes. None is no fault.
+        asked: (path, Range header) of each request.
+        slow: seconds per 64 kB.
+        headers: the headers that are sent; without "ETag" nothing identifies the version of a
+            file, without "Content-Length" a file ends with the connection.
     """
 
     def __init__(self):
-        self.files, self.faults, self.asked, self.slow, self.headers = (
-            {},
-            [],
-            [],
-            0.0,
-            {"ETag", "Content-Length"},
-        )
+        self.files = {}
+        self.faults = []
+        self.asked = []
+        self.slow = 0.0
+        self.headers = {"ETag", "Content-Length"}
         web = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                with suppress(ConnectionError):  # whoever asked was killed, or has a full disk
+                with suppress(ConnectionError):  # the client was killed, or its disk is full
                     web.answer(self)
 
             def log_message(self, *args):
@@ -52,37 +58,34 @@ class Web:
         if fault in ("503", "404") or body is None:
             return request.send_error(int(fault or 404))
         tag = f'"{hashlib.md5(body).hexdigest()}"'
-        at = (
-            int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if wanted and request.headers.get("If-Range", tag) == tag
-            else 0
-        )
-        if at >= len(body) > 0:
+        first = 0
+        if wanted and request.headers.get("If-Range", tag) == tag:
+            first = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if first >= len(body) > 0:
             request.send_response(416)
             request.send_header("Content-Range", f"bytes */{len(body)}")
             return request.end_headers()
-        at += 7 if fault == "shifted" else 0
-        last = at + 1000 if fault == "short" else len(body)
-        request.send_response(206 if at else 200)
-        if at:
-            request.send_header("Content-Range", f"bytes {at}-{last - 1}/{len(body)}")
-        sent = {"ETag": tag, "Content-Length": str(last - at)}
+        if fault == "shifted":
+            first += 7
+        last = first + 1000 if fault == "short" else len(body)
+        request.send_response(206 if first else 200)
+        if first:
+            request.send_header("Content-Range", f"bytes {first}-{last - 1}/{len(body)}")
+        values = {"ETag": tag, "Content-Length": str(last - first)}
         for name in self.headers:
-            request.send_header(name, sent[name])
+            request.send_header(name, values[name])
         request.end_headers()
         end = fault if isinstance(fault, int) else last
-        for i in range(at, end, 2**16):
-            request.wfile.write(body[i : min(i + 2**16, end)])
+        for start in range(first, end, CHUNK):
+            request.wfile.write(body[start : min(start + CHUNK, end)])
             time.sleep(self.slow)
 
 
 @contextmanager
 def serve():
     web = Web()
-    thread = threading.Thread(
-        target=web.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-    )
-    thread.start()
+    options = {"poll_interval": 0.02}
+    threading.Thread(target=web.server.serve_forever, kwargs=options, daemon=True).start()
     try:
         yield web
     finally:
@@ -96,42 +99,50 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def _answers(url):
+    try:
+        urllib.request.urlopen(url, timeout=5)
+    except urllib.error.HTTPError:
+        return True  # a status such as 404 is an answer, too
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
-def running(command, url, room, **environment):
-    """A program of this Python that serves in the folder `room`, once it answers at `url`, if only that nothing is there. Its end is that of its kernels."""
-    own = {
+def running(command, url, folder, **environment):
+    """A Python program that serves at `url`, started in `folder`, with its settings there.
+
+    The context starts when the program answers. At its end the program and its kernels must end.
+    """
+    settings = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_RUNTIME_DIR": "runtime",
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }
-    environment = (
-        os.environ
-        | {name: str(room / folder) for name, folder in own.items()}
-        | {"JUPYTER_PREFER_ENV_PATH": "1"}
-        | environment
-    )
-    environment.pop("MPLBACKEND", None)  # the tests' own; a notebook shows its figures
-    with open(room / "log", "w") as log:
+    environment = {
+        **os.environ,
+        **{name: str(folder / subfolder) for name, subfolder in settings.items()},
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        **environment,
+    }
+    environment.pop("MPLBACKEND", None)  # of the tests; a notebook shows its figures
+    with open(folder / "log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, *command], cwd=room, env=environment, stdout=log, stderr=log
+            [sys.executable, *command], cwd=folder, env=environment, stdout=log, stderr=log
         )
     try:
         end = time.time() + 60
-        while True:
-            with suppress(OSError):
-                with suppress(urllib.error.HTTPError):
-                    urllib.request.urlopen(url, timeout=5)
-                break
-            assert server.poll() is None and time.time() < end, (
-                f"no answer from {url}: {(room / 'log').read_text()}"
-            )
+        while not _answers(url):
+            alive = server.poll() is None and time.time() < end
+            assert alive, f"no answer from {url}: {(folder / 'log').read_text()}"
             time.sleep(0.1)
         yield
     finally:
-        family = (
-            psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
-        )
+        family = []
+        if server.poll() is None:
+            family = psutil.Process(server.pid).children(recursive=True)
         server.terminate()  # it ends its kernels
         try:
             server.wait(30)
