@@ -405,7 +405,7 @@ def all_cells_run(chromium, address, name, seconds):
     """A notebook in JupyterLab after Run > Run All Cells, and the errors of its cells."""
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
     page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")  # a workspace without tabs
-    page.wait_for_function(f"name => ({CELLS})(name)?.status === 'idle'", arg=name, timeout=90_000)
+    page.wait_for_function(f"name => ({CELLS})(name)?.status === 'idle'", arg=name, timeout=180_000)
     page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(r"^Run$")).click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile(r"^Run All Cells$")).click()
     end = time.time() + seconds
@@ -424,7 +424,7 @@ def all_cells_run(chromium, address, name, seconds):
 @pytest.mark.parametrize("name", LAB_NOTEBOOKS)
 def test_jupyterlab_runs_a_notebook_from_top_to_bottom(chromium, lab, name):
     address, folder = lab
-    with all_cells_run(chromium, address, name, 600) as (_, errors):
+    with all_cells_run(chromium, address, name, 900) as (_, errors):
         assert errors == []
     assert list((folder / "figures").glob(f"{name}*.csv"))
 
@@ -432,22 +432,22 @@ def test_jupyterlab_runs_a_notebook_from_top_to_bottom(chromium, lab, name):
 def test_jupyterlab_shows_a_failing_cell(chromium, lab):
     address, folder = lab
     write_notebook(folder / "notebooks" / "broken.ipynb", "1 + 1", "1 / 0", "2 + 2")
-    with all_cells_run(chromium, address, "broken", 60) as (_, errors):
+    with all_cells_run(chromium, address, "broken", 300) as (_, errors):
         assert errors == ["ZeroDivisionError: division by zero"]
 
 
 @pytest.mark.slow
 def test_jupyterlab_shows_the_explorer(chromium, lab):
     pytest.importorskip("ipywidgets")
-    with all_cells_run(chromium, lab[0], "16_explorer", 60) as (page, errors):
+    with all_cells_run(chromium, lab[0], "16_explorer", 300) as (page, errors):
         assert errors == []
         page.locator(".mm-status", has_text="200 pictures sorted by color").wait_for(
             timeout=120_000
         )
         page.get_by_label("Clusters: a number, or auto").fill("3")
         page.locator(".mm-go").click()
-        page.locator("h3", has_text="3 clusters").wait_for(timeout=60_000)
-        page.locator(".mm-map path").nth(199).wait_for(timeout=60_000)  # it comes last
+        page.locator("h3", has_text="3 clusters").wait_for(timeout=120_000)
+        page.locator(".mm-map path").nth(199).wait_for(timeout=120_000)  # it comes last
         assert page.locator(".mm-cluster").count() == 3
         assert page.locator(".mm-map path").count() == 200
         fits = page.locator(".mmx").first.evaluate("e => e.scrollWidth <= e.clientWidth")

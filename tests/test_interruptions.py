@@ -53,7 +53,7 @@ def complete_rows(cache) -> int:
     return len(files)
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=180):
     for _ in range(seconds * 20):
         if condition():
             return
@@ -131,13 +131,13 @@ def test_ctrl_c(cache, tmp_path):
     run = start_run_all(*command, start_new_session=True, preexec_fn=listen)
     wait_until(lambda: stored_rows(cache) >= 2)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal sends it: to all processes of the group
-    printed, errors = run.communicate(timeout=30)
+    printed, errors = run.communicate(timeout=120)
     assert run.returncode == 130 and "Traceback" not in errors, errors
     assert "stopped" in printed and "the next run continues" in printed
     stored = complete_rows(cache)
     assert stored >= 2 and not (out / ".state" / "11_new_criterion.json").exists()
     again = start_run_all(*command)
-    printed = again.communicate(timeout=200)[0]
+    printed = again.communicate(timeout=600)[0]
     assert again.returncode == 0 and "1 done" in printed
     assert int(printed.split(" of them stored before")[0].split()[-1]) >= stored
 
@@ -250,7 +250,7 @@ def test_two_runs_at_the_same_moment(cache, tmp_path):
     profile, out = quick_profile(tmp_path), tmp_path / "out"
     command = ("--only", "01", "03", "--profile", profile, "--out", out)
     runs = [start_run_all(*command), start_run_all(*command)]
-    printed = [run.communicate(timeout=250)[0] for run in runs]
+    printed = [run.communicate(timeout=600)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], printed
     first, second = sorted(printed, key=lambda text: "another run writes to" in text)
     assert "2 done, 0 up to date" in first and "another run" not in first

@@ -33,7 +33,7 @@ def test_a_profile_based_on_another(tmp_path):
     assert mine["notebooks"]["03_zero_shot"] == zero_shot | {"seeds": 2}
     assert settings("03_zero_shot", str(path)).criteria == settings("03_zero_shot").criteria
     path.write_text("base: demo\nnotebooks: {99_none: {}}")
-    with pytest.raises(ValueError, match="'99_none'.*00_quickstart"):
+    with pytest.raises(ValueError, match=r"'99_none'.*00_quickstart"):
         load_profile(str(path))
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 import mmclust as mm
 import run_all as script
-from mmclust.pipeline.notebooks import reproduce, select, stamp
+from mmclust.pipeline.notebooks import plan, reproduce, select, stamp
 from mmclust.profiles import load_profile, settings
 
 
@@ -69,24 +69,30 @@ def test_a_failing_notebook_does_not_stop_the_others(tmp_path):
     page = (tmp_path / "out" / "index.html").read_text()
     assert "a caption" in page and "ZeroDivisionError" in page
     assert (tmp_path / "out" / "notebooks" / "b.html").exists()  # shows where it failed
-    for expected in (["done", "failed", "done"], ["up to date", "failed", "up to date"]):
-        again = reproduce(**places, parameters={"n": 1})  # another value than at first
-        assert [outcome.status for outcome in again] == expected
+    todo, fresh = plan(**places)
+    assert list(todo) == ["b"] and list(fresh) == ["a", "c"]
+    todo, fresh = plan(**places, parameters={"n": 2})
+    assert list(todo) == ["a", "b", "c"]
 
 
 def test_what_is_out_of_date_runs_again(tmp_path):
     profile = write_notebooks(tmp_path / "nb", a=TABLE.format("a"))
+    places = {"profile": profile, "out": tmp_path / "out", "notebooks": tmp_path / "nb"}
 
-    def status(**options):
-        options |= {"profile": profile, "out": tmp_path / "out", "notebooks": tmp_path / "nb"}
-        return reproduce(**options)[0].status
+    def runs_again(**options):
+        return "a" in plan(**places, **options)[0]
 
-    assert (status(), status()) == ("done", "up to date")
-    assert status(force=True) == "done"
-    (tmp_path / "out" / "a_x.csv").unlink()
-    assert (status(), status()) == ("done", "up to date")
+    assert runs_again()
+    assert reproduce(**places)[0].status == "done"
+    assert not runs_again() and runs_again(force=True)
+    assert reproduce(**places)[0].status == "up to date"
+    table = tmp_path / "out" / "a_x.csv"
+    table.rename(tmp_path / "a_x.csv")
+    assert runs_again()
+    (tmp_path / "a_x.csv").rename(table)
+    assert not runs_again()
     write_notebooks(tmp_path / "nb", a=TABLE.format("a") + "\n1 + 1")
-    assert (status(), status()) == ("done", "up to date")
+    assert runs_again()
 
 
 def test_a_comment_in_the_package_runs_no_notebook_again(tmp_path, monkeypatch):
@@ -216,7 +222,8 @@ def test_a_folder_of_pictures(tmp_path):
     pd.DataFrame({"file": files, "color": colors}).to_csv(folder / "labels.csv", index=False)
     parameters = ("-p", f"data={folder}", "-p", "criterion=color", "-p", "domain=fruit")
     out = tmp_path / "out"
-    run = run_all("--only", "00_quickstart", *parameters, "-p", "n=60", "--out", out)
+    profile = ("--profile", quick_profile(tmp_path))
+    run = run_all("--only", "00_quickstart", *profile, *parameters, "--out", out)
     assert run.returncode == 0, run.stdout + run.stderr
     members = pd.read_csv(out / "00_quickstart_folder.csv")
     assert len(members) == 24 and members["cluster"].nunique() == 3
@@ -232,7 +239,8 @@ def test_a_folder_without_labels(tmp_path, main):
     colored_pictures(folder)
     parameters = ("-p", f"data={folder}", "-p", "criterion=color", "-p", "domain=fruit")
     out = tmp_path / "out"
-    status, printed = main("--only", "00", *parameters, "-p", "n=40", "--out", out)
+    profile = ("--profile", quick_profile(tmp_path))
+    status, printed = main("--only", "00", *profile, *parameters, "--out", out)
     assert status == 0, printed
     assert 2 <= pd.read_csv(out / "00_quickstart_folder.csv")["cluster"].nunique() <= 8
     assert not list(out.glob("00_quickstart_folder_scores*"))

@@ -81,9 +81,8 @@ def notebook_parameters(path: Path) -> set[str]:
 def stamp(path: Path, parameters: dict) -> str:
     """A hash of all that a notebook's outputs depend on.
 
-    That is its file, its parameters, the profile, the package (of Python files the meaning:
-    comments and docstrings do not count), plug-ins, the stored answers of a language model if the
-    profile takes its words from one, and the files of a folder in the parameter `data`.
+    That is its file, its parameters, the profile, the package (comments and docstrings do not
+    count), plug-ins, stored answers of a language model, and a user's folder of images.
     """
     digest = hashlib.sha256(path.read_bytes())
 
@@ -97,7 +96,7 @@ def stamp(path: Path, parameters: dict) -> str:
         elif file.suffix in (".yaml", ".csv"):
             digest.update(file.read_bytes())
         elif file.suffix == ".safetensors":
-            add(_version_of(file))
+            add([file.name, *_version_of(file)])
     profile = load_profile(parameters["profile"]) if parameters.get("profile") else {}
     add(profile)
     for name in plugins.names_in([parameters, profile.get("notebooks", {}).get(path.stem, {})]):
@@ -107,13 +106,13 @@ def stamp(path: Path, parameters: dict) -> str:
             digest.update(file.name.encode() + file.read_bytes())  # a person may edit answers
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).is_dir():
-        add([_version_of(file) for file in sorted(Path(folder).rglob("*"))])
+        add([[str(file), *_version_of(file)] for file in sorted(Path(folder).rglob("*"))])
     return digest.hexdigest()
 
 
-def _version_of(file: Path) -> tuple[str, int, int]:
-    """What tells whether a file that is too large to be read has changed."""
-    return str(file), file.stat().st_size, file.stat().st_mtime_ns
+def _version_of(file: Path) -> tuple[int, int]:
+    """Size and time of a file that is too large to be read."""
+    return file.stat().st_size, file.stat().st_mtime_ns
 
 
 def reproduce(
@@ -127,12 +126,9 @@ def reproduce(
     Args:
         only: see `select`.
         parameters: values for the notebooks' parameters cells.
-        jobs: notebooks at the same time; None: as many as workers, or cores.
-        force: run notebooks that are up to date, too.
-        scheduler: address of a running Dask scheduler that computes the experiments; None takes
-            that in `MMCLUST_SCHEDULER`, and without one a cluster is started here.
-        workers: of that cluster; None: one per GPU, or per core if there are more than two; 0: no
-            cluster, notebooks compute in their kernels, which is faster on two cores.
+        jobs, force, scheduler, workers: see `python run_all.py --help`; `scheduler` is by default
+            that in `MMCLUST_SCHEDULER`. Without a scheduler and workers, notebooks compute in their
+            kernels; on two cores that is the default, because a cluster takes time from the fits.
         on_event: called with an event, its subject and the expected seconds that are left: "wait"
             or "cluster" with a sentence, "start" with a notebook's name, "end" with its outcome,
             and every second "tick" with notebook -> rows (asked for, stored before, computed).

@@ -15,14 +15,8 @@ def needs(
 ) -> dict[str, list[str]]:
     """What notebooks of a profile need, what of it is there, and where the rest comes from.
 
-    Args:
-        parameters: take the place of the profile's.
-
-    Returns:
-        Sentences under "data", "encoders" and "words".
-
-    Raises:
-        ValueError: see `describe_folder`.
+    Returns sentences under "data", "encoders" and "words". `parameters` take the place of the
+    profile's. Raises ValueError: see `describe_folder`.
     """
     settings = load_profile(profile)
     source = settings.get("source", "lexicon")
@@ -54,11 +48,7 @@ def needs(
 
 
 def describe_folder(parameters: dict) -> tuple[list[str], list[str]]:
-    """Sentences on the images in a user's folder, and on the words for the keyword.
-
-    Args:
-        parameters: `data`, a path or None; `criterion`, `domain`, `words` and `source` as in
-            notebook 00.
+    """Sentences on a user's images and on the words for the keyword, from notebook 00's parameters.
 
     Raises:
         ValueError: the folder or its images are missing, its labels can't be read, or there is no
