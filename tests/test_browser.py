@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from helpers import local_servers as web
-from helpers.notebooks import parameters_cell, write_notebook
+from helpers.notebooks import parameters_cell, quick_profile, write_notebook
 from helpers.pages import OVERFLOW, look
 from PIL import Image
 
@@ -365,10 +365,17 @@ def test_a_real_output_folder(chromium, width, tmp_path):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab, and its folder with a copy of the notebooks."""
+    """The address of a JupyterLab, and its folder with a copy of the notebooks, some made quick."""
     folder, port = tmp_path_factory.mktemp("lab"), web.free_port()
     ignored = shutil.ignore_patterns(".ipynb_checkpoints")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=ignored)
+    quick = json.dumps(str(quick_profile(folder)))
+    for name in LAB_NOTEBOOKS:
+        book = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4)
+        (cell,) = [c for c in book.cells if "parameters" in c.metadata.get("tags", [])]
+        assert 'profile = "demo"' in cell.source
+        cell.source = cell.source.replace('profile = "demo"', f"profile = {quick}")
+        nbformat.write(book, folder / "notebooks" / f"{name}.ipynb")
     command = [
         *("-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", "--IdentityProvider.token="),

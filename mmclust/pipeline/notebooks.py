@@ -192,8 +192,8 @@ def plan(
     fresh: dict[str, Outcome] = {}
     for name in names:
         source = notebooks / f"{name}.ipynb"
-        own = {key: value for key, value in values.items() if key in takes[name]}
-        key = stamp(source, own)
+        accepted = {key: value for key, value in values.items() if key in takes[name]}
+        key = stamp(source, accepted)
         state = read_state(out, name)
         complete = all((out / file).exists() for file in state.get("outputs", []))
         if state.get("stamp") == key and complete and not force:
@@ -202,7 +202,7 @@ def plan(
         entry = settings["notebooks"][name]
         seconds = state.get("seconds") or entry.get("seconds", DEFAULT_SECONDS)
         alone = entry.get("alone", False)
-        todo[name] = Job(source, own, out, seconds, alone, key, measured="seconds" in state)
+        todo[name] = Job(source, accepted, out, seconds, alone, key, measured="seconds" in state)
     return todo, fresh
 
 
