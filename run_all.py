@@ -121,7 +121,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run_all.py",
         description=__doc__,
-        epilog="`run_all.py explore` shows the explorer as a web page (`run_all.py explore --help`).",
+        epilog="`run_all.py explore` shows the explorer as a web page: see `run_all.py explore -h`.",
     )
     parser.add_argument(
         "--only",
