@@ -24,7 +24,7 @@ RESUME = "finished results are stored, the next run continues from them"
 
 
 def clock(seconds: float) -> str:
-    """ "1:05" for 65 seconds; from ten hours on "11 h 05"."""
+    """Seconds as a text: 65 as "1:05", and from ten hours on as "11 h 05"."""
     seconds = max(0, round(seconds))
     if seconds >= 36000:
         return f"{seconds // 3600} h {seconds // 60 % 60:02d}"
@@ -36,7 +36,7 @@ def remaining(seconds: float) -> str:
 
 
 def parameter(text: str) -> tuple[str, Any]:
-    """ "n=200" as a name and a value, which is read as YAML."""
+    """The name and the value of "n=200"; values are YAML."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -121,7 +121,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run_all.py",
         description=__doc__,
-        epilog="`run_all.py explore` shows the explorer as a web page: see `run_all.py explore -h`.",
+        epilog="run_all.py explore shows the explorer as a web page: run_all.py explore --help.",
     )
     parser.add_argument(
         "--only",

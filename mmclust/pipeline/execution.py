@@ -91,7 +91,7 @@ def open_backend(
         return
     if workers is None and device == "cpu" and cores() <= dask_backend.FEW_CORES:
         hint = f"--workers {cores()} starts a cluster"
-        on_event("cluster", f"{cores()} cores: each notebook computes itself; {hint}", 0)
+        on_event("cluster", f"{cores()} cores: notebooks compute in their kernels; {hint}", 0)
         workers = 0
     if workers == 0:
         yield Backend(None, cores() if device == "cpu" else 1)
