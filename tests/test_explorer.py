@@ -7,13 +7,13 @@ import socket
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.pictures import COLORS, picture, zip_of
 from PIL import Image
 from sklearn.manifold import TSNE, trustworthiness
 
@@ -27,10 +27,23 @@ ROOT = Path(__file__).parents[1]
 N = 60
 
 
+def picture(color, file="PNG"):
+    data = io.BytesIO()
+    Image.new("RGB", (40, 30), color).save(data, file)
+    return data.getvalue()
 
 
+def zip_of(files):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return data.getvalue()
 
 
+COLORS = {
+    f"{color}-{k}.png": picture(color) for color in ("red", "blue", "green") for k in range(2)
+}
 
 
 @pytest.fixture
