@@ -13,7 +13,7 @@ import psutil
 import pytest
 from helpers.clusters import QUICK, SMALL, users_cluster
 from helpers.notebooks import TABLE, quick_profile, start_run_all, write_notebooks
-from helpers.processes import started
+from helpers.processes import mount_namespace, started
 
 from mmclust.experiments.workbench import read_row
 from mmclust.pipeline.notebooks import reproduce
@@ -226,9 +226,6 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("size", ["4k", "80k"])
 def test_a_full_disk_where_figures_go(cache, tmp_path, size):
-    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this machine does not let users mount disks")
     figure = (
         "import numpy as np, matplotlib.pyplot as plt, mmclust as mm\n"
         "plt.imshow(np.random.default_rng(0).random((300, 300)))\n"
@@ -237,7 +234,7 @@ def test_a_full_disk_where_figures_go(cache, tmp_path, size):
     profile = write_notebooks(tmp_path / "nb", a=figure)
     (tmp_path / "go.py").write_text(SMALL_DISK)
     command = [
-        *("unshare", "-rm", sys.executable, tmp_path / "go.py"),
+        *(*mount_namespace(), sys.executable, tmp_path / "go.py"),
         *(profile, tmp_path / "nb", tmp_path / "out", size),
     ]
     run = subprocess.run(command, capture_output=True, text=True)

@@ -9,15 +9,12 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import checkpoints
-from helpers.checkpoints import TEMPLATES, VOCABULARY, edit, tokenizer_files
 from safetensors.torch import load_file, save_file
+from test_transformers_models import TEMPLATES, VOCABULARY, cache, edit, pictures, tokenizer_files  # noqa: F401
 
 import mmclust as mm
 
 transformers = pytest.importorskip("transformers")
-cache = checkpoints.cache
-pictures = checkpoints.pictures
 
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}
 TEXT = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}

@@ -7,10 +7,13 @@ import json
 import os
 from pathlib import Path
 
+import open_clip
 import pandas as pd
 import pytest
+import torch
 import yaml
 from helpers.notebooks import ROOT, run_all
+from safetensors.torch import save_file
 
 import mmclust as mm
 from mmclust.pipeline.notebooks import select, stamp
@@ -157,18 +160,38 @@ def place_data(root: Path, n: int = 12) -> None:
         picture.convert("L").save(path)
 
 
-def place_encoders(folder: Path) -> dict[str, str]:
-    """The papers' three encoders: folder -> name. CLIP has the real shape, the others are small."""
-    from helpers import checkpoints
+def random_clip(folder: Path, architecture: str) -> Path:
+    """A CLIP of this architecture with random weights, in the layout of open_clip."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    model = open_clip.create_model(architecture, pretrained=None)
+    preprocessing = {
+        "mean": open_clip.constants.OPENAI_DATASET_MEAN,
+        "std": open_clip.constants.OPENAI_DATASET_STD,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    config = open_clip.get_model_config(architecture)
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing})
+    )
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return folder
 
-    clip = checkpoints.random_clip(folder / "clip", "ViT-B-32-quickgelu")
-    encoders = {str(clip): "CLIP"}
-    for kind in checkpoints.KINDS:
-        (folder / kind).mkdir()
-        checkpoints.tokenizer_files(folder / kind)
-        checkpoints.random_model(kind).save_pretrained(folder / kind)
-        checkpoints.image_processor(kind).save_pretrained(folder / kind)
-        encoders[str(folder / kind)] = kind.upper()
+
+def place_encoders(root: Path) -> dict[str, str]:
+    """The papers' three encoders: folder -> name. CLIP has the real shape, the others are small."""
+    from helpers import encoder_checkpoints as small
+
+    encoders = {str(random_clip(root / "clip", "ViT-B-32-quickgelu")): "CLIP"}
+    for kind in ("align", "blip"):
+        folder = root / kind
+        folder.mkdir()
+        small.tokenizer_files(folder)
+        small.random_model(kind).save_pretrained(folder)
+        small.image_processor(kind).save_pretrained(folder)
+        encoders[str(folder)] = kind.upper()
     return encoders
 
 

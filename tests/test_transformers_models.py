@@ -9,20 +9,13 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import checkpoints
-from helpers.checkpoints import (
-    KINDS,
-    TEMPLATES,
-    edit,
-    image_processor,
-    random_model,
-    tokenizer_files,
-)
+from PIL import Image
 
 import mmclust as mm
 from mmclust.encoders import checkpoint
@@ -30,16 +23,77 @@ from mmclust.encoders.prompt import PromptEncoder
 from mmclust.encoders.transformers_models import TOWERS, TransformersEncoder
 
 transformers = pytest.importorskip("transformers")
-cache = checkpoints.cache
-pictures = checkpoints.pictures
 
+KINDS = ["align", "blip"]
 WORDS = ["red", "blue", "green", "eyepatch"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "green", "eye", "##patch", "fruit", "with", "a", "color", "of", "*", ",",
+              "is", "the", "this", "one", "two", "cat", "dog", "photo"]  # fmt: skip
+TEMPLATES = [
+    "fruit with a color of *",
+    "* is the color of this fruit",
+    "a fruit of * color, with a cat",
+    "*",
+]
+SIZE = {"height": 32, "width": 32}
 
 
+def tokenizer_files(folder: Path) -> Path:
+    (folder / "words").write_text("\n".join(VOCABULARY))
+    transformers.BertTokenizer(str(folder / "words")).save_pretrained(folder)
+    (folder / "words").unlink()
+    return folder
 
 
+def random_model(kind: str, act: str = "gelu", projection: int = 24):
+    """A small model of the real class; weights large enough for every part to matter."""
+    text = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64,
+            "hidden_act": act, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}  # fmt: skip
+    torch.manual_seed(0)
+    if kind == "align":
+        vision = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 48, "hidden_dim": 64, "kernel_sizes": [3, 3], "in_channels": [32, 16],
+                  "out_channels": [16, projection], "strides": [1, 2], "num_block_repeats": [1, 1], "expand_ratios": [1, 6]}  # fmt: skip
+        model = transformers.AlignModel(
+            transformers.AlignConfig(
+                text_config=text, vision_config=vision, projection_dim=projection
+            )
+        )
+        model.temperature.data.fill_(0.05)
+    else:
+        text["sep_token_id"] = 3
+        vision = {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 16,
+        }
+        config = transformers.BlipConfig(
+            text_config=text, vision_config=vision, image_text_hidden_size=projection
+        )
+        model = transformers.BlipForImageTextRetrieval(config)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and "norm" not in name.lower():
+            parameter.data.normal_(std=parameter[0].numel() ** -0.5)
+        elif name.endswith("bias"):
+            parameter.data.normal_(std=0.1)
+        elif name.endswith("weight"):  # of a norm: one that is applied twice shows
+            parameter.data.uniform_(0.5, 1.5)
+    return model.eval()
 
 
+def image_processor(kind: str, **options):
+    if kind == "align":
+        return transformers.EfficientNetImageProcessor(
+            **{
+                "size": SIZE,
+                "include_top": False,
+                "rescale_offset": True,
+                "rescale_factor": 2 / 255,
+            }
+            | options
+        )
+    return transformers.BlipImageProcessor(**{"size": SIZE} | options)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -74,6 +128,16 @@ def folder(kind, folders, tmp_path):
     return Path(shutil.copytree(folders[kind], tmp_path / kind))
 
 
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    drawn = [
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize(
+            (60 + i, 50), Image.Resampling.BICUBIC
+        )
+        for i in range(12)
+    ]
+    return mm.Images.of(drawn)
 
 
 @torch.inference_mode()
@@ -332,6 +396,12 @@ def test_other_preprocessing_words_or_layers_other_features(kind, encoder, folde
         seen.add(other.fingerprint)
 
 
+def edit(path: Path, **changes) -> None:
+    path.write_text(
+        json.dumps(
+            {k: v for k, v in (json.loads(path.read_text()) | changes).items() if v is not ...}
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -479,6 +549,25 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.answer(False)
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the hub; what asks the hub asks an address that nobody listens at, unless a test says another."""
+    from huggingface_hub import constants
+
+    def at(url):
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    at(f"http://127.0.0.1:{port}")
+    return SimpleNamespace(at=at, path=tmp_path / "hub")
 
 
 def test_from_a_hub_and_then_from_its_cache(kind, folder, encoder, cache, pictures):

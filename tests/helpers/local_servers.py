@@ -1,4 +1,4 @@
-"""Local servers: one for downloads, with the faults of real ones, and programs that serve pages."""
+"""Servers on this machine for tests: one for downloads, with ranges, entity tags and the faults of real ones on request; and programs that serve."""
 
 import hashlib
 import os
@@ -14,34 +14,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
 
-CHUNK = 2**16  # bytes
-
 
 class Web:
-    """A web server with files, and a record of its requests.
+    """What is served and what was asked for.
 
-    Attributes:
-        files: name -> bytes.
-        faults: of the next requests, in turn. A number cuts the answer after so many bytes, "503"
-            and "404" fail, "shifted" answers with another range than the requested one, "short"
-            with its first 1,000 bytes. None is no fault.
-        asked: (path, Range header) of each request.
-        slow: seconds per 64 kB.
-        headers: the headers that are sent; without "ETag" nothing identifies the version of a
-            file, without "Content-Length" a file ends with the connection.
+    `files`: name -> bytes. `faults`: what to do with the next requests, in turn: an int cuts the answer there, "503" and "404" fail, "shifted"
+    answers with another range than was asked for, "short" with its first 1,000 bytes. `asked`: (path, Range header) of each request. `slow`:
+    seconds per 64 kB. `headers`: without "ETag" nothing vouches for a file's identity, without "Content-Length" it ends with the connection.
     """
 
     def __init__(self):
-        self.files = {}
-        self.faults = []
-        self.asked = []
-        self.slow = 0.0
-        self.headers = {"ETag", "Content-Length"}
+        self.files, self.faults, self.asked, self.slow, self.headers = (
+            {},
+            [],
+            [],
+            0.0,
+            {"ETag", "Content-Length"},
+        )
         web = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                with suppress(ConnectionError):  # the client was killed, or its disk is full
+                with suppress(ConnectionError):  # whoever asked was killed, or has a full disk
                     web.answer(self)
 
             def log_message(self, *args):
@@ -58,34 +52,37 @@ class Web:
         if fault in ("503", "404") or body is None:
             return request.send_error(int(fault or 404))
         tag = f'"{hashlib.md5(body).hexdigest()}"'
-        first = 0
-        if wanted and request.headers.get("If-Range", tag) == tag:
-            first = int(wanted.removeprefix("bytes=").removesuffix("-"))
-        if first >= len(body) > 0:
+        at = (
+            int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if wanted and request.headers.get("If-Range", tag) == tag
+            else 0
+        )
+        if at >= len(body) > 0:
             request.send_response(416)
             request.send_header("Content-Range", f"bytes */{len(body)}")
             return request.end_headers()
-        if fault == "shifted":
-            first += 7
-        last = first + 1000 if fault == "short" else len(body)
-        request.send_response(206 if first else 200)
-        if first:
-            request.send_header("Content-Range", f"bytes {first}-{last - 1}/{len(body)}")
-        values = {"ETag": tag, "Content-Length": str(last - first)}
+        at += 7 if fault == "shifted" else 0
+        last = at + 1000 if fault == "short" else len(body)
+        request.send_response(206 if at else 200)
+        if at:
+            request.send_header("Content-Range", f"bytes {at}-{last - 1}/{len(body)}")
+        sent = {"ETag": tag, "Content-Length": str(last - at)}
         for name in self.headers:
-            request.send_header(name, values[name])
+            request.send_header(name, sent[name])
         request.end_headers()
         end = fault if isinstance(fault, int) else last
-        for start in range(first, end, CHUNK):
-            request.wfile.write(body[start : min(start + CHUNK, end)])
+        for i in range(at, end, 2**16):
+            request.wfile.write(body[i : min(i + 2**16, end)])
             time.sleep(self.slow)
 
 
 @contextmanager
 def serve():
     web = Web()
-    options = {"poll_interval": 0.02}
-    threading.Thread(target=web.server.serve_forever, kwargs=options, daemon=True).start()
+    thread = threading.Thread(
+        target=web.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
+    thread.start()
     try:
         yield web
     finally:

@@ -1,22 +1,18 @@
-"""The processes that a test started, by their command lines."""
+"""What a test started: its processes, by their command lines."""
 
 import os
+import subprocess
 from contextlib import suppress
 
 import psutil
+import pytest
 
 
 def command(process: psutil.Process) -> str:
-    """Its command line; empty once it has ended, even if its exit code was not read yet."""
-    with suppress(psutil.NoSuchProcess):  # a zombie process is one of these
+    """Its command line; empty when it has ended, also when nobody has asked for its exit code yet."""
+    with suppress(psutil.NoSuchProcess):  # a zombie is one of these
         return " ".join(process.cmdline())
     return ""
-
-
-def started(word: str, pid: int | None = None) -> list[psutil.Process]:
-    """Living descendants of a process (of this one by default) with a word in their commands."""
-    descendants = psutil.Process(pid or os.getpid()).children(recursive=True)
-    return [process for process in descendants if word in command(process)]
 
 
 def with_variable(name: str, value: str) -> list[psutil.Process]:
@@ -27,3 +23,25 @@ def with_variable(name: str, value: str) -> list[psutil.Process]:
             if process.environ().get(name) == value and process.pid != os.getpid():
                 matching.append(process)
     return [p for p in matching if command(p) and "resource_tracker" not in command(p)]
+
+
+def started(word: str, pid: int | None = None) -> list[psutil.Process]:
+    """Living children, and their children, of a process (this one) that have a word in their command lines."""
+    return [
+        p for p in psutil.Process(pid or os.getpid()).children(recursive=True) if word in command(p)
+    ]
+
+
+def mount_namespace() -> list[str]:
+    """The command that gives a program mounts of its own; the test is skipped without one."""
+    reason = ""
+    for way in (["unshare", "-rm"], ["unshare", "-m"]):
+        mount = [*way, "mount", "-t", "tmpfs", "-o", "size=64k", "none", "/mnt"]
+        try:
+            tried = subprocess.run(mount, capture_output=True, text=True)
+        except OSError as error:
+            return pytest.skip(f"no namespaces here: {error}")
+        if tried.returncode == 0:
+            return way
+        reason = tried.stderr.strip()
+    return pytest.skip(f"no mount namespaces here: {reason}")
