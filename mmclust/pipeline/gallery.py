@@ -71,7 +71,7 @@ def read_state(out: Path, name: str) -> dict:
 
 
 def read_notes(out: Path, name: str) -> list[dict]:
-    """The notes on a notebook's figures and tables, in its order."""
+    """The notes on a notebook's figures and tables, in the order of the notebook."""
     files = (out / STATE).glob(f"{name}--*.json")
     notes = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return sorted(notes, key=lambda note: note["order"])
