@@ -1,4 +1,4 @@
-"""Rebuild the figures: `python run_all.py` runs the notebooks that are not up to date and writes `figures/index.html`."""
+"""Run the notebooks that are out of date and write all figures and tables to figures/index.html."""
 
 from __future__ import annotations
 
@@ -7,93 +7,146 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from mmclust.pipeline.execution import Outcome
+
+ROOT = Path(__file__).parent
+LOG_WIDTH = 200  # columns, where the output is not a terminal
+LOG_SECONDS = 60  # between two lines on the progress, in a log
+RESUME = "finished results are stored, the next run continues from them"
+
 
 def clock(seconds: float) -> str:
+    """Seconds as a text: 65 as "1:05", and from ten hours on as "11 h 05"."""
     seconds = max(0, round(seconds))
-    return (
-        f"{seconds // 3600} h {seconds // 60 % 60:02d}"
-        if seconds >= 36000
-        else f"{seconds // 60}:{seconds % 60:02d}"
-    )
+    if seconds >= 36000:
+        return f"{seconds // 3600} h {seconds // 60 % 60:02d}"
+    return f"{seconds // 60}:{seconds % 60:02d}"
 
 
 def remaining(seconds: float) -> str:
     return f"about {clock(seconds)} left" if seconds >= 1 else "longer than expected"
 
 
-def explore(given: list[str]) -> int:
+def parameter(text: str) -> tuple[str, Any]:
+    """The name and the value of "n=200"; values are YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, yaml.safe_load(value) if value else ""
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"the value of {text!r} is not valid YAML") from None
+
+
+class Progress:
+    """Prints what `reproduce` reports: `on_event`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.status = console.status("")
+        self.printed = time.time()
+
+    def on_event(self, event: str, subject: Any, seconds_left: float) -> None:
+        if event in ("wait", "cluster"):
+            self.console.print(subject, soft_wrap=True)
+        elif event == "start" and not self.console.is_terminal:
+            self.console.print(f"  start {subject}  ({remaining(seconds_left)})")
+        elif event == "tick":
+            self.tick(subject, seconds_left)
+        elif event == "end":
+            self.end(subject)
+
+    def tick(self, rows: dict[str, tuple[int, int, int]], seconds_left: float) -> None:
+        running = [
+            f"{name} {stored + done} of {asked} rows" if asked else name
+            for name, (asked, stored, done) in rows.items()
+        ]
+        text = f"{', '.join(running)}  ({remaining(seconds_left)})"
+        self.status.update(text)
+        if not self.console.is_terminal and time.time() - self.printed > LOG_SECONDS:
+            self.printed = time.time()
+            self.console.print(f"     at {text}")
+
+    def end(self, outcome: Outcome) -> None:
+        color = "green" if outcome.status == "done" else "red"
+        line = f"[{color}]{outcome.status:>7}[/] {outcome.notebook}  {clock(outcome.seconds)}"
+        if outcome.rows:
+            line += f"  {outcome.rows} rows, {outcome.stored} of them stored before"
+        self.console.print(line)
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="demo", help="demo, paper, or a YAML file of your own")
+    parser.add_argument(
+        "--device", default="cpu", help="torch device of the encoders, such as cuda"
+    )
+
+
+def explore(arguments: list[str]) -> int:
+    """`run_all.py explore`: show the explorer as a web page."""
     parser = argparse.ArgumentParser(
         prog="run_all.py explore",
-        description="Show the explorer, notebook 16, as a web page until it is stopped (Ctrl-C).",
+        description="Show the explorer (notebook 16) as a web page until it is stopped (Ctrl-C).",
     )
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to bind to (default: this machine alone); another needs the token that is printed",
+        help="address to listen at; the default is reachable from this machine only, any other "
+        "requires the token that is printed",
     )
-    parser.add_argument("--profile", default="demo", help="demo, or a YAML file of your own")
-    parser.add_argument(
-        "--device", default="cpu", help="torch device of the encoders, such as cuda"
-    )
-    parser.add_argument(
-        "--no-browser", action="store_true", help="print the address, and open nothing"
-    )
-    args = parser.parse_args(given)
-    from mmclust.explorer.widgets import serve
+    add_shared_arguments(parser)
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    args = parser.parse_args(arguments)
+    from mmclust.explorer.server import serve
 
     try:
-        serve(
-            Path(__file__).parent / "notebooks" / "16_explorer.ipynb",
-            args.host,
-            args.port,
-            args.profile,
-            args.device,
-            not args.no_browser,
-        )
+        notebook = ROOT / "notebooks" / "16_explorer.ipynb"
+        serve(notebook, args.host, args.port, args.profile, args.device, not args.no_browser)
     except (ImportError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def main() -> int:
-    if sys.argv[1:2] == ["explore"]:
-        return explore(sys.argv[2:])
+def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        prog="run_all.py",
         description=__doc__,
-        epilog="`run_all.py explore` shows the explorer as a web page; see `run_all.py explore --help`.",
+        epilog="run_all.py explore shows the explorer as a web page: run_all.py explore --help.",
     )
     parser.add_argument(
         "--only",
         nargs="+",
         metavar="NOTEBOOK",
-        help="run these alone, such as 00_quickstart or 00; teaching: those that teach",
+        help="run only these, such as 00 or 00_quickstart; teaching: all step-by-step lessons",
     )
     parser.add_argument(
         "-p",
         dest="parameters",
         action="append",
         default=[],
+        type=parameter,
         metavar="NAME=VALUE",
-        help="set a parameter of the notebooks",
+        help="set a parameter of the notebooks; the value is read as YAML",
     )
-    parser.add_argument("--profile", default="demo", help="demo, paper, or a YAML file of your own")
+    add_shared_arguments(parser)
     parser.add_argument(
-        "--device", default="cpu", help="torch device of the encoders, such as cuda"
-    )
-    parser.add_argument(
-        "--jobs", type=int, help="notebooks at the same time (default: one per worker)"
+        "--jobs", type=int, help="notebooks at the same time (default: one per worker, or core)"
     )
     parser.add_argument(
         "--workers",
         type=int,
-        help="processes that compute experiments (default: one per GPU, or core where there are more than two; 0: the notebooks do it themselves)",
+        help="processes that compute experiments (default: one per GPU, or per core if there are "
+        "more than two); 0: each notebook computes its own",
     )
     parser.add_argument(
         "--scheduler",
@@ -101,125 +154,101 @@ def main() -> int:
         help="compute on the workers of a running Dask scheduler, such as tcp://127.0.0.1:8786",
     )
     parser.add_argument(
-        "--out",
-        default=str(Path(__file__).parent / "figures"),
-        help="output folder (default: figures/)",
+        "--out", default=str(ROOT / "figures"), help="output folder (default: figures/)"
     )
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="where the papers' data lie or are downloaded to (default: MMCLUST_DATA, else in the cache)",
+        help="folder of the papers' data sets; missing ones are downloaded to it (default: "
+        "MMCLUST_DATA, or a folder in the cache)",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="say what would run, be downloaded and asked, and how long that may take; do nothing",
+        help="print what would run, be downloaded and be asked, and how long it may take",
     )
-    parser.add_argument("--force", action="store_true", help="run what is up to date, too")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--force", action="store_true", help="also run notebooks that are up to date"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status.
+
+    0: all notebooks are done or up to date. 1: a notebook failed. 2: invalid arguments, no
+    connection to the scheduler, or a disk that cannot be written. 130: stopped by Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["explore"]:
+        return explore(arguments[1:])
+    args = parse(arguments)
     if args.data_dir:
         os.environ["MMCLUST_DATA"] = str(Path(args.data_dir).expanduser().resolve())
     from mmclust import plugins
-    from mmclust.pipeline.notebooks import parse_parameters, reproduce
 
-    plugins.add_search_path(str(Path.cwd()))  # for "module:thing" of your own
-    console, start, said = (
-        Console(highlight=False, width=None if sys.stdout.isatty() else 200),
-        time.time(),
-        time.time(),
-    )  # a log is not 80 columns wide
-    status = console.status("")
-
-    def on_event(event, what, left):
-        nonlocal said
-        if event == "end":
-            color, rows = (
-                "green" if what.status == "done" else "red",
-                f"  {what.rows} rows, {what.stored} of them stored before" if what.rows else "",
-            )
-            console.print(
-                f"[{color}]{what.status:>7}[/] {what.notebook}  {clock(what.seconds)}{rows}"
-            )
-        elif event in ("wait", "cluster"):
-            console.print(what, soft_wrap=True)
-        elif event == "start" and not console.is_terminal:
-            console.print(f"  start {what}  ({remaining(left)})")
-        elif event == "tick":
-            at = ", ".join(
-                f"{name} {stored + done} of {asked} rows" if asked else name
-                for name, (asked, stored, done) in what.items()
-            )
-            status.update(f"{at}  ({remaining(left)})")
-            if not console.is_terminal and time.time() - said > 60:
-                said = time.time()
-                console.print(f"     at {at}  ({remaining(left)})")
-
+    plugins.add_search_path(str(Path.cwd()))  # for "module:name" of a plug-in
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
-        if args.dry_run:
-            return dry_run(console, args)
-        with status:
-            outcomes = reproduce(
-                args.only,
-                parse_parameters(args.parameters),
-                args.profile,
-                args.device,
-                args.jobs,
-                args.out,
-                args.force,
-                args.scheduler,
-                args.workers,
-                on_event,
-            )
+        return dry_run(console, args) if args.dry_run else run(console, args)
     except (ValueError, ConnectionError) as error:
         console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         return 2
     except OSError as error:
-        console.print(
-            f"[red]{escape(str(error))}[/]: what was finished is kept, the next run goes on from there",
-            soft_wrap=True,
-        )
+        console.print(f"[red]{escape(str(error))}[/]: {RESUME}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        console.print("stopped; what was finished is kept, the next run goes on from there")
+        console.print(f"stopped: {RESUME}")
         return 130
-    failed = [o for o in outcomes if o.status == "failed"]
-    if failed:
-        table = Table("notebook", "where", "error", title="failed")
-        for outcome in failed:
+
+
+def run(console: Console, args: argparse.Namespace) -> int:
+    from mmclust.pipeline.notebooks import reproduce
+
+    start = time.time()
+    progress = Progress(console)
+    with progress.status:
+        outcomes = reproduce(
+            only=args.only,
+            parameters=dict(args.parameters),
+            profile=args.profile,
+            device=args.device,
+            jobs=args.jobs,
+            out=args.out,
+            force=args.force,
+            scheduler=args.scheduler,
+            workers=args.workers,
+            on_event=progress.on_event,
+        )
+    count = {"done": 0, "up to date": 0, "failed": 0}
+    table = Table("notebook", "where", "error", title="failed")
+    for outcome in outcomes:
+        count[outcome.status] += 1
+        if outcome.status == "failed":
             table.add_row(outcome.notebook, escape(outcome.where), escape(outcome.error))
+    if table.rows:
         console.print(table)
-    fresh = sum(o.status == "up to date" for o in outcomes)
-    console.print(
-        f"{len(outcomes) - fresh - len(failed)} done, {fresh} up to date, {len(failed)} failed in {clock(time.time() - start)}: {args.out}/index.html",
-        soft_wrap=True,
-    )
-    return 1 if failed else 0
+    summary = ", ".join(f"{number} {status}" for status, number in count.items())
+    seconds = clock(time.time() - start)
+    console.print(f"{summary} in {seconds}: {args.out}/index.html", soft_wrap=True)
+    return 1 if count["failed"] else 0
 
 
 def dry_run(console: Console, args: argparse.Namespace) -> int:
-    from mmclust.pipeline.notebooks import parse_parameters, plan
+    from mmclust.pipeline.notebooks import plan
     from mmclust.pipeline.preflight import needs
 
-    given = parse_parameters(args.parameters)
-    todo, fresh = plan(args.only, given, args.profile, args.device, args.out, args.force)
-    table = Table(
-        "notebook",
-        "about",
-        "where that is from",
-        title=f"would run, profile {args.profile}, on {args.device}",
-    )
+    parameters = dict(args.parameters)
+    todo, fresh = plan(args.only, parameters, args.profile, args.device, args.out, args.force)
+    title = f"would run, profile {args.profile}, on {args.device}"
+    table = Table("notebook", "expected time", "source of the time", title=title)
     for name, job in todo.items():
-        table.add_row(
-            name,
-            clock(job.seconds),
-            "its last run here"
-            if job.measured
-            else "the profile, for the machine it was written on",
-        )
+        source = "its last run here" if job.measured else "the profile, on its author's machine"
+        table.add_row(name, clock(job.seconds), source)
     console.print(table)
     console.print(f"{len(fresh)} up to date: {', '.join(fresh) or 'none'}", soft_wrap=True)
-    for what, sentences in needs(list(todo), args.profile, given).items():
-        console.print(f"[bold]{what}[/]")
+    for heading, sentences in needs(list(todo), args.profile, parameters).items():
+        console.print(f"[bold]{heading}[/]")
         for sentence in sentences:
             console.print(f"  {escape(sentence)}", soft_wrap=True)
     return 0

@@ -26,6 +26,12 @@ def waiting_environment() -> dict[str, str]:
 
 
 def thread_environment(processes: int) -> dict[str, str]:
-    """Environment variables for each of so many processes: its share of the cores, no spinning."""
-    share = str(max(1, cores() // processes))
-    return dict.fromkeys(THREAD_COUNTS, share) | waiting_environment()
+    """Environment variables for each of so many processes: its share of the cores, no spinning.
+
+    A user's own `OMP_NUM_THREADS` is an upper limit of the share.
+    """
+    share = max(1, cores() // processes)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdigit() and int(limit) > 0:
+        share = min(share, int(limit))
+    return dict.fromkeys(THREAD_COUNTS, str(share)) | waiting_environment()

@@ -1,28 +1,30 @@
-"""Shared rooms of the tests: a cache of their own, and the embedded encoder loaded once."""
+"""Shared by all tests: a cache of their own, the embedded encoder, a browser, no processes left."""
 
 import os
+
+# Before anything imports torch, also in the processes of pytest-xdist: threads that wait must not
+# spin (see mmclust/threads.py, which must not be imported before this).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":  # tests side by side: one thread each
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
 import shutil
 import tempfile
 import uuid
 
-if (
-    os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1"
-):  # tests run side by side: each computes with one thread
-    os.environ |= {
-        name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    }
 os.environ.setdefault("MMCLUST_CACHE", tempfile.mkdtemp(prefix="mmclust-test-"))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import psutil
 import pytest
-from helpers.processes import command
+from helpers.processes import command, with_variable
 
-hypothesis.settings.register_profile(
-    "house", deadline=None
-)  # the first example of a test imports what it needs
-hypothesis.settings.load_profile("house")
+# Without a deadline: the first example of a test imports what it needs.
+hypothesis.settings.register_profile("mmclust", deadline=None)
+hypothesis.settings.load_profile("mmclust")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="session")
@@ -34,55 +36,30 @@ def mini():
 
 @pytest.fixture(scope="module")
 def chromium():
-    """Debian's Chromium (or a Chrome), driven by Playwright."""
-    program = next(
-        filter(
-            None,
-            map(
-                shutil.which,
-                ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
-            ),
-        ),
-        None,
-    )
+    """Chromium or Chrome, controlled by Playwright."""
+    programs = [path for path in map(shutil.which, BROWSERS) if path]
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        program = None
-    if program is None:
-        (pytest.fail if os.environ.get("MMCLUST_BROWSER") == "required" else pytest.skip)(
-            "needs Chromium (apt-get install chromium) and playwright (the extra `test`)"
-        )
+        programs = []
+    if not programs:
+        message = "needs Chromium (apt-get install chromium) and playwright (the extra `test`)"
+        required = os.environ.get("MMCLUST_BROWSER") == "required"
+        (pytest.fail if required else pytest.skip)(message)
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox refuses root
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else []
-        )  # root has no sandbox
+        browser = playwright.chromium.launch(executable_path=programs[0], args=options)
         yield browser
         browser.close()
 
 
-def of_this_test(token: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if (
-                process.environ().get("MMCLUST_TEST") == token
-                and process.pid != os.getpid()
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                found.append(process)
-        except psutil.Error:
-            pass
-    return [p for p in found if "resource_tracker" not in command(p)]
-
-
 @pytest.fixture
 def nothing_is_left(monkeypatch):
-    """Whatever a test started, its children's children too, is gone at its end."""
+    """All processes that a test started, and their descendants, have ended at its end."""
     token = uuid.uuid4().hex
     monkeypatch.setenv("MMCLUST_TEST", token)
     yield
-    left = psutil.wait_procs(of_this_test(token), timeout=20)[1]
+    left = psutil.wait_procs(with_variable("MMCLUST_TEST", token), timeout=20)[1]
     for process in left:
         process.kill()
-    assert not left, [command(p)[:200] for p in left]
+    assert not left, [command(process)[:200] for process in left]

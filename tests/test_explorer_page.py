@@ -5,18 +5,20 @@ import re
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 from helpers import local_servers as web
-from test_browser import CONTRAST, OVERFLOW, look
-from test_explorer import COLORS, ROOT, picture, zip_of
+from helpers.pages import CONTRAST, OVERFLOW, look
+from helpers.pictures import COLORS, picture, zip_of
 
 import mmclust as mm
 from mmclust.pipeline.notebooks import reproduce
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

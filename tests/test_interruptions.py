@@ -1,4 +1,4 @@
-"""What ends a run before its time: each in words, nothing half-written, no process left behind, and a next run that goes on."""
+"""What ends a run early: it is reported, no file or process is left, and the next run continues."""
 
 import json
 import os
@@ -11,25 +11,29 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from helpers.processes import started
-from test_backend import QUICK, SMALL, users_cluster
-from test_pipeline import GOOD, quick_profile, write_notebooks
+from helpers.clusters import QUICK, SMALL, users_cluster
+from helpers.notebooks import TABLE, quick_profile, start_run_all, write_notebooks
+from helpers.processes import mount_namespace, started
 
 from mmclust.experiments.workbench import read_row
 from mmclust.pipeline.notebooks import reproduce
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-ROOT = Path(__file__).parents[1]
 
 
-def ask(seeds: int, show: str = "") -> str:
-    """A cell that asks for so many seeds' experiments on two criteria, and lays the rows out as this notebook's table."""
-    source = f"import mmclust as mm\nrows = mm.run(mm.grid(method=['MultiMaP'], params={QUICK!r}, seed=range({seeds}), **{SMALL!r}))\n"
-    return (
-        source
-        + f"mm.NotebookOutput('{show}', out).table(rows, 'rows', 'what was asked for');"
-        * bool(show)
+def experiments(seeds: int, name: str = "") -> str:
+    """A cell that asks for the experiments of so many seeds on two criteria: 2 rows per seed.
+
+    With the name of its notebook it also writes their table.
+    """
+    source = (
+        "import mmclust as mm\n"
+        f"grid = mm.grid(method=['MultiMaP'], params={QUICK!r}, seed=range({seeds}), **{SMALL!r})\n"
+        "rows = mm.run(grid)\n"
     )
+    if name:
+        source += f"mm.NotebookOutput('{name}', out).table(rows, 'rows', 'a caption');"
+    return source
 
 
 @pytest.fixture
@@ -38,202 +42,173 @@ def cache(tmp_path, monkeypatch, nothing_is_left):
     return tmp_path / "cache"
 
 
-def whole_rows(cache) -> int:
-    """Stored rows; each can be read."""
-    keys = [path.stem for path in cache.glob("rows/*.json")]
-    assert all(read_row(key) for key in keys) and not [
-        p for p in (cache / "rows").glob("*") if p.suffix != ".json"
-    ]
-    return len(keys)
+def stored_rows(cache) -> int:
+    return len(list(cache.glob("rows/*.json")))
 
 
-def until(condition, seconds=60):
+def complete_rows(cache) -> int:
+    """The number of stored rows; each can be read, and there is nothing else."""
+    files = list((cache / "rows").glob("*"))
+    assert all(path.suffix == ".json" and read_row(path.stem) for path in files)
+    return len(files)
+
+
+def wait_until(condition, seconds=180):
     for _ in range(seconds * 20):
         if condition():
             return
         time.sleep(0.05)
-    pytest.fail("it did not come to that")
-
-
-def run_all(*args, **more):
-    command = [sys.executable, ROOT / "run_all.py", *map(str, args)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, **more
-    )
+    pytest.fail(f"not within {seconds} seconds")
 
 
 @pytest.mark.slow
 def test_workers_are_started_when_they_are_needed(cache, tmp_path):
-    profile = write_notebooks(tmp_path / "nb", a=ask(1, "a") + "\nimport os; print(os.getpid())")
-    most = []
+    source = experiments(1, "a") + "\nimport os; print(os.getpid())"
+    profile = write_notebooks(tmp_path / "nb", a=source)
+    processes = []
 
-    def on_event(event, what, left):
+    def on_event(event, subject, seconds_left):
         if event == "tick":
-            most.append(len(started("spawn_main")))
+            processes.append(len(started("spawn_main")))
 
-    go = lambda: reproduce(
-        profile=profile,
-        out=tmp_path / "out",
-        notebooks=tmp_path / "nb",
-        workers=2,
-        jobs=1,
-        force=True,
-        on_event=on_event,
-    )[0]  # noqa: E731
-    outcome = go()
+    def run():
+        processes.clear()
+        (outcome,) = reproduce(
+            profile=profile,
+            out=tmp_path / "out",
+            notebooks=tmp_path / "nb",
+            workers=2,
+            jobs=1,
+            force=True,
+            on_event=on_event,
+        )
+        return outcome
+
+    outcome = run()
     assert (outcome.status, outcome.rows, outcome.stored) == ("done", 2, 0), outcome.error
-    printed = json.loads((tmp_path / "out" / "notebooks" / "a.ipynb").read_text())["cells"][-1][
-        "outputs"
-    ]
-    assert (
-        pd.read_csv(cache / "runs.csv")["process"]
-        .astype(str)
-        .isin("".join(str(o) for o in printed).split("'"))
-        .sum()
-        == 0
-    )
-    assert max(most) == 3  # the two and the one that runs notebooks
-    most.clear()
-    outcome = go()
-    assert (outcome.status, outcome.rows, outcome.stored, max(most)) == ("done", 2, 2, 1)
+    assert max(processes) == 3  # the two and the one that runs notebooks
+    executed = json.loads((tmp_path / "out" / "notebooks" / "a.ipynb").read_text())
+    printed = "".join("".join(o.get("text", "")) for o in executed["cells"][-1]["outputs"])
+    computed_by = pd.read_csv(cache / "runs.csv")["process"]
+    assert not set(map(str, computed_by)) & set(printed.split()), "the kernel computed"
+    outcome = run()
+    assert (outcome.status, outcome.rows, outcome.stored) == ("done", 2, 2)
+    assert max(processes) == 1
 
 
 @pytest.mark.slow
 def test_what_measures_times_runs_without_workers_beside_it(cache, tmp_path):
-    profile = write_notebooks(tmp_path / "nb", a=ask(1, "a"), b=GOOD.format("b"))
-    said = json.loads(Path(profile).read_text())
-    said["notebooks"]["b"]["alone"] = True
-    Path(profile).write_text(json.dumps(said))
+    profile = Path(write_notebooks(tmp_path / "nb", a=experiments(1, "a"), b=TABLE.format("b")))
+    settings = json.loads(profile.read_text())
+    settings["notebooks"]["b"]["alone"] = True
+    profile.write_text(json.dumps(settings))
     beside = {"a": [], "b": []}
 
-    def on_event(event, what, left):
+    def on_event(event, subject, seconds_left):
         if event == "tick":
-            for name in what:
+            for name in subject:
                 beside[name].append(len(started("spawn_main")))
 
     outcomes = reproduce(
-        profile=profile,
+        profile=str(profile),
         out=tmp_path / "out",
         notebooks=tmp_path / "nb",
         workers=2,
         on_event=on_event,
     )
-    assert [o.status for o in outcomes] == ["done", "done"], outcomes
+    assert [outcome.status for outcome in outcomes] == ["done", "done"], outcomes
     assert max(beside["a"]) == 3 and max(beside["b"]) == 1, beside
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c(cache, tmp_path, workers):
-    command = (
-        "--profile",
-        quick_profile(tmp_path),
-        "--only",
-        "11",
-        "--out",
-        tmp_path / "out",
-        "--workers",
-        workers,
-    )
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (whoever runs the tests in the background ignores it)
-    run = run_all(*command, start_new_session=True, preexec_fn=heard)
-    until(lambda: len(list(cache.glob("rows/*.json"))) >= 2)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: to all of the group
-    said, noise = run.communicate(timeout=30)
-    assert (
-        run.returncode == 130
-        and "stopped; what was finished is kept" in said
-        and "Traceback" not in noise
-    ), noise
-    kept = whole_rows(cache)
-    assert kept >= 2 and not (tmp_path / "out" / ".state" / "11_new_criterion.json").exists()
-    again = run_all(*command)
-    said = again.communicate(timeout=200)[0]
-    assert again.returncode == 0 and "1 done" in said
-    assert int(said.split(" of them stored before")[0].split()[-1]) >= kept
+def test_ctrl_c(cache, tmp_path):
+    profile, out = quick_profile(tmp_path), tmp_path / "out"
+    command = ("--profile", profile, "--only", "11", "--out", out, "--workers", 2)
+
+    def listen():  # where tests run in the background, SIGINT is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    run = start_run_all(*command, start_new_session=True, preexec_fn=listen)
+    wait_until(lambda: stored_rows(cache) >= 2)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal sends it: to all processes of the group
+    printed, errors = run.communicate(timeout=120)
+    assert run.returncode == 130 and "Traceback" not in errors, errors
+    assert "stopped" in printed and "the next run continues" in printed
+    stored = complete_rows(cache)
+    assert stored >= 2 and not (out / ".state" / "11_new_criterion.json").exists()
+    again = start_run_all(*command)
+    printed = again.communicate(timeout=600)[0]
+    assert again.returncode == 0 and "1 done" in printed
+    assert int(printed.split(" of them stored before")[0].split()[-1]) >= stored
 
 
 @pytest.mark.slow
 def test_a_kernel_that_dies_while_others_wait_for_the_same(cache, tmp_path):
-    kill = "import os, signal, threading, time\nfrom pathlib import Path\n"
-    kill += f"def die():\n    while not list(Path({str(cache)!r}).glob('rows/*.json')): time.sleep(0.01)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    kill += "threading.Thread(target=die).start()\n" + ask(6)
-    profile = write_notebooks(tmp_path / "nb", a=kill, b=ask(6, "b"))
+    die = (
+        "import os, signal, threading, time\nfrom pathlib import Path\n"
+        "def die():\n"
+        f"    while not list(Path({str(cache)!r}).glob('rows/*.json')): time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "threading.Thread(target=die).start()\n"
+    )
+    profile = write_notebooks(tmp_path / "nb", a=die + experiments(6), b=experiments(6, "b"))
     first, second = reproduce(
         profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", workers=2
     )
     assert first.status == "failed" and "died" in first.error.lower()
-    assert second.status == "done" and whole_rows(cache) == 12, second.error
-    ran = pd.read_csv(cache / "runs.csv")
-    assert ran["key"].nunique() == len(ran) == 12, "an experiment ran twice"
+    assert second.status == "done" and complete_rows(cache) == 12, second.error
+    keys = pd.read_csv(cache / "runs.csv")["key"]
+    assert keys.nunique() == len(keys) == 12, "an experiment ran twice"
 
 
 def test_a_process_that_runs_notebooks_is_killed(cache, tmp_path):
     kill = "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
-    profile = write_notebooks(tmp_path / "nb", a=kill, b=GOOD.format("b"), c=GOOD.format("c"))
+    sources = {"a": kill, "b": TABLE.format("b"), "c": TABLE.format("c")}
+    profile = write_notebooks(tmp_path / "nb", **sources)
     outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=1)
-    assert [o.status for o in outcomes] == [
-        "failed",
-        "done",
-        "done",
-    ] and "ended with code -9" in outcomes[0].error
+    assert [outcome.status for outcome in outcomes] == ["failed", "done", "done"]
+    assert "code -9" in outcomes[0].error
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_whole_run_is_killed(cache, tmp_path, workers):
-    """kill -9 asks nobody: workers and kernels notice that it is gone."""
-    run = run_all(
-        "--profile",
-        quick_profile(tmp_path),
-        "--only",
-        "11",
-        "--out",
-        tmp_path / "out",
-        "--workers",
-        workers,
-    )
-    until(lambda: len(list(cache.glob("rows/*.json"))) >= 2)
-    family = started("spawn_main", run.pid)
+def test_the_run_is_killed(cache, tmp_path):
+    """kill -9 cannot be handled: workers and kernels notice that the run is gone."""
+    profile, out = quick_profile(tmp_path), tmp_path / "out"
+    run = start_run_all("--profile", profile, "--only", "11", "--out", out, "--workers", 2)
+    wait_until(lambda: stored_rows(cache) >= 2)
+    family = started("spawn_main", run.pid) + started("ipykernel", run.pid)
     run.kill()
     run.communicate()
-    assert len(family) >= 1 + workers and not psutil.wait_procs(family, timeout=20)[1]
-    assert whole_rows(cache) >= 2
+    assert len(family) >= 4  # two workers, the process that runs notebooks, and its kernel
+    assert not psutil.wait_procs(family, timeout=20)[1]
+    assert complete_rows(cache) >= 2
 
 
 @pytest.mark.slow
 def test_a_scheduler_that_goes_away_under_notebooks(cache, tmp_path):
     scheduler, worker, address = users_cluster(tmp_path)
-    profile = write_notebooks(tmp_path / "nb", a=ask(40, "a"))
+    profile = write_notebooks(tmp_path / "nb", a=experiments(40, "a"))
+    places = {"profile": profile, "out": tmp_path / "out", "notebooks": tmp_path / "nb"}
 
-    def on_event(event, what, left):
-        if event == "tick" and len(list(cache.glob("rows/*.json"))) >= 2:
+    def on_event(event, subject, seconds_left):
+        if event == "tick" and stored_rows(cache) >= 2:
             scheduler.kill()
 
     try:
-        (outcome,) = reproduce(
-            profile=profile,
-            out=tmp_path / "out",
-            notebooks=tmp_path / "nb",
-            scheduler=address,
-            on_event=on_event,
-        )
-        assert (
-            outcome.status == "failed"
-            and address in outcome.error
-        )
+        (outcome,) = reproduce(**places, scheduler=address, on_event=on_event)
+        assert outcome.status == "failed" and address in outcome.error
         worker.wait(timeout=60)
     finally:
         for process in (scheduler, worker):
             process.kill()
             process.communicate()
-    kept = whole_rows(cache)
-    write_notebooks(tmp_path / "nb", a=ask(2, "a"))
-    (outcome,) = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb")
-    assert (outcome.status, outcome.rows) == ("done", 4) and outcome.stored >= min(kept, 2)
+    stored = complete_rows(cache)
+    write_notebooks(tmp_path / "nb", a=experiments(2, "a"))
+    (outcome,) = reproduce(**places)
+    assert (outcome.status, outcome.rows) == ("done", 4) and outcome.stored >= min(stored, 2)
 
 
-FULL = """
+SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
 from mmclust.pipeline.notebooks import reproduce
@@ -242,55 +217,40 @@ if __name__ == "__main__":
     Path(out).mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", out], check=True)
     try:
-        print([(o.status, o.error) for o in reproduce(profile=profile, out=out, notebooks=Path(notebooks))])
+        outcomes = reproduce(profile=profile, out=out, notebooks=Path(notebooks))
+        print([(outcome.status, outcome.error) for outcome in outcomes])
     except OSError as error:
-        print("said:", error)
+        print("raised:", error)
 """
 
 
 @pytest.mark.parametrize("size", ["4k", "80k"])
 def test_a_full_disk_where_figures_go(cache, tmp_path, size):
-    if subprocess.run(
-        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
-    ).returncode:
-        pytest.skip("no mounts of one's own here")
-    picture = "import numpy as np, matplotlib.pyplot as plt, mmclust as mm\nplt.imshow(np.random.default_rng(0).random((300, 300)))\n"
-    profile = write_notebooks(
-        tmp_path / "nb",
-        a=picture + "mm.NotebookOutput('a', out).figure(plt.gcf(), 'noise', caption='much of it');",
+    figure = (
+        "import numpy as np, matplotlib.pyplot as plt, mmclust as mm\n"
+        "plt.imshow(np.random.default_rng(0).random((300, 300)))\n"
+        "mm.NotebookOutput('a', out).figure(plt.gcf(), 'noise', caption='a large file');"
     )
-    (tmp_path / "go.py").write_text(FULL)
+    profile = write_notebooks(tmp_path / "nb", a=figure)
+    (tmp_path / "go.py").write_text(SMALL_DISK)
     command = [
-        "unshare",
-        "-rm",
-        sys.executable,
-        tmp_path / "go.py",
-        profile,
-        tmp_path / "nb",
-        tmp_path / "out",
-        size,
+        *(*mount_namespace(), sys.executable, tmp_path / "go.py"),
+        *(profile, tmp_path / "nb", tmp_path / "out", size),
     ]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     assert "No space left on device" in run.stdout
 
 
 @pytest.mark.slow
 def test_two_runs_at_the_same_moment(cache, tmp_path):
-    command = (
-        "--only",
-        "01",
-        "03",
-        "--profile",
-        quick_profile(tmp_path),
-        "--out",
-        tmp_path / "out",
-    )
-    runs = [run_all(*command), run_all(*command)]
-    said = [run.communicate(timeout=250) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], said
-    first, second = sorted((out for out, _ in said), key=lambda out: "another run writes to" in out)
+    profile, out = quick_profile(tmp_path), tmp_path / "out"
+    command = ("--only", "01", "03", "--profile", profile, "--out", out)
+    runs = [start_run_all(*command), start_run_all(*command)]
+    printed = [run.communicate(timeout=600)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], printed
+    first, second = sorted(printed, key=lambda text: "another run writes to" in text)
     assert "2 done, 0 up to date" in first and "another run" not in first
-    assert "0 done, 2 up to date" in second and "waiting for its end" in second
-    ran = pd.read_csv(cache / "runs.csv")
-    assert ran["key"].nunique() == len(ran)
+    assert "0 done, 2 up to date" in second and "another run" in second
+    keys = pd.read_csv(cache / "runs.csv")["key"]
+    assert keys.nunique() == len(keys)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from mmclust import plugins
+from mmclust.data.download import source
 from mmclust.data.folder import load_folder
 from mmclust.data.images import ImageDataset
 from mmclust.data.paper_datasets import (
@@ -69,3 +70,17 @@ def available_datasets(names: dict[str, V] | Sequence[str]) -> dict[str, V] | li
         else:
             available.append(name)
     return {name: names[name] for name in available} if isinstance(names, dict) else available
+
+
+def where_from(name: str) -> str:
+    """Where a data set is or comes from, as a phrase. Nothing is downloaded."""
+    if name in RENDERED_WORLDS:
+        return "rendered here"
+    if name not in PAPER_DATASETS:
+        return "a plug-in" if plugins.is_plugin_name(name) else "a folder"
+    root = data_folder()
+    if place := find(name, root):
+        return f"present in {place}"
+    if urls := PAPER_DATASETS[name].urls:
+        return f"downloaded from {source(urls[0])}"
+    return f"left out: {how_to_place(name, root)}"

@@ -69,3 +69,20 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
         f"{folder} has no open_clip_config.json (and no config.json of transformers): a "
         "checkpoint needs its architecture and preprocessing"
     )
+
+
+def where_from(name: str) -> str:
+    """Where an encoder's weights come from, as a phrase. Nothing is downloaded."""
+    from pathlib import Path
+
+    from mmclust.encoders.mini import CHECKPOINTS
+
+    if name == "mini" or name in CHECKPOINTS:
+        return "in the package"
+    if plugins.is_plugin_name(name):
+        return "a plug-in"
+    if Path(name).is_dir():
+        return "a folder"
+    repository = REPOSITORIES.get(name)
+    origin = f"{repository} on the Hugging Face hub" if repository else "the hub that open_clip names"
+    return f"weights from the local cache, downloaded from {origin} at the first use"

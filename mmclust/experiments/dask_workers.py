@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import LocalCluster, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from mmclust.encoders.feature_stream import STREAM_ABOVE
+from mmclust.encoders.feature_stream import is_large
 from mmclust.experiments import run_log
 from mmclust.experiments.workbench import Workbench, read_row
 
@@ -100,8 +100,8 @@ def encode_share(e: Experiment, share: range, device: str) -> int:
     bench = _workbench(device)
     start = time.perf_counter()
     images = bench.dataset(e).images
-    bench.encoder(e.encoder).store_share(images, share)
-    if len(images) > STREAM_ABOVE:  # smaller data sets take no time worth a line
+    bench.encoder(e.encoder).store_batch_range(images, share)
+    if is_large(len(images)):  # smaller data sets take no time worth a line
         row = {
             "key": f"{images.fingerprint[:16]}-{share.start}",
             "dataset": e.dataset,

@@ -127,3 +127,29 @@ def _draw_nouns(n: int, seed: int) -> list[str]:
     if n > len(nouns):
         raise ValueError(f"{n} random nouns: the lexicon has {len(nouns)}")
     return [nouns[i] for i in np.random.default_rng(seed).permutation(len(nouns))[:n]]
+
+
+def where_from(source: str, questions: Iterable[tuple[str, str]]) -> list[str]:
+    """Where the words for questions (domain, keyword) come from, as sentences. Nothing is asked.
+
+    Args:
+        source: "lexicon", "openai" or "openai:MODEL".
+    """
+    import os
+
+    from mmclust.words.reviewed_answers import path_of
+
+    origin, _, model = source.partition(":")
+    if origin != "openai":
+        return ["from the lexicon in the package"]
+    model = model or os.environ.get("MMCLUST_WORDS_MODEL", "")
+    asked = sorted(questions)
+    missing = [
+        f"{keyword} of {domain}"
+        for domain, keyword in asked
+        if not path_of(model, domain, keyword, ASKED_FOR).exists()
+    ]
+    return [
+        f"{len(asked) - len(missing)} answers of {model} are stored",
+        f"{len(missing)} questions will be asked: {', '.join(sorted(missing)) or 'none'}",
+    ]

@@ -1,1 +1,1 @@
-"""What several test files use: local servers, processes."""
+"""Used by several test files."""

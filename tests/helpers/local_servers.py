@@ -83,42 +83,50 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def _answers(url):
+    try:
+        urllib.request.urlopen(url, timeout=5)
+    except urllib.error.HTTPError:
+        return True  # a status such as 404 is an answer, too
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
-def running(command, url, room, **environment):
-    """A program of this Python that serves in the folder `room`, once it answers at `url`, if only that nothing is there. Its end is that of its kernels."""
-    own = {
+def running(command, url, folder, **environment):
+    """A Python program that serves at `url`, started in `folder`, with its settings there.
+
+    The context starts when the program answers. At its end the program and its kernels must end.
+    """
+    settings = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_RUNTIME_DIR": "runtime",
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }
-    environment = (
-        os.environ
-        | {name: str(room / folder) for name, folder in own.items()}
-        | {"JUPYTER_PREFER_ENV_PATH": "1"}
-        | environment
-    )
-    environment.pop("MPLBACKEND", None)  # the tests' own; a notebook shows its figures
-    with open(room / "log", "w") as log:
+    environment = {
+        **os.environ,
+        **{name: str(folder / subfolder) for name, subfolder in settings.items()},
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        **environment,
+    }
+    environment.pop("MPLBACKEND", None)  # of the tests; a notebook shows its figures
+    with open(folder / "log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, *command], cwd=room, env=environment, stdout=log, stderr=log
+            [sys.executable, *command], cwd=folder, env=environment, stdout=log, stderr=log
         )
     try:
         end = time.time() + 60
-        while True:
-            with suppress(OSError):
-                with suppress(urllib.error.HTTPError):
-                    urllib.request.urlopen(url, timeout=5)
-                break
-            assert server.poll() is None and time.time() < end, (
-                f"no answer from {url}: {(room / 'log').read_text()}"
-            )
+        while not _answers(url):
+            alive = server.poll() is None and time.time() < end
+            assert alive, f"no answer from {url}: {(folder / 'log').read_text()}"
             time.sleep(0.1)
         yield
     finally:
-        family = (
-            psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
-        )
+        family = []
+        if server.poll() is None:
+            family = psutil.Process(server.pid).children(recursive=True)
         server.terminate()  # it ends its kernels
         try:
             server.wait(30)

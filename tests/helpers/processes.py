@@ -15,6 +15,16 @@ def command(process: psutil.Process) -> str:
     return ""
 
 
+def with_variable(name: str, value: str) -> list[psutil.Process]:
+    """Living processes other than this one that have an environment variable."""
+    matching = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(name) == value and process.pid != os.getpid():
+                matching.append(process)
+    return [p for p in matching if command(p) and "resource_tracker" not in command(p)]
+
+
 def started(word: str, pid: int | None = None) -> list[psutil.Process]:
     """Living children, and their children, of a process (this one) that have a word in their command lines."""
     return [

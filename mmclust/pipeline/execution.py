@@ -1,0 +1,291 @@
+"""Run notebooks in processes of their own, several at the same time, and report how they ended.
+
+A `NotebookWorker` is a process that runs one notebook after the other. It stays alive because
+importing papermill and nbconvert takes several times longer than starting a kernel. Its
+environment, which the kernels inherit, is set for each notebook in that process alone. A worker
+ends with the process that started it, however that ends (kill -9 included), and takes its kernel
+with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mmclust.experiments import dask_backend, run_log
+from mmclust.pipeline.gallery import read_notes, to_html
+from mmclust.results.output import STATE
+from mmclust.threads import cores, thread_environment
+
+ERROR_LENGTH = 500  # characters of an error that are kept
+# An event's name, its subject and the expected seconds that are left: see `notebooks.reproduce`.
+OnEvent = Callable[[str, Any, float], None]
+
+
+@dataclass
+class Outcome:
+    """How a notebook ended."""
+
+    notebook: str
+    status: str  # "done", "failed" or "up to date"
+    seconds: float = 0.0
+    error: str = ""
+    where: str = ""  # the cell that failed
+    outputs: list[str] = field(default_factory=list)  # files, relative to the output folder
+    rows: int = 0  # experiments that it asked for
+    stored: int = 0  # those of them that were stored before
+
+
+@dataclass
+class Job:
+    """A notebook that has to run."""
+
+    source: Path
+    parameters: dict
+    out: Path
+    seconds: float  # that it is expected to take
+    alone: bool  # nothing may run beside it, because it measures times
+    stamp: str  # a hash of all that its outputs depend on
+    measured: bool = False  # the expected seconds are those of its last run
+
+    @property
+    def progress(self) -> Path:
+        """The file in which the notebook's kernel counts its experiments."""
+        return self.out / STATE / f"{self.source.stem}.progress"
+
+
+@dataclass
+class Backend:
+    """Where the experiments of the notebooks are computed."""
+
+    address: str | None  # of a Dask scheduler; None: in the notebooks' own kernels
+    parallel: int  # notebooks at the same time, by default
+    poll: Callable[[], None] = lambda: None  # called every second
+    pause: Callable[[], None] = lambda: None  # called before a notebook that runs alone
+
+
+@contextmanager
+def open_backend(
+    address: str | None, device: str, workers: int | None, on_event: OnEvent
+) -> Iterator[Backend]:
+    """The backend for `notebooks.reproduce` with these arguments, as a context."""
+    if address:
+        with dask_backend.connect(address) as client:
+            count = len(client.scheduler_info()["workers"])
+            link = client.dashboard_link
+        on_event("cluster", f"{count} workers at {address} compute, dashboard at {link}", 0)
+        yield Backend(address, cores())
+        return
+    if workers is None and device == "cpu" and cores() <= dask_backend.FEW_CORES:
+        hint = f"--workers {cores()} starts a cluster"
+        on_event("cluster", f"{cores()} cores: notebooks compute in their kernels; {hint}", 0)
+        workers = 0
+    if workers == 0:
+        yield Backend(None, cores() if device == "cpu" else 1)
+        return
+    cluster: Any  # a SpecCluster with the attribute `most`
+    with dask_backend.local_cluster(device, workers, start=False) as cluster:
+        link = cluster.dashboard_link
+        on_event("cluster", f"{cluster.most} workers start when needed, dashboard at {link}", 0)
+        start = partial(dask_backend.start_workers, cluster)
+        stop = partial(dask_backend.stop_workers, cluster)
+        yield Backend(cluster.scheduler_address, cluster.most, poll=start, pause=stop)
+
+
+class Schedule:
+    """Which notebook starts next, and how long the rest takes."""
+
+    def __init__(self, jobs: dict[str, Job], parallel: int) -> None:
+        self.jobs = jobs
+        self.parallel = max(1, min(parallel, sum(not job.alone for job in jobs.values())))
+        self.started: dict[str, float] = {}  # name -> time, of those that run
+        self.waiting = list(jobs)
+        if parallel > 1:  # the longest first, so that no core is idle at the end
+            self.waiting.sort(key=lambda name: -jobs[name].seconds)
+        self.waiting.sort(key=lambda name: jobs[name].alone)
+
+    def next(self) -> str | None:
+        """The name of the notebook that starts now, or None."""
+        if not self.waiting or len(self.started) == self.parallel:
+            return None
+        candidates = [self.waiting[0], *self.started]
+        if self.started and any(self.jobs[name].alone for name in candidates):
+            return None
+        name = self.waiting.pop(0)
+        self.started[name] = time.time()
+        return name
+
+    def remaining(self) -> float:
+        """The expected seconds until all have ended."""
+        total = 0.0
+        for name in [*self.waiting, *self.started]:
+            job = self.jobs[name]
+            elapsed = time.time() - self.started[name] if name in self.started else 0.0
+            total += max(0.0, job.seconds - elapsed) / (1 if job.alone else self.parallel)
+        return total
+
+
+def run_jobs(
+    jobs: dict[str, Job],
+    parallel: int,
+    backend: Backend,
+    save: Callable[[Outcome], None],
+    on_event: OnEvent,
+) -> None:
+    """Run notebooks, `parallel` at the same time; `save` is called with each outcome."""
+    schedule = Schedule(jobs, parallel)
+    workers = [NotebookWorker() for _ in range(schedule.parallel)]
+    try:
+        while schedule.waiting or schedule.started:
+            while name := schedule.next():
+                if jobs[name].alone:
+                    backend.pause()
+                worker = next(worker for worker in workers if not worker.name)
+                worker.start(name, jobs[name], schedule.parallel, backend.address)
+                on_event("start", name, schedule.remaining())
+            ready = wait([worker.pipe for worker in workers if worker.name], timeout=1)
+            backend.poll()
+            progress = {
+                name: run_log.read_progress(jobs[name].progress) for name in schedule.started
+            }
+            on_event("tick", progress, schedule.remaining())
+            for worker in [worker for worker in workers if worker.name and worker.pipe in ready]:
+                outcome = worker.result()
+                file = jobs[outcome.notebook].progress
+                outcome.rows, outcome.stored, _ = run_log.read_progress(file)
+                file.unlink(missing_ok=True)
+                del schedule.started[outcome.notebook]
+                save(outcome)
+                on_event("end", outcome, schedule.remaining())
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class NotebookWorker:
+    """A process that runs one notebook after the other."""
+
+    pipe: Connection  # for jobs and outcomes
+
+    def __init__(self) -> None:
+        self.name = ""  # the notebook that it runs
+        self.process: Any = None
+
+    def start(self, name: str, job: Job, parallel: int, address: str | None) -> None:
+        """Run a notebook that has its share of the cores; one that runs alone has all of them."""
+        if not self.process:
+            context = multiprocessing.get_context("spawn")
+            self.pipe, remote = context.Pipe()
+            self.process = context.Process(target=_serve, args=(remote,), daemon=True)
+            self.process.start()
+            remote.close()  # this process must not hold it: the end of the worker closes the pipe
+        environment = thread_environment(1 if job.alone else parallel) | {
+            dask_backend.ADDRESS: "" if job.alone else address or "",
+            run_log.PROGRESS: str(job.progress),
+            "TQDM_DISABLE": "1",  # nobody watches the kernels: run_all.py shows the progress
+            "PYTHONWARNINGS": "ignore:IProgress not found",
+            "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not a user's own
+        }
+        self.name = name
+        self.pipe.send((job, environment))
+
+    def result(self) -> Outcome:
+        """The outcome that is in the pipe; a failure if the process died."""
+        name = self.name
+        self.name = ""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            error = f"the process that ran the notebook ended with code {self.process.exitcode}"
+            self.process = None
+            return Outcome(name, "failed", error=error, where="its process")
+
+    def end(self) -> None:
+        """End the process and its kernel."""
+        if self.process:
+            _kill_children(self.process.pid)
+            self.process.kill()
+            self.process.join()
+
+
+def _kill_children(pid: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _end_with_parent() -> None:
+    parent: Any = multiprocessing.parent_process()
+    parent.join()
+    _kill_children(os.getpid())
+    os._exit(1)
+
+
+def _serve(pipe: Connection) -> None:
+    """In a worker's process: run the notebooks that come through the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError):
+        while True:
+            job, environment = pipe.recv()
+            os.environ.update(environment)  # kernels inherit it; this process computes nothing
+            try:
+                outcome = execute(job)
+            except Exception as error:  # such as a full disk
+                message = f"{type(error).__name__}: {error}"
+                outcome = Outcome(
+                    job.source.stem, "failed", error=message, where="its output files"
+                )
+            pipe.send(outcome)
+
+
+def execute(job: Job) -> Outcome:
+    """Run a notebook in a kernel; keep the executed copy and its HTML in `notebooks/`."""
+    import nbformat
+    import papermill
+
+    name = job.source.stem
+    executed = job.out / "notebooks" / f"{name}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    job.progress.unlink(missing_ok=True)
+    start = time.time()
+    error = ""
+    where = ""
+    try:
+        papermill.execute_notebook(
+            job.source,
+            executed,
+            job.parameters,
+            kernel_name="python3",
+            cwd=job.source.parent,
+            progress_bar=False,
+            extra_arguments=["--log-level=50"],
+        )
+    except papermill.PapermillExecutionError as failure:
+        error = f"{failure.ename}: {failure.evalue}"
+        where = f"cell {failure.exec_count}: {failure.source.strip().splitlines()[0]}"
+    except Exception as failure:  # such as a kernel that died
+        error = f"{type(failure).__name__}: {failure}"
+        where = "its kernel"
+    seconds = time.time() - start
+    if executed.exists():
+        to_html(nbformat.read(executed, as_version=4), executed.with_suffix(".html"))
+    outputs = [file for note in read_notes(job.out, name) for file in note["files"]]
+    outputs += [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
+    message = re.sub(r"\s+", " ", error)[:ERROR_LENGTH]
+    return Outcome(name, "failed" if error else "done", seconds, message, where, outputs)
