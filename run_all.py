@@ -45,7 +45,7 @@ def explore(given: list[str]) -> int:
         "--no-browser", action="store_true", help="print the address, and open nothing"
     )
     args = parser.parse_args(given)
-    from mmclust.explorer.widgets import serve
+    from mmclust.explorer.server import serve
 
     try:
         serve(
