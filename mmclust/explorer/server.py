@@ -45,10 +45,9 @@ def serve(
     """Show the explorer's notebook as a web page until it is stopped.
 
     Args:
-        host: address to bind to.
-        port: 0 takes any free one.
+        host, port: to bind to; port 0 takes any free one.
         profile, device: parameters of the notebook.
-        browser: whether to open the page in the browser.
+        browser: whether to open a browser.
 
     Raises:
         ImportError: without voila. ValueError: the port can't be used.

@@ -151,7 +151,8 @@ class ExplorerSession:
 
     def words(self, keyword: str) -> ReferenceWords:
         """Reference words with `source` and `template`. Raises InputError of "keyword"."""
-        keyword, domain = self.check_keyword(keyword), self.data.domain
+        keyword = self.check_keyword(keyword)
+        domain = self.data.domain
         self._templates[domain, keyword] = None
         try:
             words = reference_words(keyword, of=domain, source=self.cfg.source)
@@ -208,7 +209,8 @@ class ExplorerSession:
 
     def check_clusters(self, text: str) -> int | str:
         """A number from 2 to that of the pictures, or "auto". Raises InputError of "clusters"."""
-        text, n = (text or "").strip().lower(), len(self.data)
+        n = len(self.data)
+        text = (text or "").strip().lower()
         if text in ("auto", ""):
             if n < 3:
                 raise InputError("clusters", f"auto needs 3 pictures, not {n}: type a number")
@@ -257,7 +259,8 @@ class ExplorerSession:
         Raises:
             InputError: of the invalid field; what the method itself raises is of "run".
         """
-        keyword, word_list = self.check_keyword(keyword), self.check_words(words)
+        keyword = self.check_keyword(keyword)
+        word_list = self.check_words(words)
         if method not in METHOD_LABELS:
             message = f"unknown method {method!r}: use one of {', '.join(METHOD_LABELS)}"
             raise InputError("method", message)
@@ -282,7 +285,8 @@ class ExplorerSession:
     def _fit(self, keyword: str, model: Any) -> Clustering:
         try:
             model.fit(self.data.images)
-            names, weights = model.name_clusters(), model.explain()
+            names = model.name_clusters()
+            weights = model.explain()
         except (ValueError, OSError, RuntimeError) as error:
             raise InputError("run", self._without_home(error)) from error
         zero_shot = not hasattr(model, "representation_")

@@ -13,12 +13,15 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from mmclust.data.images import ImageDataset
 from mmclust.explorer.session import Clustering
+from mmclust.metrics import score
 
 FOLDER = Path(__file__).parent
 PICTURES_PER_CLUSTER = 48
 TOP_WORDS = 6  # words in a picture's list of weights
-MAP_SIDE, MAP_MARGIN = 400, 10  # units of the SVG
+MAP_SIDE = 400  # units of the SVG
+MAP_MARGIN = 10
 MARKERS = [  # paths within -1..1: color and shape both tell the cluster
     "M-.9,0a.9,.9 0 1,0 1.8,0a.9,.9 0 1,0 -1.8,0z", "M-.8-.8H.8V.8H-.8z",
     "M0-1.1L1.1,0L0,1.1L-1.1,0z", "M0-1L1,.8H-1z", "M0,1L1-.8H-1z",
@@ -38,19 +41,37 @@ def style_sheet() -> str:
     return theme + (FOLDER / "explorer.css").read_text(encoding="utf-8")
 
 
-def marker(c: int) -> str:
-    """The SVG path of cluster c."""
-    return MARKERS[c % len(MARKERS)]
-
-
-def cluster_colors(names: Sequence[str]) -> list[str]:
-    """A hex color per cluster: its name's if all are colors, else color-blind-safe."""
-    # They load matplotlib and seaborn, which takes more than a second: not before a first result.
+def cluster_styles(names: Sequence[str]) -> list[dict[str, str]]:
+    """A hex color and the path of a marker per cluster. A cluster named by a color has this one."""
+    # These load matplotlib and seaborn, more than a second: not before there is a first result.
     from matplotlib.colors import to_hex
 
     from mmclust.results.figures import class_colors
 
-    return [to_hex(color) for color in class_colors(names)]
+    return [
+        {"color": to_hex(color), "marker": MARKERS[c % len(MARKERS)]}
+        for c, color in enumerate(class_colors(names))
+    ]
+
+
+def heading(clustering: Clustering, data: ImageDataset) -> str:
+    """Keyword, number of clusters, agreement with the labels, and what the encoder has learned."""
+    facts = f"{clustering.model.n_clusters_} clusters"
+    if clustering.keyword in data.labels:
+        nmi = score(data.labels[clustering.keyword], clustering.labels)["NMI"]
+        facts += f", NMI {nmi:.2f} with the labels"
+    # Clusters may be named by words that a small encoder has never seen in training.
+    vocabulary = clustering.model.encoder.training_vocabulary_note(clustering.model.words)
+    return html.heading(clustering.keyword, facts, vocabulary)
+
+
+def captions(data: ImageDataset, others: Sequence[Clustering]) -> list[str]:
+    """A caption for each picture: its clusters in other clusterings, and its labels."""
+    facts = [[f"by {c.keyword}: {name}" for name in c.label_names] for c in others]
+    if data.criteria:
+        rows = data.frame()[data.criteria].itertuples(index=False)
+        facts.append([f"labels: {', '.join(row)}" for row in rows])
+    return [" · ".join(fact) for fact in zip(*facts)]
 
 
 def clusters(
@@ -65,9 +86,11 @@ def clusters(
         uris: n thumbnails, and n `picture_names`.
         captions: n sentences, one on each picture, or none.
     """
-    colors = cluster_colors(clustering.names)
-    words, values = list(clustering.weights), clustering.weights.to_numpy()
-    sizes = np.bincount(clustering.labels, minlength=len(clustering.names))
+    names = clustering.names
+    styles = cluster_styles(names)
+    words = list(clustering.weights)
+    values = clustering.weights.to_numpy()
+    sizes = np.bincount(clustering.labels, minlength=len(names))
     groups = []
     for c in np.argsort(-sizes, kind="stable"):
         members = np.flatnonzero(clustering.labels == c)
@@ -78,8 +101,7 @@ def clusters(
             picture = {"name": picture_names[i], "uri": uris[i]}
             picture["caption"] = captions[i] if captions else ""
             pictures.append(picture | {"weights": [(words[k], values[i, k]) for k in top]})
-        group = {"name": clustering.names[c], "color": colors[c], "marker": marker(c)}
-        groups.append(group | {"size": len(members), "pictures": pictures})
+        groups.append(styles[c] | {"name": names[c], "size": sizes[c], "pictures": pictures})
     return html.clusters(clustering.keyword, groups)
 
 
@@ -105,20 +127,16 @@ def scatter(
     """A map of the pictures: positions (n, 2) in the colors and markers of their clusters."""
     if positions is None:
         return html.note("Too few different pictures for a map.")
-    low, span = positions.min(0), np.ptp(positions, axis=0)
-    scaled = (positions - low) / np.where(span > 0, span, 1)  # (n, 2) in 0..1
-    colors, dots = cluster_colors(clustering.names), []
-    for (x, y), c, name in zip(scaled, clustering.labels, picture_names):
-        dot = {"marker": marker(c), "color": colors[c], "title": f"{name}: {clustering.names[c]}"}
-        dot["x"], dot["y"] = (MAP_MARGIN + v * (MAP_SIDE - 2 * MAP_MARGIN) for v in (x, y))
-        dots.append(dot)
+    span = np.ptp(positions, axis=0)
+    places = (positions - positions.min(0)) / np.where(span > 0, span, 1)  # (n, 2) in 0..1
+    places = MAP_MARGIN + places * (MAP_SIDE - 2 * MAP_MARGIN)
+    styles = cluster_styles(clustering.names)
+    dots = [
+        styles[c] | {"x": x, "y": y, "title": f"{name}: {clustering.names[c]}"}
+        for (x, y), c, name in zip(places, clustering.labels, picture_names)
+    ]
     title = f"t-SNE of {len(dots)} pictures by {clustering.keyword}"
     return html.map(title, dots, MAP_SIDE, 4.5 if len(dots) < 600 else 2.5)
-
-
-def empty_map() -> str:
-    """The place of a map that is not drawn yet."""
-    return html.map("", [], MAP_SIDE, 0)
 
 
 def cross_table(

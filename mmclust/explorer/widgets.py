@@ -1,6 +1,5 @@
-"""The explorer: pictures, a keyword, its reference words, and the clusters to look at.
+"""The explorer: a form around an `ExplorerSession`, in a notebook or (`server`) as a web page.
 
-The fields and buttons around an `ExplorerSession`, in a notebook or, by `server`, as a web page.
 What is slow (torch, the encoder, the first result) runs in a thread, so that the form appears at
 once; the status line names each step. An error is shown at the field that caused it.
 """
@@ -23,7 +22,6 @@ from mmclust.explorer.pictures import MAX_UPLOAD, MB, thumbnails
 from mmclust.explorer.session import METHOD_LABELS, Clustering, ExplorerSession, InputError
 from mmclust.explorer.views import html
 from mmclust.methods import method_class
-from mmclust.metrics import score
 
 try:
     import ipywidgets
@@ -35,7 +33,7 @@ WORLD_LABELS = {
     "demo-card": "rendered playing cards",
     "demo-face": "rendered faces",
 }
-FIELD_LABELS = {
+LABELS = {
     "pictures": "Pictures", "keyword": "Keyword", "words": "Reference words",
     "second": "Second keyword", "second_words": "Second reference words", "method": "Method",
     "clusters": "Clusters", "encoder": "Encoder", "run": "the note at the button",
@@ -97,29 +95,31 @@ class Explorer:
             partial(widget, continuous_update=False)
             for widget in (ipywidgets.Text, ipywidgets.Combobox, ipywidgets.Textarea)
         )
-        dropdown, labels, cfg = ipywidgets.Dropdown, FIELD_LABELS, self.session.cfg
+        cfg = self.session.cfg
         sources = [(WORLD_LABELS.get(name, name), name) for name in cfg.worlds]
         sources += [("a folder on this machine", "folder"), ("an upload", "upload")]
-        self.source = dropdown(options=sources, description=labels["pictures"])
+        self.source = ipywidgets.Dropdown(options=sources, description=LABELS["pictures"])
         self.path = text(description="Path of the folder", placeholder="/home/me/photos")
         self.upload = ipywidgets.FileUpload(
             accept=".zip,image/*", multiple=True, description="Choose pictures or a zip", icon=""
         )
         self.domain = text(value="photo", description="What they show, in one word")
         self.keywords = [
-            combobox(value=cfg.keyword, placeholder="type or pick one", description="Keyword"),
-            combobox(placeholder="none", description=labels["second"]),
+            combobox(
+                value=cfg.keyword, placeholder="type or pick one", description=LABELS["keyword"]
+            ),
+            combobox(placeholder="none", description=LABELS["second"]),
         ]
         self.chips = [ipywidgets.HBox().add_class("mm-chips") for _ in KEYWORD_FIELDS]
-        self.words = [textarea(description=labels[name]) for name in WORDS_FIELDS]
+        self.words = [textarea(description=LABELS[name]) for name in WORDS_FIELDS]
         methods = [(label, name) for name, label in METHOD_LABELS.items()]
-        self.method = dropdown(options=methods, description=labels["method"])
+        self.method = ipywidgets.Dropdown(options=methods, description=LABELS["method"])
         self.clusters = text(value="auto", description="Clusters: a number, or auto")
-        self.encoder = combobox(value=cfg.encoder, options=ENCODERS, description=labels["encoder"])
+        self.encoder = combobox(value=cfg.encoder, options=ENCODERS, description=LABELS["encoder"])
         self.sort_button = ipywidgets.Button(description="Sort the pictures").add_class("mm-go")
 
     def _lay_out(self) -> None:
-        self.notes = {name: ipywidgets.HTML() for name in FIELD_LABELS}
+        self.notes = {name: ipywidgets.HTML() for name in LABELS}
         self.status, self.download, self.strip = (ipywidgets.HTML() for _ in range(3))
         self.comparison = ipywidgets.HTML().add_class("mm-card")
         self.panels = [ResultPanel() for _ in KEYWORD_FIELDS]
@@ -212,11 +212,11 @@ class Explorer:
         self.notes[field].value = html.note(text, error)
 
     def _show_error(self, error: Exception) -> None:
-        field, message = "run", f"unexpected error: {type(error).__name__}: {error}"
         if isinstance(error, InputError):
-            field, message = error.field, str(error)
-        self._set_note(field, message, error=True)
-        fields = [FIELD_LABELS[f] for f, note in self.notes.items() if "mm-error" in note.value]
+            self._set_note(error.field, str(error), error=True)
+        else:
+            self._set_note("run", f"unexpected error: {type(error).__name__}: {error}", error=True)
+        fields = [LABELS[f] for f, note in self.notes.items() if "mm-error" in note.value]
         keywords = [clustering.keyword for clustering in self._clusterings]
         result = f"sorted by {keywords[0]} only" if keywords else "nothing was sorted"
         self._set_status(f"{result}: see {' and '.join(fields)}", "failed")
@@ -247,7 +247,8 @@ class Explorer:
             self._work(self._load_pictures)
 
     def _load_pictures(self) -> None:
-        session, source = self.session, self.source.value
+        session = self.session
+        source = self.source.value
         value = self.path.value
         if source == "upload":
             value = [(file["name"], bytes(file["content"])) for file in self.upload.value]
@@ -264,7 +265,8 @@ class Explorer:
 
     def _offer_keywords(self) -> None:
         """Offer keywords that have words; switch to a labeled one where the present one is not."""
-        offered, criteria = self.session.keywords(), self.session.data.criteria
+        offered = self.session.keywords()
+        criteria = self.session.data.criteria
         # The words of "identity" are drawn at random: only useful where it is a label.
         chips = [k for k in offered if k != "identity" or k in criteria][:N_CHIPS]
         for field, box in zip(self.keywords, self.chips):
@@ -359,14 +361,17 @@ class Explorer:
 
     def _show_results(self, n_keywords: int) -> None:
         """Show the clusters so far, their comparison and the file of labels."""
-        clusterings, session = self._clusterings, self.session
-        uris, names = session.thumbnails, session.picture_names()
+        clusterings = self._clusterings
+        session = self.session
+        uris = session.thumbnails
+        names = session.picture_names()
         (self.results.add_class if n_keywords == 1 else self.results.remove_class)("mm-single")
         for panel, clustering in zip(self.panels, clusterings):
-            panel.heading.value = self._heading(clustering)
-            captions = self._captions([other for other in clusterings if other is not clustering])
+            panel.heading.value = views.heading(clustering, session.data)
+            others = [other for other in clusterings if other is not clustering]
+            captions = views.captions(session.data, others)
             panel.clusters.value = views.clusters(clustering, uris, names, captions)
-            panel.map.value = views.empty_map()  # keeps its place
+            panel.map.value = html.map("", [], views.MAP_SIDE, 0)  # keeps the place
             panel.box.layout.display = None
         if len(clusterings) == 2:
             first, second = clusterings
@@ -377,25 +382,6 @@ class Explorer:
         content = base64.b64encode(session.export(*clusterings).encode()).decode()
         name = re.sub(r"\W+", "-", "-".join(["mmclust", *(c.keyword for c in clusterings)]))
         self.download.value = html.download(name, content)
-
-    def _heading(self, clustering: Clustering) -> str:
-        facts = f"{clustering.model.n_clusters_} clusters"
-        if clustering.keyword in self.session.data.labels:
-            scores = score(self.session.data.labels[clustering.keyword], clustering.labels)
-            facts += f", NMI {scores['NMI']:.2f} with the labels"
-        # Clusters may be named by words that a small encoder has never seen in training.
-        words = clustering.model.words
-        vocabulary = clustering.model.encoder.training_vocabulary_note(words)
-        return html.heading(clustering.keyword, facts, vocabulary)
-
-    def _captions(self, others: list[Clustering]) -> list[str]:
-        """A caption for each picture: its cluster by the other keywords, and its labels."""
-        data = self.session.data
-        facts = [[f"by {c.keyword}: {name}" for name in c.label_names] for c in others]
-        if data.criteria:
-            rows = data.frame()[data.criteria].itertuples(index=False)
-            facts.append([f"labels: {', '.join(row)}" for row in rows])
-        return [" · ".join(fact) for fact in zip(*facts)]
 
     def _draw_maps(self) -> None:
         names = self.session.picture_names()
