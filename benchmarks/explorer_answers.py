@@ -13,10 +13,8 @@ import time
 
 from mmclust.threads import thread_environment
 
-if __name__ == "__main__":  # before torch is imported
-    from mmclust.explorer.server import KERNELS_AT_ONCE
-
-    os.environ |= thread_environment(KERNELS_AT_ONCE)
+if __name__ == "__main__":  # before numpy and torch are imported
+    os.environ |= thread_environment(2)  # as `mmclust.explorer.server.KERNELS_AT_ONCE`
 
 import pandas as pd
 

@@ -19,7 +19,7 @@ from sklearn.manifold import TSNE, trustworthiness
 
 import mmclust as mm
 from benchmarks import explorer_answers
-from mmclust.explorer import pictures, session, views, widgets
+from mmclust.explorer import pictures, session, views
 from mmclust.explorer.server import serve
 from mmclust.explorer.session import Clustering, ExplorerSession, InputError
 from mmclust.pipeline.notebooks import select
@@ -320,8 +320,8 @@ def test_names_are_text_and_never_html():
     html = views.clusters(clustering, uris, names, captions=names)
     html += views.scatter(clustering, positions, names)
     html += views.cross_table(counts, clustering, clustering, uris)
-    html += views.html.status(evil, "done") + views.html.note(evil, error=True)
-    html += views.html.heading(evil, evil, evil)
+    html += views.markup.status(evil, "done") + views.markup.note(evil, error=True)
+    html += views.markup.heading(evil, evil, evil)
     parsed = Tags(html)
     assert {tag for tag, _ in parsed.tags}.isdisjoint({"script", "a"})
     assert not any(key.startswith("on") for _, attrs in parsed.tags for key in attrs)
@@ -527,10 +527,11 @@ def test_the_style_sheet_has_the_shared_theme_and_leaves_jupyterlab_alone():
     assert ":root" not in css
 
 
-def test_without_ipywidgets_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(widgets, "ipywidgets", None)
-    with pytest.raises(ImportError, match=r"ipywidgets: pip install \"mmclust\[explorer\]\""):
-        mm.Explorer()
+def test_without_ipywidgets_it_says_what_to_install():
+    code = "import sys; sys.modules['ipywidgets'] = None; import mmclust; mmclust.Explorer()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    last_line = done.stderr.splitlines()[-1]
+    assert re.search(r'ImportError: .*ipywidgets: pip install "mmclust\[explorer\]"', last_line)
 
 
 def test_without_voila_it_says_what_to_install(monkeypatch):

@@ -181,8 +181,8 @@ class ExplorerSession:
         if not keyword:
             raise InputError("keyword", "a keyword is required, such as color")
         if len(keyword) > MAX_LENGTH or "*" in keyword:
-            message = f"invalid keyword: at most {MAX_LENGTH} characters, without '*'"
-            raise InputError("keyword", message)
+            rule = f"at most {MAX_LENGTH} characters, without '*'"
+            raise InputError("keyword", f"invalid keyword {keyword[:MAX_LENGTH]!r}: {rule}")
         return keyword
 
     def check_words(self, text: str) -> list[str]:
@@ -197,7 +197,7 @@ class ExplorerSession:
             message = f"{len(words)} reference words: type at least two, separated by commas"
             raise InputError("words", message)
         if duplicates := [word for word in words if words.count(word) > 1]:
-            raise InputError("words", f"duplicate reference word: {duplicates[0]}")
+            raise InputError("words", f"duplicate reference word {duplicates[0]!r}: remove one")
         for word in words:
             if len(word) > MAX_LENGTH or "*" in word or not re.search(r"\w", word):
                 raise InputError(

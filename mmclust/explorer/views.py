@@ -30,7 +30,7 @@ MARKERS = [  # paths within -1..1: color and shape both tell the cluster
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
-html: Any = _ENVIRONMENT.get_template("explorer.html.j2").module  # its macros
+markup: Any = _ENVIRONMENT.get_template("explorer.html.j2").module  # its macros
 
 
 def style_sheet() -> str:
@@ -62,7 +62,7 @@ def heading(clustering: Clustering, data: ImageDataset) -> str:
         facts += f", NMI {nmi:.2f} with the labels"
     # Clusters may be named by words that a small encoder has never seen in training.
     vocabulary = clustering.model.encoder.training_vocabulary_note(clustering.model.words)
-    return html.heading(clustering.keyword, facts, vocabulary)
+    return markup.heading(clustering.keyword, facts, vocabulary)
 
 
 def captions(data: ImageDataset, others: Sequence[Clustering]) -> list[str]:
@@ -102,7 +102,7 @@ def clusters(
             picture["caption"] = captions[i] if captions else ""
             pictures.append(picture | {"weights": [(words[k], values[i, k]) for k in top]})
         groups.append(styles[c] | {"name": names[c], "size": sizes[c], "pictures": pictures})
-    return html.clusters(clustering.keyword, groups)
+    return markup.clusters(clustering.keyword, groups)
 
 
 def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
@@ -126,7 +126,7 @@ def scatter(
 ) -> str:
     """A map of the pictures: positions (n, 2) in the colors and markers of their clusters."""
     if positions is None:
-        return html.note("Too few different pictures for a map.")
+        return markup.note("Too few different pictures for a map.")
     span = np.ptp(positions, axis=0)
     places = (positions - positions.min(0)) / np.where(span > 0, span, 1)  # (n, 2) in 0..1
     places = MAP_MARGIN + places * (MAP_SIDE - 2 * MAP_MARGIN)
@@ -136,7 +136,7 @@ def scatter(
         for (x, y), c, name in zip(places, clustering.labels, picture_names)
     ]
     title = f"t-SNE of {len(dots)} pictures by {clustering.keyword}"
-    return html.map(title, dots, MAP_SIDE, 4.5 if len(dots) < 600 else 2.5)
+    return markup.map(title, dots, MAP_SIDE, 4.5 if len(dots) < 600 else 2.5)
 
 
 def cross_table(
@@ -155,4 +155,4 @@ def cross_table(
         colors = [f"hsl(210 85% {value:.0f}%)" for value in lightness]
         cells.append([(row[c], colors[c], first.get((r, c))) for c in range(len(row))])
     corner = f"{one.keyword} \\ {other.keyword}"
-    return html.cross_table(corner, list(counts.index), list(counts.columns), cells)
+    return markup.cross_table(corner, list(counts.index), list(counts.columns), cells)

@@ -20,7 +20,7 @@ from mmclust.data import load_dataset
 from mmclust.explorer import views
 from mmclust.explorer.pictures import MAX_UPLOAD, MB, thumbnails
 from mmclust.explorer.session import METHOD_LABELS, Clustering, ExplorerSession, InputError
-from mmclust.explorer.views import html
+from mmclust.explorer.views import markup
 from mmclust.methods import method_class
 
 try:
@@ -205,11 +205,11 @@ class Explorer:
 
     def _set_status(self, text: str, state: str = "busy") -> None:
         """Show a sentence in the status line; `state`: "busy", "idle", "done" or "failed"."""
-        self.status.value = html.status(text, state)
+        self.status.value = markup.status(text, state)
 
     def _set_note(self, field: str, text: str = "", error: bool = False) -> None:
         """Show a sentence at a field; without text, remove it."""
-        self.notes[field].value = html.note(text, error)
+        self.notes[field].value = markup.note(text, error)
 
     def _show_error(self, error: Exception) -> None:
         if isinstance(error, InputError):
@@ -258,7 +258,7 @@ class Explorer:
         with suppress(InputError):  # shown when the pictures are sorted
             session.encoder(self.encoder.value).encode_images(data.images)
         self._pictures_loaded = True
-        self.strip.value = html.strip(session.thumbnails[:STRIP_LENGTH])
+        self.strip.value = markup.strip(session.thumbnails[:STRIP_LENGTH])
         self._set_note("pictures", "; ".join([f"{len(data)} pictures", *session.notes]))
         self._offer_keywords()
         self._set_status("ready: press the button to sort them", "idle")
@@ -371,17 +371,17 @@ class Explorer:
             others = [other for other in clusterings if other is not clustering]
             captions = views.captions(session.data, others)
             panel.clusters.value = views.clusters(clustering, uris, names, captions)
-            panel.map.value = html.map("", [], views.MAP_SIDE, 0)  # keeps the place
+            panel.map.value = markup.map("", [], views.MAP_SIDE, 0)  # keeps the place
             panel.box.layout.display = None
         if len(clusterings) == 2:
             first, second = clusterings
             difference, apart, counts = session.compare(first, second)
             table = views.cross_table(counts, first, second, uris)
-            self.comparison.value = html.comparison(difference, apart, table)
+            self.comparison.value = markup.comparison(difference, apart, table)
             self.comparison.layout.display = None
         content = base64.b64encode(session.export(*clusterings).encode()).decode()
         name = re.sub(r"\W+", "-", "-".join(["mmclust", *(c.keyword for c in clusterings)]))
-        self.download.value = html.download(name, content)
+        self.download.value = markup.download(name, content)
 
     def _draw_maps(self) -> None:
         names = self.session.picture_names()
