@@ -1,0 +1,137 @@
+"""Pictures of the explorer: reading a folder or an upload, with limits; thumbnails.
+
+Limits keep a slip ("/" as the folder) or a hostile zip from filling the memory or the disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmclust import storage
+from mmclust.data.download import unpack
+from mmclust.data.folder import SUFFIXES, load_folder
+from mmclust.data.images import ImageDataset, Images
+
+MB = 10**6
+MAX_UPLOAD = 64 * MB  # bytes
+MAX_UNPACKED = 256 * MB  # bytes of the files in an uploaded zip
+MAX_FILES = 50_000  # files below a folder that are looked at, pictures or not
+SIDE = 128  # pixels of a thumbnail
+
+
+def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None) -> list[str]:
+    """A square JPEG of each picture, `SIDE` pixels wide, as a data URI.
+
+    The pixels are stored on disk, so that each picture is made or read once. `before_each()` is
+    called before each picture that is not stored yet.
+    """
+
+    def pixels() -> np.ndarray:
+        squares = []
+        for i in range(len(images)):
+            before_each()
+            squares.append(np.asarray(ImageOps.pad(images[i], (SIDE, SIDE), color="white")))
+        return np.stack(squares)
+
+    key = storage.key_of("thumbnails", images.fingerprint, SIDE)
+    return [_data_uri(square) for square in storage.load_or_compute(key, pixels)]
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=75)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDataset, list[str]]:
+    """The pictures below a folder; and notes on those that were left out.
+
+    Raises:
+        ValueError: too many files. ValueError, OSError: as `mmclust.load_folder`.
+    """
+    n_pictures = 0
+    for n_files, file in enumerate(path.rglob("*")):
+        n_pictures += file.suffix.lower() in SUFFIXES
+        if n_pictures > max_pictures or n_files > MAX_FILES:
+            limit = f"{MAX_FILES:,} files"
+            if n_pictures > max_pictures:
+                limit = f"{max_pictures:,} pictures"
+            raise ValueError(
+                f"{path} holds more than {limit}: give a folder below it, or a copy of some"
+            )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # A small file may unpack to gigabytes of pixels: it is left out like a damaged one.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        data = load_folder(path, domain=domain.strip() or "photo", on_corrupt="skip")
+    messages = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    return data, [text for text in messages if str(path) in text]  # not those of Pillow
+
+
+def read_upload(
+    files: Sequence[tuple[str, bytes]], domain: str, max_pictures: int
+) -> tuple[ImageDataset, list[str], tempfile.TemporaryDirectory]:
+    """The pictures among uploaded files, (name, content) of pictures or of one zip.
+
+    Returns the data set, notes on what was left out, and the directory that the pictures are in.
+
+    Raises:
+        ValueError: the upload is refused; nothing of it stays on disk.
+    """
+    names = _check_names(files)
+    directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-")
+    folder = Path(directory.name) / "upload"
+    others = [name for name in names if Path(name).suffix.lower() not in SUFFIXES]
+    try:
+        if names[0].lower().endswith(".zip"):
+            others = []
+            _unzip(files[0][1], folder.with_name(names[0]), folder)
+        else:
+            folder.mkdir()
+            for name, (_, content) in zip(names, files):
+                if name not in others:
+                    (folder / name).write_bytes(content)
+        data, notes = read_folder(folder, domain, max_pictures)
+    except (ValueError, OSError) as error:
+        directory.cleanup()
+        message = str(error).replace(str(folder), "the upload").replace(f"{directory.name}/", "")
+        raise ValueError(message) from error
+    if others:
+        notes.append(f"left out {len(others)} files of other types: {', '.join(others[:5])}")
+    return data, [note.replace(str(folder), "the upload") for note in notes], directory
+
+
+def _check_names(files: Sequence[tuple[str, bytes]]) -> list[str]:
+    """The names of uploaded files without their folders."""
+    if not files:
+        raise ValueError("no upload yet: choose pictures, or one zip of pictures")
+    size = sum(len(content) for _, content in files)
+    if size > MAX_UPLOAD:
+        limit = f"the limit is {MAX_UPLOAD // MB} MB"
+        raise ValueError(f"an upload of {size / MB:.0f} MB, {limit}: give a folder's path instead")
+    names = [Path(name.replace("\\", "/")).name for name, _ in files]
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"duplicate file {duplicates[0]}: upload a zip with folders instead")
+    zips = [name for name in names if name.lower().endswith(".zip")]
+    if zips and len(files) > 1:
+        raise ValueError(f"{zips[0]} comes with other files: upload one zip, or pictures")
+    return names
+
+
+def _unzip(content: bytes, archive: Path, folder: Path) -> None:
+    archive.write_bytes(content)
+    if not zipfile.is_zipfile(archive):
+        raise ValueError(f"{archive.name} is not a zip, or damaged: make it again")
+    try:
+        unpack(archive, folder, most=MAX_UNPACKED)
+    except ValueError as error:  # the advice of `unpack` is about a download: the cause alone
+        raise ValueError(f"{archive.name} can't be unpacked: {error.__cause__ or error}") from error

@@ -1,0 +1,158 @@
+"""What the explorer shows, as HTML and SVG: clusters, a map, a table of two clusterings.
+
+This module computes what is shown; the markup is `explorer.html.j2`, the style `explorer.css`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from mmclust.data.images import ImageDataset
+from mmclust.explorer.session import Clustering
+from mmclust.metrics import score
+
+FOLDER = Path(__file__).parent
+PICTURES_PER_CLUSTER = 48
+TOP_WORDS = 6  # words in a picture's list of weights
+MAP_SIDE = 400  # units of the SVG
+MAP_MARGIN = 10
+MARKERS = [  # paths within -1..1: color and shape both tell the cluster
+    "M-.9,0a.9,.9 0 1,0 1.8,0a.9,.9 0 1,0 -1.8,0z", "M-.8-.8H.8V.8H-.8z",
+    "M0-1.1L1.1,0L0,1.1L-1.1,0z", "M0-1L1,.8H-1z", "M0,1L1-.8H-1z",
+    "M-.35-1h.7v.65h.65v.7h-.65v.65h-.7v-.65h-.65v-.7h.65z", "M-1,0L.8-1V1z",
+]  # fmt: skip
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+markup: Any = _ENVIRONMENT.get_template("explorer.html.j2").module  # its macros
+
+
+def style_sheet() -> str:
+    """The CSS of the explorer, after the theme that it shares with the gallery."""
+    theme = (FOLDER.parent / "pipeline" / "theme.css").read_text(encoding="utf-8")
+    # In JupyterLab `:root` is the whole application, which keeps its own colors.
+    theme = theme.replace(":root", "body[data-voila]")
+    return theme + (FOLDER / "explorer.css").read_text(encoding="utf-8")
+
+
+def cluster_styles(names: Sequence[str]) -> list[dict[str, str]]:
+    """A hex color and the path of a marker per cluster. A cluster named by a color has this one."""
+    # These load matplotlib and seaborn, more than a second: not before there is a first result.
+    from matplotlib.colors import to_hex
+
+    from mmclust.results.figures import class_colors
+
+    return [
+        {"color": to_hex(color), "marker": MARKERS[c % len(MARKERS)]}
+        for c, color in enumerate(class_colors(names))
+    ]
+
+
+def heading(clustering: Clustering, data: ImageDataset) -> str:
+    """Keyword, number of clusters, agreement with the labels, and what the encoder has learned."""
+    facts = f"{clustering.model.n_clusters_} clusters"
+    if clustering.keyword in data.labels:
+        nmi = score(data.labels[clustering.keyword], clustering.labels)["NMI"]
+        facts += f", NMI {nmi:.2f} with the labels"
+    # Clusters may be named by words that a small encoder has never seen in training.
+    vocabulary = clustering.model.encoder.training_vocabulary_note(clustering.model.words)
+    return markup.heading(clustering.keyword, facts, vocabulary)
+
+
+def captions(data: ImageDataset, others: Sequence[Clustering]) -> list[str]:
+    """A caption for each picture: its clusters in other clusterings, and its labels."""
+    facts = [[f"by {c.keyword}: {name}" for name in c.label_names] for c in others]
+    if data.criteria:
+        rows = data.frame()[data.criteria].itertuples(index=False)
+        facts.append([f"labels: {', '.join(row)}" for row in rows])
+    return [" · ".join(fact) for fact in zip(*facts)]
+
+
+def clusters(
+    clustering: Clustering,
+    uris: Sequence[str],
+    picture_names: Sequence[str],
+    captions: Sequence[str] = (),
+) -> str:
+    """The clusters, the largest first, with some of their pictures; each opens to its weights.
+
+    Args:
+        uris: n thumbnails, and n `picture_names`.
+        captions: n sentences, one on each picture, or none.
+    """
+    names = clustering.names
+    styles = cluster_styles(names)
+    words = list(clustering.weights)
+    values = clustering.weights.to_numpy()
+    sizes = np.bincount(clustering.labels, minlength=len(names))
+    groups = []
+    for c in np.argsort(-sizes, kind="stable"):
+        members = np.flatnonzero(clustering.labels == c)
+        spread = np.linspace(0, sizes[c] - 1, min(PICTURES_PER_CLUSTER, sizes[c])).astype(int)
+        pictures = []
+        for i in members[spread]:
+            top = np.argsort(-values[i], kind="stable")[:TOP_WORDS]
+            picture = {"name": picture_names[i], "uri": uris[i]}
+            picture["caption"] = captions[i] if captions else ""
+            pictures.append(picture | {"weights": [(words[k], values[i, k]) for k in top]})
+        groups.append(styles[c] | {"name": names[c], "size": sizes[c], "pictures": pictures})
+    return markup.clusters(clustering.keyword, groups)
+
+
+def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
+    """Positions (n, 2) of x (n, d) by t-SNE; None where fewer than 5 rows are different.
+
+    500 steps instead of scikit-learn's 1,000, so that the map comes sooner. It preserves neighbors
+    as well; a test compares the two.
+    """
+    from sklearn.manifold import TSNE
+
+    x = np.asarray(x, np.float32)
+    if len(np.unique(x, axis=0)) < 5:
+        return None
+    perplexity = min(30, max(2, (len(x) - 1) // 3))
+    model = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=seed)
+    return model.fit_transform(x)
+
+
+def scatter(
+    clustering: Clustering, positions: np.ndarray | None, picture_names: Sequence[str]
+) -> str:
+    """A map of the pictures: positions (n, 2) in the colors and markers of their clusters."""
+    if positions is None:
+        return markup.note("Too few different pictures for a map.")
+    span = np.ptp(positions, axis=0)
+    places = (positions - positions.min(0)) / np.where(span > 0, span, 1)  # (n, 2) in 0..1
+    places = MAP_MARGIN + places * (MAP_SIDE - 2 * MAP_MARGIN)
+    styles = cluster_styles(clustering.names)
+    dots = [
+        styles[c] | {"x": x, "y": y, "title": f"{name}: {clustering.names[c]}"}
+        for (x, y), c, name in zip(places, clustering.labels, picture_names)
+    ]
+    title = f"t-SNE of {len(dots)} pictures by {clustering.keyword}"
+    return markup.map(title, dots, MAP_SIDE, 4.5 if len(dots) < 600 else 2.5)
+
+
+def cross_table(
+    counts: pd.DataFrame, one: Clustering, other: Clustering, uris: Sequence[str]
+) -> str:
+    """Counts of two clusterings, clusters by clusters, with the first picture of each cell.
+
+    Darker cells hold a larger share of their row.
+    """
+    first: dict[tuple, str] = {}
+    for cell, uri in zip(zip(one.labels, other.labels), uris):
+        first.setdefault(cell, uri)
+    cells = []
+    for r, row in enumerate(counts.to_numpy()):
+        lightness = 100 - 35 * row / max(1, row.sum())
+        colors = [f"hsl(210 85% {value:.0f}%)" for value in lightness]
+        cells.append([(row[c], colors[c], first.get((r, c))) for c in range(len(row))])
+    corner = f"{one.keyword} \\ {other.keyword}"
+    return markup.cross_table(corner, list(counts.index), list(counts.columns), cells)
