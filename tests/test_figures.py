@@ -273,8 +273,6 @@ DRAW = {
     "confusion 13": lambda: figures.confusion(*clustered(RANKS, 13), RANKS[::-1], RANKS, "Multi-Sub by order"),
     "confusion of more": lambda: figures.confusion(*clustered(COLORS[:4], 7), ["fire", "sun", "leaf", "sea", "sky", "stone", LONG[0]], COLORS[:4]),
     "confusion of one": lambda: figures.confusion([0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4], "one cluster"),
-    "confusions": lambda: figures.confusions({k: (*clustered(COLORS, 6), COLORS, COLORS) for k in ("by color", "by color again")}),
-    "confusions 13": lambda: figures.confusions({"color": (*clustered(COLORS, 6), COLORS, COLORS), "order": (*clustered(RANKS, 13), RANKS, RANKS)}),
     "tsne color": lambda: tsne(COLORS, panels=3),
     "tsne species": lambda: tsne(FRUITS[:8]),
     "tsne 20": lambda: tsne(FRUITS, panels=2),
