@@ -18,17 +18,16 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.animation import FuncAnimation
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
+from mmclust.encoders.base import Encoder
 from mmclust.encoders.prompt import PLACEHOLDER, tokenize_template
-from mmclust.results.figures.theme import EDGE, PALETTE, class_colors, markers, show_image
+from mmclust.results.figures.theme import EDGE, PALETTE, class_colors, looks, show_image
 
 if TYPE_CHECKING:
     from IPython.display import HTML
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from mmclust.encoders.base import Encoder
 
 ROLES = {"before": "#cfe3f1", "word": "#de8f05", "after": "#bfe3d6", "never read": "#eeeeee"}
 ROLE_NAMES = ["the same for every picture", "learned", "after it, to end-of-text", "never read"]
@@ -79,7 +78,7 @@ def draw_tokens(tokens: pd.DataFrame, unread: int = 3) -> Figure:
         ax.text(i + 0.5, -0.25, row.position, fontsize=9.5, color="0.35", **center)
     ax.text(len(visible) + 0.1, 0.5, f"… to {len(tokens) - 1}", va="center", fontsize=10)
     handles = [plt.Rectangle((0, 0), 1, 1, color=color, ec="0.4") for color in ROLES.values()]
-    style = {"ncols": 4, "frameon": False, "fontsize": 9.5, "handlelength": 1, "columnspacing": 1}
+    style = {"ncols": 4, "fontsize": 9.5, "handlelength": 1, "columnspacing": 1}
     fig.legend(handles, ROLE_NAMES, loc="outside upper center", **style)
     ax.set(xlim=(0, len(visible) + 1.2), ylim=(-0.5, 1.1))
     ax.axis("off")
@@ -125,21 +124,17 @@ class Plane:
 
 
 def landscape(
-    loss: Callable,
-    plane: Plane,
-    size: int = 41,
-    x: tuple[float, float] = (-0.5, 1.5),
-    y: tuple[float, float] = (-0.5, 1.5),
+    loss: Callable, plane: Plane, size: int = 41, limits: tuple[float, float] = (-0.5, 1.5)
 ) -> pd.DataFrame:
-    """A loss over the plane: x, y and loss at size x size points.
+    """A loss over the plane: x, y and loss at size x size points between the `limits`.
 
-    `loss` takes words (m, e) and returns (m,); `x` and `y` are the ranges.
+    `loss` takes words (m, e) and returns (m,).
     """
-    grids = np.meshgrid(np.linspace(x[0], x[1], size), np.linspace(y[0], y[1], size))
-    xs, ys = (grid.ravel() for grid in grids)
+    axis = np.linspace(*limits, size)
+    x, y = (grid.ravel() for grid in np.meshgrid(axis, axis))
     with torch.no_grad():
-        values = loss(plane.point(xs, ys))
-    return pd.DataFrame({"x": xs, "y": ys, "loss": np.asarray(values, dtype=float)})
+        values = loss(plane.point(x, y))
+    return pd.DataFrame({"x": x, "y": y, "loss": np.asarray(values, dtype=float)})
 
 
 def _contour(ax: Axes, surface: pd.DataFrame, plane: Plane, names: Sequence[str]) -> Any:
@@ -237,10 +232,8 @@ class Walk:
         self.epochs = len(scores)
         for name, path in self.paths.items():
             if len(path) != self.epochs:
-                raise ValueError(
-                    f"path {name!r} has {len(path)} epochs, the scores have {self.epochs}: "
-                    "both must start and end together"
-                )
+                lengths = f"{len(path)} epochs, the scores have {self.epochs}"
+                raise ValueError(f"path {name!r} has {lengths}: they must be equal")
         largest = np.where(np.isnan(scores), -np.inf, scores).max(0)
         top = np.sort(np.argsort(-largest, kind="stable")[:max_bars])
         self.scores = scores[:, top]
@@ -265,7 +258,7 @@ class Walk:
         left, middle, right = axes
         show_image(left, self.picture)
         moving = self._panel(middle, self.plane.names)
-        middle.legend(loc="upper right", fontsize=9, framealpha=0.9)
+        middle.legend(loc="upper right", fontsize=9, frameon=True, framealpha=0.9)
         bars = right.barh(self.words, np.nan_to_num(self.scores[0]), color=PALETTE[0])
         right.set_xlim(min(0, np.nanmin(self.scores)), np.nanmax(self.scores) * 1.05)
         right.set_xlabel(self.label)
@@ -286,7 +279,7 @@ class Walk:
         """
         frames = self.frames()
         epochs = epochs or [int(frames[k * len(frames) // 3]) for k in range(3)] + [int(frames[-1])]
-        size = {"figsize": (7.4, 4.6), "height_ratios": [1, 0.9]}
+        size: dict[str, Any] = {"figsize": (7.4, 4.6), "height_ratios": [1, 0.9]}
         fig, axes = plt.subplots(2, len(epochs), sharey="row", sharex="row", **size)
         for upper, lower, epoch in zip(*axes, epochs):
             self._move(self._panel(upper, "abc"), epoch)
@@ -298,8 +291,7 @@ class Walk:
         words = "\n".join(f"{letter} = {word}" for letter, word in zip("abc", self.plane.names))
         axes[0, 0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=10)
         handles, names = axes[0, 0].get_legend_handles_labels()
-        style = {"ncols": len(names), "frameon": False, "fontsize": 10}
-        fig.legend(handles, names, loc="outside upper center", **style)
+        fig.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=10)
         return fig
 
     def _panel(self, ax: Axes, names: Sequence[str]) -> list:
@@ -364,15 +356,13 @@ def spaces(
     style: dict[str, Any] = {"ms": 5.5, "ls": "none", **EDGE}
     for ax, (title, (x, score)) in zip(axes.flat, panels.items()):
         points = PCA(2, svd_solver="full").fit_transform(x)
-        looks = zip(names, class_colors(names), markers(len(names)))
-        for c, (name, color, marker) in enumerate(looks):
+        for c, (name, color, marker) in enumerate(looks(names)):
             ax.plot(*points[labels == c].T, marker, color=color, label=name, **style)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{title}\nNMI {score:.2f}", fontsize=10.5)
     handles, texts = axes[0, 0].get_legend_handles_labels()
-    style = {"ncols": min(len(names), 6), "frameon": False, "fontsize": 10}
-    style |= {"columnspacing": 1, "handletextpad": 0.2}
-    fig.legend(handles, texts, loc="outside lower center", **style)
+    style = {"ncols": min(len(names), 6), "columnspacing": 1, "handletextpad": 0.2}
+    fig.legend(handles, texts, loc="outside lower center", fontsize=10, **style)
     return fig
 
 
@@ -389,7 +379,7 @@ def same_curve(
     ax.set(xlabel="epoch", ylabel=ylabel)
     difference = (both["by hand"] - both["library"]).abs().max()
     ax.set_title(f"largest difference {difference:.0e}", fontsize=11)
-    ax.legend(frameon=False, fontsize=10)
+    ax.legend(fontsize=10)
     return fig, both
 
 
@@ -398,8 +388,8 @@ def lines(frame: pd.DataFrame, x: str, y: str, by: str) -> Figure:
     fig, ax = plt.subplots(figsize=(6.4, 2.9))
     colors = class_colors(frame[by].unique())
     for k, (name, group) in enumerate(frame.groupby(by, sort=False)):
-        style: dict[str, Any] = {"ls": LINE_STYLES[k % len(LINE_STYLES)], "color": colors[k]}
-        ax.plot(group[x], group[y], lw=2, label=str(name), **style)
+        style = LINE_STYLES[k % len(LINE_STYLES)]
+        ax.plot(group[x], group[y], ls=style, color=colors[k], lw=2, label=str(name))
     ax.set(xlabel=x, ylabel=y)
-    ax.legend(frameon=False, fontsize=10, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(fontsize=10, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig

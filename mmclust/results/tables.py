@@ -107,7 +107,7 @@ def paper_datasets() -> pd.DataFrame:
 
 
 def significant(effects: pd.DataFrame) -> pd.DataFrame:
-    """The cells to print in bold of a frame with effect and ±: effects whose interval excludes 0."""
+    """The cells to print in bold of a frame with effect and ±: the interval excludes zero."""
     bold = pd.DataFrame(False, index=effects.index, columns=effects.columns)
     bold["effect"] = effects["effect"].abs() > effects["±"]
     return bold

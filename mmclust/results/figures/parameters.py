@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmclust.results.figures.theme import (
-    EDGE,
-    PALETTE,
-    category_ticks,
-    confidence_bounds,
-    legend_above,
-    markers,
-    number_ticks,
-    palette,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+import mmclust.results.figures.theme as theme
 
 LABEL_LETTER = 0.1  # inches, of a tick label
 
@@ -92,8 +81,8 @@ def heat_maps(
         ax.tick_params(axis="y", rotation=0)
         if mark is not None:
             corner = (across.index(_text(mark[0])), down.index(_text(mark[1])))
-            frame = {"fill": False, "edgecolor": PALETTE[5], "linewidth": 2.5, "zorder": 5}
-            ax.add_patch(plt.Rectangle(corner, 1, 1, **frame))
+            frame: dict[str, Any] = {"edgecolor": theme.PALETTE[5], "linewidth": 2.5, "zorder": 5}
+            ax.add_patch(plt.Rectangle(corner, 1, 1, fill=False, **frame))
     if pd.api.types.is_numeric_dtype(rows[y]):
         axes[0, 0].invert_yaxis()
     for ax in axes.flat[len(panels) :]:
@@ -129,14 +118,15 @@ def curves(
     low = rows[metric].min()
     high = rows[metric].max()
     style = {"hue": hue, "hue_order": levels, "style": hue, "style_order": levels, "dashes": False}
-    style |= {"palette": palette(n), "markers": markers(n), "markersize": 6} | EDGE
+    style |= {"palette": theme.palette(n), "markers": theme.markers(n), **theme.EDGE}
+    style |= {"errorbar": theme.confidence_bounds, "markersize": 6}
     for k, (ax, name) in enumerate(zip(axes.flat, names)):
         group = rows[rows["parameter"] == name]
         positions = _positions(group["value"])
         points = group.assign(value=[positions[_text(value)] for value in group["value"]])
         points = points.groupby(["value", hue, "seed"], as_index=False)[metric].mean()
-        style |= {"errorbar": confidence_bounds, "legend": k == 0 and n > 1}
-        sns.lineplot(points, x="value", y=metric, ax=ax, **style)
+        legend = k == 0 and n > 1
+        sns.lineplot(points, x="value", y=metric, legend=legend, ax=ax, **style)
         if name in log:
             _logarithmic(ax, list(positions.values()))
         if mark and name in mark:
@@ -147,12 +137,12 @@ def curves(
     fig.draw_without_rendering()
     for ax, name in zip(axes.flat, names):
         values = rows.loc[rows["parameter"] == name, "value"]
-        set_ticks = number_ticks if all(map(_is_number, values)) else category_ticks
+        set_ticks = theme.number_ticks if all(map(_is_number, values)) else theme.category_ticks
         set_ticks(ax, _positions(values))
     for ax in axes.flat[len(names) :]:
         ax.axis("off")
     if n > 1:
-        legend_above(fig, axes[0, 0])
+        theme.legend_above(fig, axes[0, 0])
     return fig
 
 
@@ -166,7 +156,8 @@ def _logarithmic(ax: Axes, values: list[float]) -> None:
     scale = ax.xaxis.get_transform()
     ends = scale.transform([min(values), max(values)])
     margin = 0.06 * (np.ptp(ends) or 1)  # the margins of symlog itself are not equal
-    ax.set_xlim(scale.inverted().transform(ends + np.array([-margin, margin])))
+    left, right = scale.inverted().transform(ends + np.array([-margin, margin]))
+    ax.set_xlim(left, right)
 
 
 def _mark_default(ax: Axes, x: float, text: str) -> None:

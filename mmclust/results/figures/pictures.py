@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import ArrayLike
+from PIL import Image
 
+from mmclust.data.images import ImageDataset
 from mmclust.results.figures.theme import class_colors, row_title, show_image, wrap
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
-    from numpy.typing import ArrayLike
-    from PIL import Image
-
-    from mmclust.data.images import ImageDataset
 
 TITLE_LETTER = 0.093  # inches, the mean letter of the title of a row
 TITLE_LINE = 0.19  # inches, the height of one of its lines
+
+
+def _draw_row(row: Any, images: list[Image.Image], edge: Any = None) -> None:
+    """A picture per panel of a row; panels without a picture are blank."""
+    for ax in row[len(images) :]:
+        ax.axis("off")
+    for ax, image in zip(row, images):
+        show_image(ax, image, edge)
 
 
 def gallery(
@@ -57,10 +63,7 @@ def gallery(
             spread = np.unique(np.linspace(0, len(members) - 1, per_cluster).astype(int))
         else:
             spread = np.argsort(-np.asarray(order)[members], kind="stable")[:per_cluster]
-        for ax, i in zip(row, members[spread]):
-            show_image(ax, images[int(i)], edge=color)
-        for ax in row[len(spread) :]:
-            ax.axis("off")
+        _draw_row(row, [images[int(i)] for i in members[spread]], color)
         row_title(row[0], text, 10.5)
     if title:
         fig.suptitle(wrap(title, 60), fontweight="bold", fontsize=12)
@@ -72,10 +75,7 @@ def sample_grid(datasets: Mapping[str, ImageDataset], columns: int = 8) -> Figur
     size = (0.66 * columns + 1.9, 0.7 * len(datasets))
     fig, axes = plt.subplots(len(datasets), columns, figsize=size, squeeze=False)
     for row, (name, data) in zip(axes, datasets.items()):
-        for ax, i in zip(row, range(min(columns, len(data)))):
-            show_image(ax, data.images[i])
-        for ax in row[len(data) :]:
-            ax.axis("off")
+        _draw_row(row, [data.images[i] for i in range(min(columns, len(data)))])
         row_title(row[0], f"{wrap(name)}\n{wrap(' × '.join(data.criteria) or 'no labels')}")
     return fig
 
@@ -130,11 +130,7 @@ def _draw_panel(
 ) -> None:
     fig.suptitle(panel.title, fontsize=12, fontweight="bold")
     axes = fig.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for row, numbers in zip(axes, panel.rows):
-        for ax, i in zip(row, numbers):
-            ax.axis("on")
-            show_image(ax, images[i])
+    for row, numbers in itertools.zip_longest(axes, panel.rows, fillvalue=()):
+        _draw_row(row, [images[i] for i in numbers])
     for row, name in zip(axes, panel.names):
         row_title(row[0], name)

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.container import BarContainer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmclust.results.figures.theme import (
-    EDGE,
-    category_rows,
-    confidence_bounds,
-    legend_above,
-    markers,
-    palette,
-    text_at_right,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+import mmclust.results.figures.theme as theme
 
 DWARFED = 8  # an effect is magnified where it is this many times smaller than the largest
 
@@ -38,7 +28,7 @@ def score_bars(rows: pd.DataFrame, metric: str = "NMI", title: str | None = None
     n = rows["method"].nunique()
     width = min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6))
     fig, ax = plt.subplots(figsize=(width, 3.2))
-    style = {"palette": palette(n), "saturation": 1, "errorbar": None}
+    style = {"palette": theme.palette(n), "saturation": 1, "errorbar": None}
     sns.barplot(rows, x="criterion", y=metric, hue="method", ax=ax, **style)
     for bars in ax.containers:
         ax.bar_label(cast(BarContainer, bars), fmt="%.2f", fontsize=9, padding=1)
@@ -49,7 +39,7 @@ def score_bars(rows: pd.DataFrame, metric: str = "NMI", title: str | None = None
     sns.despine(ax=ax, left=True)
     if title:
         ax.set_title(title)
-    legend_above(fig, ax)
+    theme.legend_above(fig, ax)
     return fig
 
 
@@ -67,20 +57,20 @@ def method_scores(
     criteria = list(rows["criterion"].unique())
     height = (0.1 * len(methods) + 0.14) * len(criteria) + 1.3
     fig, ax = plt.subplots(figsize=(5.6, height))
-    style = {"errorbar": confidence_bounds, "err_kws": {"linewidth": 1.6}, "markersize": 6}
+    style = {"errorbar": theme.confidence_bounds, "err_kws": {"linewidth": 1.6}, "markersize": 6}
     style |= _dot_style("method", methods, spread=0.72)
     sns.pointplot(rows, y="criterion", x=metric, order=criteria, ax=ax, **style)
-    category_rows(ax, criteria)
+    theme.category_rows(ax, criteria)
     ax.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6))
-    legend_above(fig, ax)
+    theme.legend_above(fig, ax)
     return fig
 
 
 def _dot_style(hue: str, levels: Sequence[str], spread: float) -> dict[str, Any]:
     """A color and a marker per level, the dots of one row `spread` over its height."""
     n = len(levels)
-    style = {"hue": hue, "hue_order": levels, "palette": palette(n), "markers": markers(n)}
-    return style | EDGE | {"dodge": spread if n > 1 else 0, "linestyle": "none"}
+    style = {"hue": hue, "hue_order": levels, "dodge": spread if n > 1 else 0, "linestyle": "none"}
+    return style | {"palette": theme.palette(n), "markers": theme.markers(n)} | theme.EDGE
 
 
 def ablation(
@@ -102,20 +92,21 @@ def ablation(
     per_seed = rows.groupby([by, "seed"], as_index=False)[metric].mean()
     means = per_seed.groupby(by)[metric].mean()
     fig, ax = plt.subplots(figsize=(6, max(0.42, 0.07 * len(criteria)) * len(settings) + 1.4))
-    bars = {"color": "0.8", "err_kws": {"linewidth": 2, "color": "0.2"}, "width": 0.8}
-    sns.barplot(per_seed, y=by, x=metric, order=settings, errorbar=confidence_bounds, ax=ax, **bars)
+    bars = {"color": "0.8", "width": 0.8, "errorbar": theme.confidence_bounds}
+    bars["err_kws"] = {"linewidth": 2, "color": "0.2"}
+    sns.barplot(per_seed, y=by, x=metric, order=settings, ax=ax, **bars)
     dots = _dot_style("criterion", criteria, spread=0.6) | {"errorbar": None, "markersize": 5}
     sns.pointplot(rows, y=by, x=metric, order=settings, ax=ax, **dots)
-    category_rows(ax, settings)
+    theme.category_rows(ax, settings)
     if baseline is not None:
         ax.axvline(means[baseline], color="0.2", linestyle="--", linewidth=1.2)
     for i, setting in enumerate(settings):
         if baseline is None or setting == baseline:
-            text_at_right(ax, i, f"{means[setting]:.3f}", fontsize=11, fontweight="bold")
+            theme.text_at_right(ax, i, f"{means[setting]:.3f}", fontsize=11, fontweight="bold")
         else:
-            text_at_right(ax, i, f"{means[setting] - means[baseline]:+.3f}", fontsize=11)
+            theme.text_at_right(ax, i, f"{means[setting] - means[baseline]:+.3f}", fontsize=11)
     ax.set(xlim=(0, 1.02), xticks=np.linspace(0, 1, 6), xlabel=f"{metric}, mean over criteria")
-    legend_above(fig, ax)
+    theme.legend_above(fig, ax)
     return fig
 
 
@@ -141,7 +132,7 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
     fig, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
     for ax in axes[0]:
         _draw_effects(ax, table)
-        category_rows(ax, lines)
+        theme.category_rows(ax, lines)
         ax.axvline(0, color="0.2", linewidth=1.2)
         ax.set_xlabel(f"effect on {metric}")
         ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -150,20 +141,21 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
         axes[0, 1].set(xlim=(-near, near), xlabel="the same, magnified")
         axes[0, 1].xaxis.set_major_locator(MaxNLocator(4))
         axes[0, 1].tick_params(labelleft=False)
-    style = {"linestyle": "none", "markersize": 7}
-    looks = zip(palette(len(methods)), markers(len(methods)))
-    handles = [plt.Line2D([], [], color=color, marker=mark, **style) for color, mark in looks]
-    legend_above(fig, axes[0, 0], handles, methods)
+    handles = [
+        plt.Line2D([], [], color=color, marker=marker, markersize=7, linestyle="none")
+        for _, color, marker in theme.looks(methods)
+    ]
+    theme.legend_above(fig, axes[0, 0], handles, methods)
     return fig
 
 
 def _draw_effects(ax: Axes, table: pd.DataFrame) -> None:
     """The dots and intervals; y is the number of the row in the table."""
-    methods = table["method"].unique()
-    for method, color, marker in zip(methods, palette(len(methods)), markers(len(methods))):
+    for method, color, marker in theme.looks(table["method"].unique()):
         rows = table[table["method"] == method]
         certain = rows["effect"].abs() > rows["±"]
         for group, face in ((rows[certain], color), (rows[~certain], "white")):
-            style = {"marker": marker, "markersize": 7, "linestyle": "none", "elinewidth": 1.8}
-            style |= {"color": color, "markerfacecolor": face, "markeredgecolor": color}
-            ax.errorbar(group["effect"], group.index, xerr=group["±"], **style)
+            style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": color}
+            style |= {"markerfacecolor": face, "markeredgecolor": color, "elinewidth": 1.8}
+            x = group["effect"]
+            ax.errorbar(x, group.index, xerr=group["±"], linestyle="none", **style)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from mmclust.results.figures.theme import LETTER_WIDTH, class_colors, markers, wrap
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from mmclust.results.figures.theme import LETTER_WIDTH, looks, wrap
 
 PANEL_WIDTH = 2.3  # inches, of a t-SNE panel
 LEGEND_ROWS = 10  # as many as a legend may have in an unused panel
@@ -24,7 +23,7 @@ LEGEND_ROWS = 10  # as many as a legend may have in an unused panel
 
 def tsne_panels(
     representations: Mapping[str, np.ndarray],
-    labels: Sequence[int] | np.ndarray,
+    labels: ArrayLike,
     names: Sequence[str],
     columns: int = 3,
     seed: int = 0,
@@ -45,15 +44,15 @@ def tsne_panels(
     legend_height = 0 if len(representations) % columns else 0.2 + 0.06 * len(names)
     size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + legend_height)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    classes = [names[c] for c in labels]
+    labels = np.asarray(labels)
     frames = []
     for ax, (title, x) in zip(axes.flat, representations.items()):
         perplexity = min(30, max(2, (len(x) - 1) // 3))
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
         points = tsne.fit_transform(np.asarray(x, np.float32))
-        _scatter(ax, points, np.asarray(labels), names)
+        _scatter(ax, points, labels, names)
         ax.set_title(wrap(title, 20), fontsize=11)
-        frame = {"panel": title, "x": points[:, 0], "y": points[:, 1], "class": classes}
+        frame = {"panel": title, "x": points[:, 0], "y": points[:, 1], "class": [names[c] for c in labels]}
         frames.append(pd.DataFrame(frame))
     unused = axes.flat[len(representations) :]
     for ax in unused:
@@ -62,7 +61,7 @@ def tsne_panels(
     width = PANEL_WIDTH * len(unused) if len(unused) else fig.get_figwidth()
     entry_width = LETTER_WIDTH * max(map(len, names)) + 0.4
     ncols = max(1, min(len(names), int((width - 0.1) / entry_width)))
-    style: dict[str, Any] = {"ncols": ncols, "frameon": False, "markerscale": 1.8, "fontsize": 11}
+    style: dict[str, Any] = {"ncols": ncols, "markerscale": 1.8, "fontsize": 11}
     style |= {"columnspacing": 1, "handletextpad": 0.1}
     if len(unused) and len(names) <= LEGEND_ROWS * ncols:
         unused[0].legend(handles, texts, loc="center left", **style).set_in_layout(False)
@@ -74,15 +73,14 @@ def tsne_panels(
 def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
     """Points (n, 2) without ticks, a color and a marker per class."""
     style: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
-    looks = zip(names, class_colors(names), markers(len(names)))
-    for c, (name, color, marker) in enumerate(looks):
+    for c, (name, color, marker) in enumerate(looks(names)):
         ax.scatter(*points[labels == c].T, color=color, marker=marker, label=name, **style)
     ax.set(xticks=[], yticks=[])
 
 
 def confusion(
-    labels: Sequence[int] | np.ndarray,
-    truth: Sequence[int] | np.ndarray,
+    labels: ArrayLike,
+    truth: ArrayLike,
     names: Sequence[str],
     classes: Sequence[str],
     title: str | None = None,
@@ -109,23 +107,20 @@ def confusion(
 
 
 def confusion_table(
-    labels: Sequence[int] | np.ndarray,
-    truth: Sequence[int] | np.ndarray,
-    names: Sequence[str],
-    classes: Sequence[str],
+    labels: ArrayLike, truth: ArrayLike, names: Sequence[str], classes: Sequence[str]
 ) -> pd.DataFrame:
     """Counts (clusters with members, classes), with a strong diagonal.
 
     The Hungarian method matches clusters and classes; those without a match come last.
     """
-    counts = np.zeros((max(len(names), max(labels) + 1), len(classes)), int)
-    np.add.at(counts, (np.asarray(labels), np.asarray(truth)), 1)
+    labels = np.asarray(labels)
+    counts = np.zeros((max(len(names), labels.max() + 1), len(classes)), int)
+    np.add.at(counts, (labels, np.asarray(truth)), 1)
     present = np.flatnonzero(counts.sum(1))
-    rows, columns = linear_sum_assignment(-counts[present])
-    pairs = sorted(zip(columns, present[rows]))
-    across = [c for c, _ in pairs] + [c for c in range(len(classes)) if c not in columns]
-    down = [r for _, r in pairs] + [r for r in present if r not in present[rows]]
+    clusters, matches = linear_sum_assignment(-counts[present])
+    pairs = sorted(zip(matches, present[clusters]))
+    across = [c for c, _ in pairs] + [c for c in range(len(classes)) if c not in matches]
+    down = [r for _, r in pairs] + [r for r in present if r not in present[clusters]]
     index = [f"{wrap(names[r])} ({counts[r].sum()})" for r in down]
-    return pd.DataFrame(
-        counts[np.ix_(down, across)], index=index, columns=[str(classes[c]) for c in across]
-    )
+    columns = [str(classes[c]) for c in across]
+    return pd.DataFrame(counts[np.ix_(down, across)], index=index, columns=columns)

@@ -9,21 +9,19 @@ from __future__ import annotations
 import colorsys
 import math
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
 
 from mmclust.data.rendered import COLORS
 from mmclust.experiments.ablations import interval
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from PIL import Image
 
 # seaborn's palette "colorblind", reordered: the first colors differ most.
 PALETTE = [
@@ -34,6 +32,7 @@ MARKERS = "osD^vPX<>p"
 EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
 
 LETTER_WIDTH = 0.09  # inches, the mean letter at 10.5 points: sizes are chosen before drawing
+LEGEND_KEY_WIDTH = 0.5  # inches
 TICK_LETTER_WIDTH = 7.5  # points, with a margin
 
 
@@ -50,6 +49,7 @@ def use_theme() -> None:
             "axes.titlesize": 12,
             "svg.hashsalt": "mmclust",
             "figure.constrained_layout.use": True,
+            "legend.frameon": False,
         }
     )
 
@@ -72,6 +72,11 @@ def class_colors(names: Sequence[str]) -> list:
     return [colorsys.hsv_to_rgb(hue / 360, saturation, value) for hue, saturation, value in hsv]
 
 
+def looks(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """Name, color and marker of each class, or of each method."""
+    return zip(names, class_colors(names), markers(len(names)))
+
+
 def wrap(text: object, width: int = 22) -> str:
     """Text in lines of at most `width` letters."""
     return "\n".join(textwrap.wrap(str(text), width)) or str(text)
@@ -87,17 +92,13 @@ def confidence_bounds(values: pd.Series) -> tuple[float, float]:
     return np.mean(values) - half, np.mean(values) + half
 
 
-def show_image(
-    ax: Axes, image: Image.Image, title: str | None = None, edge: str | None = None
-) -> None:
+def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
     """One picture without ticks; `edge` is the color of its frame."""
     ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     for spine in ax.spines.values():
         spine.set(visible=edge is not None, color=edge, linewidth=2.5)
-    if title:
-        ax.set_title(title, fontsize=10, fontweight="normal", pad=3)
 
 
 def row_title(ax: Axes, text: str, fontsize: float = 10) -> None:
@@ -111,11 +112,7 @@ def text_at_right(ax: Axes, y: float, text: str, **style: Any) -> None:
 
 
 def legend_above(
-    fig: Figure,
-    ax: Axes,
-    handles: Sequence[Any] | None = None,
-    texts: Sequence[str] | None = None,
-    **style: Any,
+    fig: Figure, ax: Axes, handles: Sequence[Any] | None = None, texts: Sequence[str] | None = None
 ) -> None:
     """One legend above all panels, in as few lines as its texts need.
 
@@ -127,12 +124,11 @@ def legend_above(
         legend.remove()
     handles = list(handles or ())
     texts = list(texts or ())
-    key_width = 0.5
-    width = sum(LETTER_WIDTH * len(text) + key_width for text in texts)
+    width = sum(LETTER_WIDTH * len(text) + LEGEND_KEY_WIDTH for text in texts)
     lines = math.ceil(width / (fig.get_figwidth() - 0.2))
-    defaults = {"fontsize": 10.5, "columnspacing": 1.2, "handletextpad": 0.4, "frameon": False}
-    defaults |= {"loc": "outside upper center", "ncols": math.ceil(len(texts) / lines)}
-    fig.legend(handles, texts, **defaults | style)
+    style: dict[str, Any] = {"fontsize": 10.5, "columnspacing": 1.2, "handletextpad": 0.4}
+    ncols = math.ceil(len(texts) / lines)
+    fig.legend(handles, texts, loc="outside upper center", ncols=ncols, **style)
 
 
 def category_rows(ax: Axes, names: Sequence[str]) -> None:

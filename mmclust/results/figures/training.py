@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.container import BarContainer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from mmclust.experiments.ablations import interval
-from mmclust.results.figures.theme import (
-    PALETTE,
-    category_rows,
-    legend_above,
-    markers,
-    number_ticks,
-    palette,
-    text_at_right,
-)
+import mmclust.results.figures.theme as theme
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+BAR_COLORS = {True: theme.PALETTE[0], False: "0.75"}  # is the candidate a true class?
 EVENT_LETTER = 0.078  # inches, of a letter at 9.5 points
 LABEL_OFFSETS = ((0, 13), (0, -13), (13, 6), (-13, 6), (13, -6), (-13, -6))  # points
 
@@ -80,10 +72,11 @@ def _draw_terms(ax: Axes, terms: pd.DataFrame) -> None:
     shares = terms["value"] / terms["term"].map(largest).replace(0, 1)
     names = [f"{term} (max. {_amount(largest[term])})" for term in terms["term"]]
     shares = terms.assign(value=shares, term=names)
-    style = {"hue": "term", "style": "term", "palette": palette(len(largest)), "errorbar": None}
+    colors = theme.palette(len(largest))
+    style: dict[str, Any] = {"hue": "term", "style": "term", "errorbar": None, "palette": colors}
     sns.lineplot(shares, x="epoch", y="value", ax=ax, **style)
-    style = {"frameon": False, "fontsize": 9.5, "columnspacing": 0.8, "handlelength": 1.8}
-    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncols=2, title=None, **style)
+    style = {"ncols": 2, "fontsize": 9.5, "columnspacing": 0.8, "handlelength": 1.8}
+    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), title=None, **style)
     ax.set(ylabel="share of max.")
 
 
@@ -134,9 +127,9 @@ def candidates(
     order = sorted(words, key=lambda word: -lifetimes[word])
     hits = [word.lower() in true for word in order]
     fig, ax = plt.subplots(figsize=(5.2, 0.2 * len(order) + 1.2))
-    colors = [PALETTE[0] if hit else "0.75" for hit in hits]
+    colors = [BAR_COLORS[hit] for hit in hits]
     ax.barh(range(len(order)), [lifetimes[word] for word in order], color=colors, height=0.72)
-    category_rows(ax, order)
+    theme.category_rows(ax, order)
     texts = [f"{word} ✓" if hit else word for word, hit in zip(order, hits)]
     ax.set_yticks(range(len(order)), texts, fontsize=10)
     for text, hit in zip(ax.get_yticklabels(), hits):
@@ -144,10 +137,10 @@ def candidates(
     ax.set(xlim=(0, epochs), xlabel="epoch")
     fig.draw_without_rendering()
     ticks = sorted({0, epochs, *(update["epoch"] for update in updates)})
-    number_ticks(ax, {str(epoch): epoch for epoch in ticks})
+    theme.number_ticks(ax, {str(epoch): epoch for epoch in ticks})
     if any(hits):
-        handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in (PALETTE[0], "0.75")]
-        legend_above(fig, ax, handles, ["✓ name of a true class", "other word"])
+        handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in BAR_COLORS.values()]
+        theme.legend_above(fig, ax, handles, ["✓ name of a true class", "other word"])
     return fig
 
 
@@ -167,7 +160,7 @@ def cost_bars(
     low = table.min().min()
     high = table.max().max()
     fig, ax = plt.subplots(figsize=(6, 0.62 * len(methods) + 1.4))
-    style = {"palette": palette(len(ways)), "saturation": 1, "errorbar": None}
+    style = {"palette": theme.palette(len(ways)), "saturation": 1, "errorbar": None}
     orders = {"order": methods, "hue_order": ways}
     sns.barplot(rows, y="method", x=value, hue="way", ax=ax, **orders, **style)
     xlim = (10 ** np.floor(np.log10(low / 1.5)), high * (high / low) ** 0.25 * 2)
@@ -176,16 +169,16 @@ def cost_bars(
         widths = cast(np.ndarray, cast(BarContainer, bars).datavalues)
         texts = [f"{_amount(width)} {unit}" for width in widths]
         ax.bar_label(cast(BarContainer, bars), texts, padding=3, fontsize=10)
-    category_rows(ax, methods)
+    theme.category_rows(ax, methods)
     _log_ticks(ax)
     if len(ways) > 1:
         for i, ratio in enumerate((table[ways[0]] / table[ways[-1]])[methods]):
             if np.isfinite(ratio):
                 text = f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
-                text_at_right(ax, i, text, fontsize=11, fontweight="bold")
+                theme.text_at_right(ax, i, text, fontsize=11, fontweight="bold")
     if title:
         ax.set_title(title)
-    legend_above(fig, ax)
+    theme.legend_above(fig, ax)
     return fig
 
 
@@ -199,13 +192,12 @@ def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
     """
     trained = rows[rows["epochs"].notna()]
     untrained = rows[rows["epochs"].isna()].groupby("method", sort=False)[metric].mean()
-    methods = list(trained["method"].unique())
     fig, ax = plt.subplots(figsize=(6, 4.2))
     ax.set(xscale="log", xlabel="seconds for one clustering")
     ax.set_ylabel(f"{metric}, mean over criteria")
     labels: list[tuple[float, float, str]] = []  # x, y and the number of epochs of a dot
     lines: list[Any] = []  # whatever labels may not cover, points (x, y) of each
-    for method, color, marker in zip(methods, palette(len(methods)), markers(len(methods))):
+    for method, color, marker in theme.looks(trained["method"].unique()):
         group = trained[trained["method"] == method]
         seconds = group.groupby("epochs")["seconds"].mean()
         per_seed = group.groupby(["epochs", "seed"])[metric].mean().groupby("epochs")
@@ -218,7 +210,7 @@ def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
         for x, y, error in zip(seconds, means, errors.fillna(0)):
             lines.append([[x, y - error], [x, y + error]])
     lines += _draw_untrained(ax, untrained.sort_values())
-    legend_above(fig, ax, *ax.get_legend_handles_labels())
+    theme.legend_above(fig, ax, *ax.get_legend_handles_labels())
     fig.draw_without_rendering()
     _label_dots(ax, labels, lines)
     return fig
@@ -236,25 +228,21 @@ def _draw_untrained(ax: Axes, values: pd.Series) -> list[list[list[float]]]:
     for method, value in values.items():
         ax.axhline(value, color="0.35", linestyle="--", linewidth=1.2)
         text_y = max(value, text_y + 0.06 * (high - low))
-        text_at_right(ax, text_y, str(method), fontsize=10)
+        theme.text_at_right(ax, text_y, str(method), fontsize=10)
     return [[[left, value], [right, value]] for value in values]
 
 
 def _label_dots(ax: Axes, labels: list[tuple[float, float, str]], lines: list[Any]) -> None:
     """A label beside each dot, where it covers no line and no other label; else none."""
-    taken = np.empty((0, 2))  # points in pixels
-    for line in lines:
-        for start, end in itertools.pairwise(ax.transData.transform(line)):
-            taken = np.concatenate([taken, np.linspace(start, end, 60)])
+    paths = [Path(ax.transData.transform(line)) for line in lines]  # in pixels
+    boxes: list[Bbox] = []
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9.5, "color": "0.2"}
     for x, y, text in labels:
         for offset in LABEL_OFFSETS:
             label = ax.annotate(text, (x, y), offset, textcoords="offset points", **style)
             box = label.get_window_extent()
-            if not any(box.contains(*point) for point in taken):
-                inside = itertools.product(
-                    np.linspace(box.x0, box.x1, 5), np.linspace(box.y0, box.y1, 5)
-                )
-                taken = np.concatenate([taken, list(inside)])
+            covers_line = any(path.intersects_bbox(box, filled=False) for path in paths)
+            if not covers_line and not box.count_overlaps(boxes):
+                boxes.append(box)
                 break
             label.remove()
