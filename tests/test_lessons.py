@@ -81,7 +81,7 @@ def test_a_point_of_the_plane_has_its_coordinates(x, y, seed):
 
 def test_three_words_on_a_line_are_refused():
     a, b, _ = words()
-    with pytest.raises(ValueError, match="one, two, half are on one line.*choose"):
+    with pytest.raises(ValueError, match=r"one, two, half are on one line.*choose"):
         mm.lesson_figures.Plane(torch.stack([a, b, (a + b) / 2]), ["one", "two", "half"])
 
 
@@ -140,7 +140,7 @@ def test_a_walk_is_shown_frame_by_frame_and_asks_for_nothing_from_outside():
 
 def test_paths_and_scores_of_one_length():
     way = walk()
-    with pytest.raises(ValueError, match="'it' has 3 epochs.*2"):
+    with pytest.raises(ValueError, match=r"'it' has 3 epochs.*2"):
         mm.lesson_figures.Walk(
             way.picture,
             way.surface,

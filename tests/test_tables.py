@@ -73,7 +73,7 @@ def test_bold_is_a_paired_t_test():
     assert bold(rows, level=1 - p * 0.999) == {}
     assert bold(rows, level=1 - p * 0.999, among=["A", "C"]) == {"color": ["A"], "mean": ["A"]}
     assert bold(rows, level=1 - p * 1.001, among=["B", "C"]) == {"color": ["B"], "mean": ["B"]}
-    with pytest.raises(ValueError, match="'D'.*choose from A, B, C"):
+    with pytest.raises(ValueError, match=r"'D'.*choose from A, B, C"):
         best(rows, among=["A", "D"])
 
 
@@ -257,7 +257,7 @@ def test_the_frame_of_published_values():
         .loc[("color", "MultiSub: prompt"), "published"]
         == 0.9693
     )
-    with pytest.raises(ValueError, match="several encoders for demo-fruit by color: mini, other"):
+    with pytest.raises(ValueError, match=r"several encoders for demo-fruit by color: mini, other"):
         compare_with_published(pd.concat([tidy(RUNS), tidy(RUNS, encoder="other")]))
 
 

@@ -44,10 +44,9 @@ BUTTONS = {
 
 
 def prompt_tokens(encoder: Encoder, template: str) -> pd.DataFrame:
-    """The input of the text encoder: position, token (as text), id and role.
+    """The input of the text encoder: position, token (as text), id and role (a key of `ROLES`).
 
-    The role is "before" the word, "word", "after" it, or "never read": the positions beyond
-    end-of-text, which a causal encoder does not use.
+    A causal encoder never reads the positions after end-of-text.
     """
     before, _, after, padding = tokenize_template(encoder.tokenizer, template)
     ids = [*before, None, *after]
@@ -88,15 +87,10 @@ def draw_tokens(tokens: pd.DataFrame, unread: int = 3) -> Figure:
 class Plane:
     """The plane through three words: w(x, y) = a + x (b - a) + y (c - a).
 
-    Word a has the coordinates (0, 0), b (1, 0) and c (0, 1).
-
     Args:
-        points: the embeddings of the words (3, e).
+        points: embeddings (3, e) of the words a, b and c; a ValueError if they are on one line.
         names: the words.
         hull: whether drawings show the triangle of the three, which contains their mixtures.
-
-    Raises:
-        ValueError: if the points are on one line.
     """
 
     def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False) -> None:
@@ -158,17 +152,12 @@ def _contour(ax: Axes, surface: pd.DataFrame, plane: Plane, names: Sequence[str]
 
 
 def draw_landscapes(
-    landscapes: dict[str, pd.DataFrame],
-    plane: Plane,
-    paths: dict[str, torch.Tensor] | None = None,
+    landscapes: dict[str, pd.DataFrame], plane: Plane, paths: dict[str, torch.Tensor] | None = None
 ) -> Figure:
-    """A panel per landscape, its lowest point marked by a cross.
+    """A panel per landscape (title -> frame of `landscape`), a cross at its lowest point.
 
-    Args:
-        landscapes: title -> frame of `landscape`.
-        plane: of three words.
-        paths: title -> a proxy by epoch (epochs, e), drawn by its nearest points of the plane: an
-            open circle at the start, a filled one at the end.
+    `paths`: title -> a proxy by epoch (epochs, e), drawn by its nearest points of the plane, with
+    an open circle at the start and a filled one at the end.
     """
     n = len(landscapes)
     size = (7.2 if n > 1 else 4.4, 7.0 / max(n, 2) + 0.45)
@@ -200,16 +189,11 @@ class Walk:
 
     Args:
         picture: PIL.
-        surface: the landscape, a frame of `landscape`.
-        plane: its plane.
-        paths: name -> words (epochs, e), all of the same length.
+        surface: the landscape, a frame of `landscape`; `plane`, its plane.
+        paths: name -> words (epochs, e); a ValueError unless as many epochs as in `scores`.
         scores: (epochs, K), drawn as bars that change; NaN: no bar.
-        words: K names of the bars.
-        label: of the axis of the bars.
+        words: K names of the bars; `label`, the label of their axis.
         max_bars: the words with the largest scores of any epoch are drawn.
-
-    Raises:
-        ValueError: if a path has another number of epochs than the scores.
     """
 
     def __init__(
@@ -273,10 +257,7 @@ class Walk:
         return FuncAnimation(fig, draw, frames=self.frames(max_frames), interval=180)
 
     def key_frames(self, epochs: Sequence[int] | None = None) -> Figure:
-        """The paths up to some epochs, by default four, with the bars of that epoch below.
-
-        The words are a, b and c on the plane and in full beside it.
-        """
+        """The paths up to some epochs, by default four, with the bars of that epoch below."""
         frames = self.frames()
         epochs = epochs or [int(frames[k * len(frames) // 3]) for k in range(3)] + [int(frames[-1])]
         size: dict[str, Any] = {"figsize": (7.4, 4.6), "height_ratios": [1, 0.9]}
@@ -340,11 +321,9 @@ def spaces(
     names: Sequence[str],
     columns: int = 3,
 ) -> Figure:
-    """A panel per representation: its first two principal components, its score in the title.
+    """A panel per representation, title -> (array (n, d), NMI): its first two principal components.
 
-    Args:
-        panels: title -> (representation (n, d), NMI).
-        labels: (n,), and `names`, one per class.
+    Colors and markers are the classes: `labels` (n,) and their `names`.
     """
     from sklearn.decomposition import PCA
 

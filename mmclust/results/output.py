@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -95,23 +96,24 @@ class NotebookOutput:
         gray = _marked_cells(not_comparable, text, "not_comparable")
         sides = ["right" if pd.api.types.is_numeric_dtype(t) else "left" for t in displayed.dtypes]
 
-        cells = _format(text, _markdown, strong, "**{}**", gray, "*({})*")
+        cells = _format(text, "markdown", strong, gray)
         align = {"colalign": sides} if len(cells) else {}  # tabulate cannot align an empty table
         markdown = cells.to_markdown(index=False, disable_numparse=True, **align) + "\n"
         Path(f"{stem}.md").write_text(markdown, encoding="utf-8")
 
-        cells = _format(text, _latex, strong, r"\textbf{{{}}}", gray, r"\textcolor{{gray}}{{{}}}")
+        cells = _format(text, "latex", strong, gray)
         style: dict[str, Any] = {"hrules": True, "position_float": "centering"}
         style |= {"column_format": "".join(side[0] for side in sides), "label": f"tab:{stem.name}"}
         latex = Styler(cells).hide(axis="index").to_latex(caption=_latex(caption), **style)
         text_latex = "% \\usepackage{booktabs,xcolor}\n" + latex
         Path(f"{stem}.tex").write_text(text_latex, encoding="utf-8")
 
-        cells = _format(text, escape, strong, "<b>{}</b>", gray, "{}")
+        cells = _format(text, "html", strong, gray)
         uuid = re.sub(r"\W", "-", stem.name)  # not random: the HTML is the same in every run
         styler = Styler(cells, uuid=uuid, cell_ids=False).hide(axis="index")
-        styler.set_td_classes(cells.mask(gray, GRAY_CLASS).where(gray, ""))
-        styler.set_table_styles([{"selector": f".{GRAY_CLASS}", "props": f"color: {GRAY}"}])
+        if gray.any():
+            styler.set_td_classes(cells.mask(gray, GRAY_CLASS).where(gray, ""))
+            styler.set_table_styles([{"selector": f".{GRAY_CLASS}", "props": f"color: {GRAY}"}])
         self._write_caption(name, "table", [".csv", ".md", ".tex"], caption, styler.to_html())
         return styler
 
@@ -142,35 +144,31 @@ def _text(value: Any, decimals: int) -> str:
     return str(value).replace("\n", " ")
 
 
-def _markdown(text: str) -> str:
-    return text.replace("|", r"\|")
-
-
 def _latex(text: str) -> str:
     return text.translate(str.maketrans(LATEX_ESCAPES))
 
 
-def _marked_cells(marks: pd.DataFrame | None, text: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A boolean frame of the shape of `text`; empty cells are never marked."""
+def _marked_cells(marks: pd.DataFrame | None, text: pd.DataFrame, name: str) -> np.ndarray:
+    """A boolean array of the shape of `text`; empty cells are never marked."""
     if marks is None:
-        return text != text
+        return np.zeros(text.shape, bool)
     if marks.shape != text.shape:
-        raise ValueError(
-            f"{name} has the shape {marks.shape}, the table {text.shape}: they must be equal"
-        )
-    return (text != "") & marks.to_numpy(dtype=bool)
+        shapes = f"{marks.shape}, the table {text.shape}"
+        raise ValueError(f"{name} has the shape {shapes}: they must be equal")
+    return (text != "").to_numpy() & marks.to_numpy(dtype=bool)
 
 
-def _format(
-    text: pd.DataFrame,
-    escape: Callable[[str], str],
-    bold: pd.DataFrame,
-    bold_template: str,
-    gray: pd.DataFrame,
-    gray_template: str,
-) -> pd.DataFrame:
-    """The cells and the column names, escaped; marked cells in their template."""
+def _format(text: pd.DataFrame, syntax: str, bold: np.ndarray, gray: np.ndarray) -> pd.DataFrame:
+    """The cells and the column names, escaped; marked cells in the templates of the syntax."""
+    escape, bold_template, gray_template = SYNTAXES[syntax]
     cells = text.map(escape)
     cells = cells.mask(bold, cells.map(bold_template.format))
     cells = cells.mask(gray, cells.map(gray_template.format))
     return cells.set_axis([escape(column) for column in text.columns], axis=1)
+
+
+SYNTAXES: dict[str, tuple[Callable[[str], str], str, str]] = {  # escape, template of bold, of gray
+    "markdown": (lambda text: text.replace("|", r"\|"), "**{}**", "*({})*"),
+    "latex": (_latex, r"\textbf{{{}}}", r"\textcolor{{gray}}{{{}}}"),
+    "html": (escape, "<b>{}</b>", "{}"),  # gray is a class there
+}

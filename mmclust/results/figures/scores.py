@@ -20,11 +20,7 @@ DWARFED = 8  # an effect is magnified where it is this many times smaller than t
 
 
 def score_bars(rows: pd.DataFrame, metric: str = "NMI", title: str | None = None) -> Figure:
-    """Vertical bars of one metric: criteria across, methods in color.
-
-    Args:
-        rows: a tidy frame with criterion, method and the metric.
-    """
+    """Vertical bars of one metric. `rows`: criterion (across), method (in color), the metric."""
     n = rows["method"].nunique()
     width = min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6))
     fig, ax = plt.subplots(figsize=(width, 3.2))

@@ -115,7 +115,7 @@ def candidates(
 
     Args:
         updates: `updates_` of the estimator: {"epoch", "candidates"}, first with all words.
-        epochs: how many there were.
+        epochs: their total number.
         classes: names of true classes, whose bars have a color and a check mark.
     """
     words = updates[0]["candidates"]
