@@ -57,7 +57,7 @@ def test_a_prompt_token_by_token(mini):
     assert used["role"].tolist() == ["before"] * 6 + ["word"] + ["after"] * 2
     written = mini.tokenizer(["fruit with a color of red please"])[0].tolist()
     assert used["id"].dropna().tolist() == written[:6] + written[7:9]
-    ax = mm.lesson_figures.draw_tokens(tokens, more=2).axes[0]
+    ax = mm.lesson_figures.draw_tokens(tokens, unread=2).axes[0]
     assert {"start", "w", "end", "… to 76"} <= {t.get_text() for t in ax.texts} and len(
         ax.patches
     ) == len(used) + 2
@@ -81,7 +81,7 @@ def test_a_point_of_the_plane_has_its_coordinates(x, y, seed):
 
 def test_three_words_on_a_line_are_refused():
     a, b, _ = words()
-    with pytest.raises(ValueError, match="one, two, half lie on one line"):
+    with pytest.raises(ValueError, match=r"one, two, half are on one line.*choose"):
         mm.lesson_figures.Plane(torch.stack([a, b, (a + b) / 2]), ["one", "two", "half"])
 
 
@@ -112,7 +112,7 @@ def walk(epochs=12):
         scores,
         ["a", "b", "c"],
         "weight",
-        most=2,
+        max_bars=2,
     )
 
 
@@ -140,10 +140,10 @@ def test_a_walk_is_shown_frame_by_frame_and_asks_for_nothing_from_outside():
 
 def test_paths_and_scores_of_one_length():
     way = walk()
-    with pytest.raises(ValueError, match="paths of 3 epochs and scores of 2"):
+    with pytest.raises(ValueError, match=r"'it' has 3 epochs.*2"):
         mm.lesson_figures.Walk(
             way.picture,
-            way.ground,
+            way.surface,
             way.plane,
             {"it": words()},
             np.ones((2, 3)),

@@ -1,4 +1,4 @@
-"""Tables: what is bold, what was published, and the files that a table leaves behind."""
+"""Tables: which cells are bold, published values, and the files of a table."""
 
 import io
 import re
@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from mmclust.results import tables
-from mmclust.results.output import NotebookOutput
+from mmclust.results.output import GRAY_CLASS, NotebookOutput
 from mmclust.results.tables import (
     best,
     compare_with_published,
     published,
     published_table,
-    summarise,
+    summarize,
     winners,
 )
 
-A, B, C = [0.90, 0.95, 0.91, 0.97, 0.92], [0.88, 0.90, 0.92, 0.93, 0.90], [0.3, 0.2, 0.4, 0.1, 0.3]
+A = [0.90, 0.95, 0.91, 0.97, 0.92]
+B = [0.88, 0.90, 0.92, 0.93, 0.90]
+C = [0.3, 0.2, 0.4, 0.1, 0.3]
 
 
 def tidy(scores, dataset="demo-fruit", encoder="mini", metric="NMI"):
@@ -47,29 +49,23 @@ def tidy(scores, dataset="demo-fruit", encoder="mini", metric="NMI"):
 
 def bold(rows, **options):
     """The names that are bold, by column."""
-    found, names = best(rows, **options), summarise(rows)["method"]
-    return {column: names[found[column]].tolist() for column in found if found[column].any()}
+    marks = best(rows, **options)
+    names = summarize(rows)["method"]
+    return {column: names[marks[column]].tolist() for column in marks if marks[column].any()}
 
 
 @st.composite
 def grids(draw):
-    methods, criteria, seeds = (
-        draw(st.integers(2, 4)),
-        draw(st.integers(1, 3)),
-        draw(st.integers(2, 5)),
-    )
-    values = draw(
-        st.lists(
-            st.integers(0, 20),
-            min_size=methods * criteria * seeds,
-            max_size=methods * criteria * seeds,
-        )
-    )
+    methods = draw(st.integers(2, 4))
+    criteria = draw(st.integers(1, 3))
+    seeds = draw(st.integers(2, 5))
+    n = methods * criteria * seeds
+    values = draw(st.lists(st.integers(0, 20), min_size=n, max_size=n))
     values = np.reshape(values, (methods, criteria, seeds)) / 20
     return tidy({f"m{i}": {f"c{j}": values[i, j] for j in range(criteria)} for i in range(methods)})
 
 
-def test_bold_is_what_a_paired_t_test_says():
+def test_bold_is_a_paired_t_test():
     rows = tidy({"A": {"color": A}, "B": {"color": B}, "C": {"color": C}})
     p = ttest_rel(A, B).pvalue  # two-sided; C is far below
     assert 0.01 < p < 0.2 and ttest_rel(A, C).pvalue < p
@@ -77,7 +73,7 @@ def test_bold_is_what_a_paired_t_test_says():
     assert bold(rows, level=1 - p * 0.999) == {}
     assert bold(rows, level=1 - p * 0.999, among=["A", "C"]) == {"color": ["A"], "mean": ["A"]}
     assert bold(rows, level=1 - p * 1.001, among=["B", "C"]) == {"color": ["B"], "mean": ["B"]}
-    with pytest.raises(ValueError, match="no row is named 'D'"):
+    with pytest.raises(ValueError, match=r"'D'.*choose from A, B, C"):
         best(rows, among=["A", "D"])
 
 
@@ -117,9 +113,10 @@ def test_nothing_is_bold_without_pairs_of_seeds():
 @settings(max_examples=15)
 @given(grids(), st.randoms(use_true_random=False), st.data())
 def test_properties_of_bold(rows, random, data):
-    found, text = best(rows), summarise(rows)
-    assert found.shape == text.shape and list(found) == list(text) and not found["method"].any()
-    assert found.sum().max() <= 1
+    marks = best(rows)
+    text = summarize(rows)
+    assert marks.shape == text.shape and list(marks) == list(text) and not marks["method"].any()
+    assert marks.sum().max() <= 1
     shuffled = rows.iloc[random.sample(range(len(rows)), len(rows))]
     assert bold(shuffled) == bold(rows)
     for column, (name,) in bold(rows).items():
@@ -131,17 +128,17 @@ def test_properties_of_bold(rows, random, data):
     assert bold(far, among=set(rows["method"]) - {chosen}).get("mean", [""]) != [chosen]
 
 
-def test_a_data_set_belongs_to_a_column_where_criteria_share_a_name():
+def test_columns_name_the_data_set_where_criteria_share_a_name():
     fruit, cars = tidy({"A": {"color": A, "species": C}}), tidy({"A": {"color": B}}, "cars")
     rows = pd.concat([fruit, cars], ignore_index=True)
     assert (
-        list(summarise(rows))
+        list(summarize(rows))
         == list(best(rows))
         == ["method", "demo-fruit color", "species", "cars color", "mean"]
     )
-    assert summarise(rows)["cars color"].tolist() == ["0.906 ± 0.019"]
-    assert list(summarise(fruit.drop(columns="dataset"))) == ["method", "color", "species", "mean"]
-    assert summarise(fruit[fruit["seed"] == 0])["color"].tolist() == [
+    assert summarize(rows)["cars color"].tolist() == ["0.906 ± 0.019"]
+    assert list(summarize(fruit.drop(columns="dataset"))) == ["method", "color", "species", "mean"]
+    assert summarize(fruit[fruit["seed"] == 0])["color"].tolist() == [
         "0.900"
     ]  # one seed has no spread
 
@@ -183,52 +180,35 @@ RUNS = {
 @pytest.mark.parametrize("metric", ["NMI", "RI"])
 def test_published_beside_measured(dataset, encoder, published_header, metric):
     long = compare_with_published(tidy(RUNS, dataset, encoder, metric), metric)
-    shown, other = published_table(long)
-    same, known = (
-        published_header == "color published" and dataset == "fruit",
-        dataset != "my pictures",
-    )
-    source = (
-        published(metric)
-        .query("dataset == 'fruit' and criterion == 'color'")
-        .set_index("method")["value"]
-        if known
-        else pd.Series(dtype=float)
-    )
-    assert list(shown["method"]) == [
-        "KMeans",
-        "Multi-Sub",
-        *source.index.difference(["Multi-Sub"], sort=False),
-    ]
-    assert [c for c in shown if c.endswith("difference")] == ["color difference"] * (
-        same and metric == "NMI"
-    ) and published_header in shown
-    table = shown.set_index("method")
-    assert (
-        table.loc["Multi-Sub", "color"] == "0.850 ± 0.071"
-        and table.loc["KMeans", "pose"] == "0.400 ± 0.000"
-    )
-    assert {
-        name: float(cell) for name, cell in table[published_header].items() if cell
-    } == source.to_dict()
+    text, not_comparable = published_table(long)
+    comparable = published_header == "color published" and dataset == "fruit"
+    source = pd.Series(dtype=float)
+    if dataset != "my pictures":
+        rows = published(metric).query("dataset == 'fruit' and criterion == 'color'")
+        source = rows.set_index("method")["value"]
+    others = source.index.difference(["Multi-Sub"], sort=False)
+    assert list(text["method"]) == ["KMeans", "Multi-Sub", *others]
+    differences = [column for column in text if column.endswith("difference")]
+    assert differences == (["color difference"] if comparable and metric == "NMI" else [])
+    table = text.set_index("method")
+    assert table.loc["Multi-Sub", "color"] == "0.850 ± 0.071"
+    assert table.loc["KMeans", "pose"] == "0.400 ± 0.000"
+    cells = {name: float(cell) for name, cell in table[published_header].items() if cell}
+    assert cells == source.to_dict()
     assert (table.filter(regex="^pose published") == "").all(axis=None)
-    grey = [column for column in other if other[column].any()]
-    assert grey == ([published_header] if len(source) and not same else [])
-    assert all((other[column] == (shown[column] != "")).all() for column in grey)
-    assert list(long["difference"].notna()) == list(
-        long["comparable"] & long["measured"].notna() & long["published"].notna()
-    )
-    if same and metric == "NMI":
-        assert (
-            table.loc["Multi-Sub", "color difference"] == "-0.119"
-            and (table["color difference"] != "").sum() == 1
-        )
-    assert long.loc[long["published"].notna(), "source"].ne("").all() and set(
-        long["published"].dropna()
-    ) == set(source)
+    gray = [column for column in not_comparable if not_comparable[column].any()]
+    assert gray == ([published_header] if len(source) and not comparable else [])
+    assert all((not_comparable[column] == (text[column] != "")).all() for column in gray)
+    both = long["measured"].notna() & long["published"].notna()
+    assert list(long["difference"].notna()) == list(long["comparable"] & both)
+    if differences:
+        assert table.loc["Multi-Sub", "color difference"] == "-0.119"
+        assert (table["color difference"] != "").sum() == 1
+    assert long.loc[long["published"].notna(), "source"].ne("").all()
+    assert set(long["published"].dropna()) == set(source)
 
 
-def test_the_long_frame_beside():
+def test_the_frame_of_published_values():
     rows = pd.concat(
         [
             tidy(RUNS, "fruit", "ViT-B-32/openai"),
@@ -236,7 +216,7 @@ def test_the_long_frame_beside():
         ]
     )
     long = compare_with_published(rows)
-    asked = {
+    columns = {
         "dataset",
         "criterion",
         "method",
@@ -249,7 +229,7 @@ def test_the_long_frame_beside():
         "comparable",
     }
     assert (
-        asked | {"difference", "source"} <= set(long)
+        columns | {"difference", "source"} <= set(long)
         and not long.duplicated(["dataset", "criterion", "method"]).any()
     )
     card = long.query("dataset == 'demo-card'").set_index("method")
@@ -277,7 +257,7 @@ def test_the_long_frame_beside():
         .loc[("color", "MultiSub: prompt"), "published"]
         == 0.9693
     )
-    with pytest.raises(ValueError, match="several encoders"):
+    with pytest.raises(ValueError, match=r"several encoders for demo-fruit by color: mini, other"):
         compare_with_published(pd.concat([tidy(RUNS), tidy(RUNS, encoder="other")]))
 
 
@@ -317,7 +297,7 @@ MARKS = pd.DataFrame([[False, True, False, True], [False, False, True, True]])
 
 def test_the_files_of_a_table(tmp_path):
     styler = NotebookOutput("n", tmp_path).table(
-        NASTY, "t_1", "50 % of <script>", bold=MARKS, other=~MARKS
+        NASTY, "t_1", "50 % of <script>", bold=MARKS, not_comparable=~MARKS
     )
     csv, md, tex, html = files_of(tmp_path)
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(csv)), NASTY)
@@ -339,8 +319,8 @@ def test_the_files_of_a_table(tmp_path):
         "",
     ]  # nothing is not marked
 
-    found = Cells(html)
-    assert found.texts == [
+    parsed = Cells(html)
+    assert parsed.texts == [
         NASTY.method[0],
         "0.960",
         "3",
@@ -350,8 +330,8 @@ def test_the_files_of_a_table(tmp_path):
         "10",
         "",
     ]
-    assert "script" not in found.tags and "i" not in found.tags and found.tags.count("b") == 3
-    assert ["other" in c for c in found.classes] == [
+    assert "script" not in parsed.tags and "i" not in parsed.tags and parsed.tags.count("b") == 3
+    assert [GRAY_CLASS in classes for classes in parsed.classes] == [
         True,
         False,
         True,
@@ -364,7 +344,9 @@ def test_the_files_of_a_table(tmp_path):
     assert (
         html
         == styler.to_html()
-        == NotebookOutput("n", tmp_path).table(NASTY, "t_1", bold=MARKS, other=~MARKS).to_html()
+        == NotebookOutput("n", tmp_path)
+        .table(NASTY, "t_1", bold=MARKS, not_comparable=~MARKS)
+        .to_html()
     )
     assert "<th" in html and "row_heading" not in html
 
@@ -380,10 +362,8 @@ def test_the_files_of_a_table(tmp_path):
         and r"A$|$B $\pm$ \& $<$i$>$" in tex
     )
     body = tex[tex.index(r"\toprule") : tex.index(r"\bottomrule")]
-    assert (
-        r"\textcolor{gray}{a\&b \%\_\#\$ \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} {[}1]}"
-        in body
-    )
+    special = r"a\&b \%\_\#\$ \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} {[}1]"
+    assert rf"\textcolor{{gray}}{{{special}}}" in body
     bare = re.sub(r"\\[&%$#_{}]", "", body)
     assert (
         not re.search(r"[%#_~^±]", bare)
@@ -409,7 +389,7 @@ def test_the_files_of_a_table(tmp_path):
         max_size=3,
     )
 )
-def test_any_text_keeps_its_place(tmp_path_factory, cells):
+def test_any_text_stays_in_its_cell(tmp_path_factory, cells):
     frame = pd.DataFrame(cells, columns=["a", "b"], dtype=object).map(str.strip)
     folder = tmp_path_factory.mktemp("page")
     NotebookOutput("n", folder).table(frame)
@@ -426,7 +406,7 @@ def test_any_text_keeps_its_place(tmp_path_factory, cells):
     )
 )
 @settings(max_examples=20)
-def test_markdown_reads_back_as_it_was_written(tmp_path_factory, cells):
+def test_markdown_can_be_read_back(tmp_path_factory, cells):
     assume(any(cells))
     folder, frame = tmp_path_factory.mktemp("page"), pd.DataFrame({"name": "row", "cell": cells})
     NotebookOutput("n", folder).table(frame)
@@ -441,9 +421,9 @@ def test_markdown_reads_back_as_it_was_written(tmp_path_factory, cells):
     assert read["cell"].tolist() == cells
 
 
-def test_shown_stands_for_the_frame(tmp_path):
+def test_the_displayed_table_may_differ_from_the_frame(tmp_path):
     rows = tidy({"A": {"color": A}, "C": {"color": C}})
-    NotebookOutput("n", tmp_path).table(rows, shown=summarise(rows), bold=best(rows))
+    NotebookOutput("n", tmp_path).table(rows, displayed=summarize(rows), bold=best(rows))
     csv, md, *_ = files_of(tmp_path)
     assert (
         len(pd.read_csv(io.StringIO(csv))) == 10
@@ -464,7 +444,7 @@ def test_an_effect_is_bold_beyond_its_interval():
     )
 
 
-def test_the_papers_data_sets_leave_open_what_nobody_has_read():
+def test_unknown_numbers_of_the_papers_data_sets_are_missing():
     table = tables.paper_datasets().set_index(["data set", "criterion"])
     assert table.loc[("cmuface", "identity"), "clusters"] == 20 and pd.isna(
         table.loc[("fruit", "color"), "clusters"]

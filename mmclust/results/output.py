@@ -1,4 +1,7 @@
-"""What a notebook leaves behind: figures and tables as files, each with the numbers it shows and a caption for the index."""
+"""The files that a notebook writes: figures and tables, their numbers, and captions.
+
+The gallery (`mmclust.pipeline.gallery`) reads the captions, one JSON file per figure or table.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,25 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STATE = ".state"  # captions and stamps, below the output folder
-_LATEX: dict[str, Any] = {c: "\\" + c for c in "&%$#_{}"} | {c: f"${c}$" for c in "<>|"}
-_LATEX |= {
+STATE = ".state"  # folder of captions and stamps, below the output folder
+GRAY_CLASS = "other"  # of cells in gray; the gallery's CSS has a color for it, too
+GRAY = "#6a7385"
+LATEX_ESCAPES: dict[str, Any] = {
+    **{char: "\\" + char for char in "&%$#_{}"},
+    **{char: f"${char}$" for char in "<>|"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
-    "[": "{[}",
-}  # [ after \\ would be its option
+    "[": "{[}",  # after \\ it would open an option
+}
 
 
 class NotebookOutput:
@@ -35,7 +42,8 @@ class NotebookOutput:
     """
 
     def __init__(self, notebook: str, out: str | Path = "../figures") -> None:
-        self.notebook, self.out = notebook, Path(out)
+        self.notebook = notebook
+        self.out = Path(out)
         (self.out / STATE).mkdir(parents=True, exist_ok=True)
         for old in (self.out / STATE).glob(f"{notebook}--*.json"):
             old.unlink()
@@ -43,135 +51,124 @@ class NotebookOutput:
     def figure(
         self, fig: Figure, name: str = "", data: pd.DataFrame | None = None, caption: str = ""
     ) -> None:
-        """Save a figure as PNG and SVG, with the frame of the numbers it shows as CSV."""
+        """Save a figure as PNG and SVG, and `data`, the numbers in it, as CSV."""
         stem = self._stem(name)
         fig.savefig(f"{stem}.png")
         fig.savefig(f"{stem}.svg", metadata={"Date": None})
-        files = [stem.name + ".png", stem.name + ".svg"]
+        suffixes = [".png", ".svg"]
         if data is not None:
             data.to_csv(f"{stem}.csv", index=False)
-            files.append(stem.name + ".csv")
-        self._note(name, "figure", files, caption)
+            suffixes.append(".csv")
+        self._write_caption(name, "figure", suffixes, caption)
 
     def table(
         self,
         frame: pd.DataFrame,
         name: str = "",
         caption: str = "",
-        shown: pd.DataFrame | None = None,
+        displayed: pd.DataFrame | None = None,
         decimals: int = 3,
         bold: pd.DataFrame | None = None,
-        other: pd.DataFrame | None = None,
+        not_comparable: pd.DataFrame | None = None,
     ) -> Styler:
-        """Save a frame as CSV, and as Markdown, as LaTeX (booktabs, xcolor) and for the index what is shown of it (by default all).
+        """Save a frame as CSV and a table of it as Markdown, as LaTeX and for the gallery.
+
+        LaTeX needs the packages booktabs and xcolor.
 
         Args:
-            decimals: of numbers; text stays as it is written.
-            bold, other: boolean frames of the shape of what is shown: cells in bold, and cells in grey, which are of something else.
+            displayed: the table, if it is not the frame itself.
+            decimals: of numbers; text is not changed.
+            bold: boolean frame of the shape of the table: these cells are bold.
+            not_comparable: the same: these cells are gray.
 
         Returns:
-            What is shown, for a notebook to display.
+            The table, for a notebook to display.
 
         Raises:
-            ValueError: if `bold` or `other` has another shape.
+            ValueError: if `bold` or `not_comparable` has another shape.
         """
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)
-        shown = frame if shown is None else shown
-        text = (
-            shown.map(lambda value: _text(value, decimals))
-            .set_axis(map(str, shown.columns), axis=1)
-            .reset_index(drop=True)
-        )
-        for marks in (bold, other):
-            if marks is not None and marks.shape != text.shape:
-                raise ValueError(f"marks of shape {marks.shape} for a table of shape {text.shape}")
-        number = [pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]
+        displayed = frame if displayed is None else displayed
+        text = displayed.map(lambda value: _text(value, decimals)).reset_index(drop=True)
+        text.columns = [str(column) for column in displayed.columns]
+        strong = _marked_cells(bold, text, "bold")
+        gray = _marked_cells(not_comparable, text, "not_comparable")
+        sides = ["right" if pd.api.types.is_numeric_dtype(t) else "left" for t in displayed.dtypes]
 
-        markdown = _marked(
-            text, lambda cell: cell.replace("|", r"\|"), bold, "**{}**", other, "*({})*"
-        )
-        right = (
-            {"colalign": ["right" if n else "left" for n in number]} if len(text) else {}
-        )  # tabulate 0.9 cannot align an empty table
-        Path(f"{stem}.md").write_text(
-            markdown.to_markdown(index=False, disable_numparse=True, **right) + "\n",
-            encoding="utf-8",
-        )
+        cells = _format(text, "markdown", strong, gray)
+        align = {"colalign": sides} if len(cells) else {}  # tabulate cannot align an empty table
+        markdown = cells.to_markdown(index=False, disable_numparse=True, **align) + "\n"
+        Path(f"{stem}.md").write_text(markdown, encoding="utf-8")
 
-        latex = Styler(
-            _marked(text, _latex, bold, r"\textbf{{{}}}", other, r"\textcolor{{gray}}{{{}}}")
-        ).hide(axis="index")
-        form = {
-            "hrules": True,
-            "column_format": "".join("r" if n else "l" for n in number),
-            "position_float": "centering",
-        }
-        tex = latex.to_latex(caption=_latex(caption), label=f"tab:{stem.name}", **form)
-        Path(f"{stem}.tex").write_text("% \\usepackage{booktabs,xcolor}\n" + tex, encoding="utf-8")
+        cells = _format(text, "latex", strong, gray)
+        style: dict[str, Any] = {"hrules": True, "position_float": "centering"}
+        style |= {"column_format": "".join(side[0] for side in sides), "label": f"tab:{stem.name}"}
+        latex = Styler(cells).hide(axis="index").to_latex(caption=_latex(caption), **style)
+        text_latex = "% \\usepackage{booktabs,xcolor}\n" + latex
+        Path(f"{stem}.tex").write_text(text_latex, encoding="utf-8")
 
-        cells = _marked(text, escape, bold, "<b>{}</b>")
-        styler = Styler(cells, uuid=re.sub(r"\W", "-", stem.name), cell_ids=False).hide(
-            axis="index"
-        )  # a name of its own: the same page each time
-        if other is not None:
-            grey = pd.DataFrame("", cells.index, cells.columns).mask(
-                other.to_numpy(dtype=bool), "other"
-            )
-            styler.set_td_classes(grey).set_table_styles(
-                [{"selector": ".other", "props": "color: #6a7385"}]
-            )
-        self._note(
-            name,
-            "table",
-            [stem.name + kind for kind in (".csv", ".md", ".tex")],
-            caption,
-            styler.to_html(),
-        )
+        cells = _format(text, "html", strong, gray)
+        uuid = re.sub(r"\W", "-", stem.name)  # not random: the HTML is the same in every run
+        styler = Styler(cells, uuid=uuid, cell_ids=False).hide(axis="index")
+        if gray.any():
+            styler.set_td_classes(cells.mask(gray, GRAY_CLASS).where(gray, ""))
+            styler.set_table_styles([{"selector": f".{GRAY_CLASS}", "props": f"color: {GRAY}"}])
+        self._write_caption(name, "table", [".csv", ".md", ".tex"], caption, styler.to_html())
         return styler
 
     def _stem(self, name: str) -> Path:
         return self.out / (f"{self.notebook}_{name}" if name else self.notebook)
 
-    def _note(self, name: str, kind: str, files: list[str], caption: str, html: str = "") -> None:
-        order = len(list((self.out / STATE).glob(f"{self.notebook}--*.json")))
+    def _write_caption(
+        self, name: str, kind: str, suffixes: list[str], caption: str, html: str = ""
+    ) -> None:
         note = {
             "notebook": self.notebook,
             "name": name,
             "kind": kind,
-            "files": files,
+            "files": [self._stem(name).name + suffix for suffix in suffixes],
             "caption": caption,
-            "order": order,
+            "order": len(list((self.out / STATE).glob(f"{self.notebook}--*.json"))),
             "table": html,
         }
-        (self.out / STATE / f"{self.notebook}--{name or 'main'}.json").write_text(
-            json.dumps(note, indent=1), encoding="utf-8"
-        )
+        path = self.out / STATE / f"{self.notebook}--{name or 'main'}.json"
+        path.write_text(json.dumps(note, indent=1), encoding="utf-8")
 
 
 def _text(value: Any, decimals: int) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
-    return (
-        f"{value:.{decimals}f}" if pd.api.types.is_float(value) else str(value).replace("\n", " ")
-    )
+    if pd.api.types.is_float(value):
+        return f"{value:.{decimals}f}"
+    return str(value).replace("\n", " ")
 
 
 def _latex(text: str) -> str:
-    return text.translate(str.maketrans(_LATEX))
+    return text.translate(str.maketrans(LATEX_ESCAPES))
 
 
-def _marked(
-    text: pd.DataFrame,
-    escaped: Callable[[str], str],
-    bold: pd.DataFrame | None,
-    strong: str,
-    other: pd.DataFrame | None = None,
-    grey: str = "",
-) -> pd.DataFrame:
-    """A frame of text, escaped with its column names; the cells that `bold` and `other` mark, unless empty, put into a template each."""
-    out = text.map(escaped)
-    for marks, form in ((bold, strong), (other, grey)):
-        if marks is not None:
-            out = out.mask(marks.to_numpy(dtype=bool) & (text != ""), out.map(form.format))
-    return out.set_axis([escaped(c) for c in text.columns], axis=1)
+def _marked_cells(marks: pd.DataFrame | None, text: pd.DataFrame, name: str) -> np.ndarray:
+    """A boolean array of the shape of `text`; empty cells are never marked."""
+    if marks is None:
+        return np.zeros(text.shape, bool)
+    if marks.shape != text.shape:
+        shapes = f"{marks.shape}, the table {text.shape}"
+        raise ValueError(f"{name} has the shape {shapes}: they must be equal")
+    return (text != "").to_numpy() & marks.to_numpy(dtype=bool)
+
+
+def _format(text: pd.DataFrame, syntax: str, bold: np.ndarray, gray: np.ndarray) -> pd.DataFrame:
+    """The cells and the column names, escaped; marked cells in the templates of the syntax."""
+    escape, bold_template, gray_template = SYNTAXES[syntax]
+    cells = text.map(escape)
+    cells = cells.mask(bold, cells.map(bold_template.format))
+    cells = cells.mask(gray, cells.map(gray_template.format))
+    return cells.set_axis([escape(column) for column in text.columns], axis=1)
+
+
+SYNTAXES: dict[str, tuple[Callable[[str], str], str, str]] = {  # escape, template of bold, of gray
+    "markdown": (lambda text: text.replace("|", r"\|"), "**{}**", "*({})*"),
+    "latex": (_latex, r"\textbf{{{}}}", r"\textcolor{{gray}}{{{}}}"),
+    "html": (escape, "<b>{}</b>", "{}"),  # gray is a class there
+}

@@ -1,4 +1,7 @@
-"""Tables as the papers print them: methods down, criteria across."""
+"""Tables as the papers print them: methods down, criteria across, measured beside published.
+
+`published.csv` holds the published values that could be read in a source, each with that source.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,25 @@ import pandas as pd
 from scipy import stats
 
 PAPER_NAMES = {"MultiMaP": "Multi-MaP", "MultiSub": "Multi-Sub", "MultiDProxy": "Multi-DProxy"}
-STANDS_FOR = {
-    "demo-fruit": "fruit",
-    "demo-card": "card",
-    "demo-face": "cmuface",
-}  # world -> the papers' data set that it is shown beside
-BACKBONE = "ViT-B-32-quickgelu/openai"  # CLIP ViT-B/32 with OpenAI's weights, the encoder of the published values
+# rendered data set -> the data set of the papers whose values are printed beside it
+STANDS_FOR = {"demo-fruit": "fruit", "demo-card": "card", "demo-face": "cmuface"}
+# the encoder of the published values: CLIP ViT-B/32 with OpenAI's weights
+BACKBONE = "ViT-B-32-quickgelu/openai"
+PAIR = ["dataset", "criterion"]
 
 
-def summarise(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd.DataFrame:
-    """Mean and standard deviation over seeds, "0.912 ± 0.013", methods down and criteria across, with the mean over the criteria.
+def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd.DataFrame:
+    """Mean and standard deviation over seeds, "0.912 ± 0.013", and the mean over criteria.
 
     Args:
-        rows: a tidy frame with criterion, seed, the metric and the column `by`; dataset, where several have a criterion of the same name.
+        rows: a tidy frame with criterion, seed, the metric and the column `by`; and dataset, if
+            several data sets have a criterion of the same name.
     """
-    rows = rows.assign(column=_labels(rows))
-    order, criteria = rows[by].unique(), rows["column"].unique()
+    rows = rows.assign(column=_columns(rows))
+    order = rows[by].unique()
     cells = rows.groupby([by, "column"])[metric].agg(["mean", "std"])
-    text = (
-        cells.apply(lambda c: _cell(c["mean"], c["std"]), axis=1)
-        .unstack()
-        .reindex(index=order, columns=criteria)
-    )
+    text = cells.apply(lambda cell: _cell(cell["mean"], cell["std"]), axis=1).unstack()
+    text = text.reindex(index=order, columns=rows["column"].unique())
     text["mean"] = cells["mean"].unstack().reindex(order).mean(axis=1).map("{:.3f}".format)
     return text.reset_index().rename_axis(columns=None)
 
@@ -43,32 +43,31 @@ def best(
     among: Iterable[str] | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Which cells of `summarise` to print in bold: the highest mean of its column, if every other row that competes is lower.
+    """The cells of `summarize` to print in bold: the best of a column, if all others are lower.
 
-    Lower by a two-sided paired t-test over seeds at `level`, uncorrected for the number of rows; for "mean" over the per-seed means of the
-    criteria. A constant difference is lower. Nothing is bold with one seed, one row, or rows of different seeds.
+    Lower means: by a two-sided paired t-test over seeds at `level`, uncorrected for the number of
+    rows; in the column "mean", over the means of the criteria per seed. A constant difference is
+    a difference. Nothing is bold with one seed, one row, or rows of different seeds.
 
     Args:
-        among: the names that compete; None is all.
+        among: the names that compete; None: all.
 
     Raises:
-        ValueError: for a name that has no row, or two values of one row, criterion and seed.
+        ValueError: for an unknown name, or a duplicate of row, criterion and seed.
     """
     names = list(rows[by].unique())
     competing = names if among is None else list(among)
     if unknown := set(competing) - set(names):
-        raise ValueError(f"no row is named {sorted(unknown)[0]!r}: {', '.join(map(str, names))}")
-    rows = rows.assign(column=_labels(rows))
-    columns = [*rows["column"].unique()]
+        choices = ", ".join(map(str, names))
+        raise ValueError(f"unknown {by} {sorted(unknown)[0]!r}: choose from {choices}")
+    rows = rows.assign(column=_columns(rows))
+    columns = list(rows["column"].unique())
     bold = pd.DataFrame(False, index=names, columns=[*columns, "mean"])
-    scores = (
-        rows[rows[by].isin(competing)]
-        .pivot(index=[by, "seed"], columns="column", values=metric)
-        .reindex(columns=columns)
+    scores = rows[rows[by].isin(competing)].pivot(
+        index=[by, "seed"], columns="column", values=metric
     )
-    scores["mean"] = scores.mean(
-        axis=1, skipna=False
-    )  # a row that lacks a criterion has no mean to compare
+    scores = scores.reindex(columns=columns)
+    scores["mean"] = scores.mean(axis=1, skipna=False)  # missing if a criterion is missing
     for column in scores:
         cells = scores[column].unstack("seed")
         if column != "mean":
@@ -76,42 +75,39 @@ def best(
         if min(cells.shape) < 2 or cells.isna().to_numpy().any():
             continue
         top = cells.mean(axis=1).idxmax()
-        above = (cells.loc[top] - cells.drop(index=top)).round(
-            12
-        )  # what floats add to equal values is no difference
-        bold.loc[top, column] = all(_differ(row, level) for row in above.to_numpy())
+        differences = cells.loc[top] - cells.drop(index=top)
+        differences = differences.round(12)  # rounding errors of floats are no difference
+        bold.loc[top, column] = all(_differ(row, level) for row in differences.to_numpy())
     return bold.rename_axis(by).reset_index().assign(**{by: False})
 
 
 def winners(
     rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None
 ) -> dict[str, str]:
-    """The rows that `best` prints in bold: column of `summarise` ("mean" is one) -> name. A column in which none is above all others is left out."""
-    bold, names = best(rows, metric, by, among), rows[by].unique()
-    return {
-        column: names[bold[column].to_numpy().argmax()]
-        for column in bold.columns.drop(by)
-        if bold[column].any()
-    }
+    """Column of `summarize` ("mean" included) -> the name that `best` prints in bold, if any."""
+    bold = best(rows, metric, by, among)
+    names = rows[by].unique()
+    columns = [column for column in bold.columns.drop(by) if bold[column].any()]
+    return {column: names[bold[column].to_numpy().argmax()] for column in columns}
 
 
 def published(metric: str | None = None) -> pd.DataFrame:
-    """The papers' values that we have seen: dataset, criterion, method, metric, value, source."""
-    seen = pd.read_csv(Path(__file__).with_name("published.csv"))
-    return seen if metric is None else seen[seen["metric"] == metric].reset_index(drop=True)
+    """The values of `published.csv`: dataset, criterion, method, metric, value, source."""
+    values = pd.read_csv(Path(__file__).with_name("published.csv"))
+    return values if metric is None else values[values["metric"] == metric].reset_index(drop=True)
 
 
 def paper_datasets() -> pd.DataFrame:
-    """The papers' data sets: data set, images, criterion, clusters (missing where no source that we could read says), remark."""
-    return pd.read_csv(
-        Path(__file__).parents[1] / "data" / "paper_datasets.csv",
-        dtype={"clusters": "Int64"},
-        keep_default_na=True,
-    ).fillna({"remark": ""})
+    """The papers' data sets: data set, images, criterion, clusters, remark.
+
+    `clusters` is missing where no source that could be read has the number.
+    """
+    path = Path(__file__).parents[1] / "data" / "paper_datasets.csv"
+    return pd.read_csv(path, dtype={"clusters": "Int64"}).fillna({"remark": ""})
 
 
 def significant(effects: pd.DataFrame) -> pd.DataFrame:
-    """Which cells of a frame with columns effect and ± to print in bold: effects that are larger than half their interval."""
+    """The cells to print in bold of a frame with effect and ±: the interval excludes zero."""
     bold = pd.DataFrame(False, index=effects.index, columns=effects.columns)
     bold["effect"] = effects["effect"].abs() > effects["±"]
     return bold
@@ -120,128 +116,109 @@ def significant(effects: pd.DataFrame) -> pd.DataFrame:
 def compare_with_published(
     rows: pd.DataFrame, metric: str = "NMI", by: str = "method"
 ) -> pd.DataFrame:
-    """Published values beside measured ones, a row per data set, criterion and method; a value that no source gave is NaN.
+    """Published values beside measured ones, a row per data set, criterion and method.
 
-    Methods have the papers' names, measured ones first, then those of the sources alone. `comparable`: data set and encoder are the source's,
-    else `difference` (measured - published) is NaN. `published_dataset` is "" where no source has the data set or what it stands for.
+    Methods have the papers' names, the measured ones come first. A value without a source is NaN.
+    `comparable`: data set and encoder are those of the source; else `difference` (measured -
+    published) is NaN. `published_dataset`: the data set itself or the one that it stands for
+    (`STANDS_FOR`), "" if no source has it.
 
     Args:
-        rows: a tidy frame with dataset, criterion, encoder, method, seed, the metric and the column `by`.
+        rows: a tidy frame with dataset, criterion, encoder, method, seed, the metric and the
+            column `by`.
 
     Raises:
         ValueError: for a criterion that was measured with several encoders.
     """
-    pair, seen = ["dataset", "criterion"], published(metric)
-    if (rows.groupby(pair)["encoder"].nunique() > 1).any():
-        raise ValueError("several encoders for one data set and criterion: choose one")
-    pairs = rows.drop_duplicates(pair)[[*pair, "encoder"]]
-    stands_for = pairs["dataset"].replace(STANDS_FOR)
-    pairs["published_dataset"] = stands_for.where(stands_for.isin(published()["dataset"]), "")
-    pairs["comparable"] = (pairs["dataset"] == pairs["published_dataset"]) & pairs["encoder"].eq(
-        BACKBONE
-    )
-
-    named = rows.assign(
-        method=rows[by].replace(PAPER_NAMES), source_method=rows["method"].replace(PAPER_NAMES)
-    )
-    measured = (
-        named.groupby([*pair, "method", "source_method"], sort=False)[metric]
-        .agg(["mean", "std", "count"])
-        .reset_index()
-    )
-    measured.columns = [*pair, "method", "source_method", "measured", "measured_std", "seeds"]
-    seen = seen.set_axis(
-        ["published_dataset", "criterion", "source_method", "metric", "published", "source"], axis=1
-    )
-    theirs = pairs.merge(seen, on=["published_dataset", "criterion"])[
-        [*pair, "source_method", "published", "source"]
-    ]
-    long = measured.merge(theirs, on=[*pair, "source_method"], how="outer")
-    long["method"], long["seeds"] = (
-        long["method"].fillna(long["source_method"]),
-        long["seeds"].fillna(0).astype(int),
-    )
-    long = long.merge(pairs, on=pair).assign(metric=metric)
+    pairs = _published_pairs(rows)
+    key = [*PAIR, "source_method"]
+    names = {"method": rows[by], "source_method": rows["method"]}
+    named = rows.assign(**{name: column.replace(PAPER_NAMES) for name, column in names.items()})
+    groups = named.groupby([*PAIR, "method", "source_method"], sort=False)[metric]
+    measured = groups.agg(measured="mean", measured_std="std", seeds="count").reset_index()
+    renamed = {"dataset": "published_dataset", "method": "source_method", "value": "published"}
+    sources = published(metric).rename(columns=renamed)
+    theirs = pairs.merge(sources, on=["published_dataset", "criterion"])
+    long = measured.merge(theirs[[*key, "published", "source"]], on=key, how="outer")
+    long["method"] = long["method"].fillna(long["source_method"])
+    long["seeds"] = long["seeds"].fillna(0).astype(int)
+    long = long.merge(pairs, on=PAIR).assign(metric=metric)
     long["difference"] = (long["measured"] - long["published"]).where(long["comparable"])
 
-    place = {
-        name: i
-        for i, name in enumerate(dict.fromkeys([*measured["method"], *seen["source_method"]]))
-    }
-    across = {name: i for i, name in enumerate(pairs[pair].itertuples(index=False, name=None))}
-    long = long.iloc[
-        sorted(
-            range(len(long)),
-            key=lambda i: (across[tuple(long[pair].iloc[i])], place[long["method"].iloc[i]]),
-        )
-    ]
-    numbers = [
-        "measured",
-        "measured_std",
-        "seeds",
-        "published",
-        "published_dataset",
-        "comparable",
-        "difference",
-        "source",
-    ]
-    return long[[*pair, "encoder", "method", "metric", *numbers]].reset_index(drop=True)
+    methods = pd.unique(pd.concat([measured["method"], sources["source_method"]]))
+    rank = long["method"].map({name: i for i, name in enumerate(methods)})
+    long = long.assign(rank=rank).sort_values(["pair", "rank"], kind="stable")
+    columns = [*PAIR, "encoder", "method", "metric", "measured", "measured_std", "seeds"]
+    columns += ["published", "published_dataset", "comparable", "difference", "source"]
+    return long[columns].reset_index(drop=True)
+
+
+def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The measured pairs of data set and criterion, with `pair`, their number, and their source."""
+    for (dataset, criterion), encoders in rows.groupby(PAIR)["encoder"].unique().items():
+        if len(encoders) > 1:
+            raise ValueError(
+                f"several encoders for {dataset} by {criterion}: {', '.join(encoders)}; choose one"
+            )
+    pairs = rows.drop_duplicates(PAIR)[[*PAIR, "encoder"]]
+    source = pairs["dataset"].replace(STANDS_FOR)
+    source = source.where(source.isin(published()["dataset"]), "")
+    comparable = (pairs["dataset"] == source) & (pairs["encoder"] == BACKBONE)
+    return pairs.assign(published_dataset=source, comparable=comparable, pair=range(len(pairs)))
 
 
 def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What `compare_with_published` found as a table, methods down: for each criterion what was measured, what was published, and their difference if comparable.
+    """A table of `compare_with_published`: methods down; measured, published, difference across.
 
     Returns:
-        The cells as text, "" where there is nothing, and a boolean frame of the same shape: published, but of other data or another encoder.
+        The cells as text, "" for no value; and a boolean frame of the same shape, True for
+        published values that are not comparable: of other data or another encoder.
     """
-    measured_first = (
-        long.assign(only=long["seeds"] == 0)
-        .groupby("method", sort=False)["only"]
-        .all()
-        .sort_values(kind="stable")
-        .index
-    )
-    shown = {"method": measured_first.to_series()}
-    other = {"method": measured_first.to_series() == ""}
-    for label, part in long.groupby(_labels(long), sort=False):
-        about, cells = part.iloc[0], part.set_index("method").reindex(measured_first)
-        why = "data" if about["published_dataset"] != about["dataset"] else "encoder"
-        told = (
-            f" ({about['published_dataset']}: other {why})"
-            if about["published_dataset"] and not about["comparable"]
-            else ""
-        )
-        shown[label] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
-        shown[f"{label} published{told}"] = cells["published"].map(
-            lambda v: "" if np.isnan(v) else np.format_float_positional(v, min_digits=3)
-        )
-        other[label] = cells["published"].notna() & False
-        other[f"{label} published{told}"] = cells["published"].notna() & (not about["comparable"])
+    measured = long.groupby("method", sort=False)["seeds"].any()
+    methods = measured.sort_values(ascending=False, kind="stable").index
+    table = pd.DataFrame({"method": methods}, index=methods)
+    not_comparable = pd.DataFrame({"method": False}, index=methods)
+    for criterion, rows in long.groupby(_columns(long), sort=False):
+        cells = rows.set_index("method").reindex(methods)
+        first = rows.iloc[0]
+        header = f"{criterion} published"
+        if first["published_dataset"] and not first["comparable"]:
+            same_data = first["published_dataset"] == first["dataset"]
+            what = "encoder" if same_data else "data"
+            header += f" ({first['published_dataset']}: other {what})"
+        table[criterion] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
+        table[header] = cells["published"].map(_published_cell)
+        not_comparable[criterion] = False
+        not_comparable[header] = cells["published"].notna() & (not first["comparable"])
         if cells["difference"].notna().any():
-            shown[f"{label} difference"] = cells["difference"].map(
-                lambda v: "" if np.isnan(v) else f"{v:+.3f}"
-            )
-            other[f"{label} difference"] = other[label]
-    return pd.DataFrame(shown).reset_index(drop=True), pd.DataFrame(other).reset_index(drop=True)
+            differences = cells["difference"].map("{:+.3f}".format, na_action="ignore")
+            table[f"{criterion} difference"] = differences.fillna("")
+            not_comparable[f"{criterion} difference"] = False
+    return table.reset_index(drop=True), not_comparable.reset_index(drop=True)
 
 
-def _labels(rows: pd.DataFrame) -> pd.Series:
-    """The column that each row belongs to: its criterion, or "dataset criterion" where several data sets have one of that name."""
+def _columns(rows: pd.DataFrame) -> pd.Series:
+    """The column of each row: its criterion, or "dataset criterion" where data sets share one."""
     if "dataset" not in rows:
         return rows["criterion"]
     shared = rows.groupby("criterion")["dataset"].transform("nunique") > 1
-    return (
-        rows["criterion"].where(~shared, rows["dataset"] + " " + rows["criterion"]).rename("column")
-    )
+    both = rows["dataset"] + " " + rows["criterion"]
+    return rows["criterion"].where(~shared, both).rename("column")
 
 
 def _cell(mean: float, std: float) -> str:
-    """Of one seed the value alone: it has no spread."""
-    return "" if np.isnan(mean) else f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"
+    if np.isnan(mean):
+        return ""
+    return f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"  # one seed has no std
+
+
+def _published_cell(value: float) -> str:
+    """The digits of the source, at least three."""
+    return "" if np.isnan(value) else np.format_float_positional(value, min_digits=3)
 
 
 def _differ(differences: np.ndarray, level: float) -> bool:
-    """Whether paired differences (seeds,) are not zero, by a two-sided t-test; constant ones have no t."""
-    if np.ptp(differences) == 0:
+    """Whether paired differences (seeds,) are not zero, by a two-sided t-test."""
+    if np.ptp(differences) == 0:  # constant differences have no t
         return bool(differences[0] != 0)
     return bool(stats.ttest_1samp(differences, 0).pvalue < 1 - level)

@@ -1,0 +1,174 @@
+"""Figures of a metric against the values of one parameter (curves) or of two (heat maps)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+import mmclust.results.figures.theme as theme
+
+LABEL_LETTER = 0.1  # inches, of a tick label
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float, np.number)) and value == value  # not NaN
+
+
+def _text(value: Any) -> str:
+    if _is_number(value):
+        return f"{value:g}"
+    return "none" if value is None or value != value else str(value)
+
+
+def _positions(values: Iterable) -> dict[str, float]:
+    """Text -> position of the distinct values: numbers in order, else 0, 1, 2 as in `values`."""
+    by_text = {_text(value): value for value in values}
+    if all(map(_is_number, by_text.values())):
+        return {text: float(by_text[text]) for text in sorted(by_text, key=by_text.__getitem__)}
+    return {text: float(i) for i, text in enumerate(by_text)}
+
+
+def heat_maps(
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    metric: str = "NMI",
+    panel: str = "criterion",
+    mark: tuple[Any, Any] | None = None,
+) -> Figure:
+    """A heat map of x against y for each value of `panel`, means over seeds, one color scale.
+
+    Args:
+        rows: a tidy frame with the columns x, y (numbers or text), `panel` and the metric.
+        mark: (x, y) of the chosen setting, which gets a frame.
+    """
+    across = list(_positions(rows[x]))
+    down = list(_positions(rows[y]))
+    panels = list(rows[panel].unique())
+    columns = min(len(panels), 3 if len(across) <= 5 else 2)
+    lines = math.ceil(len(panels) / columns)
+    cell = min(0.62, 5.6 / columns / len(across))
+    label = LABEL_LETTER * max(map(len, across))
+    vertical = label > cell
+    height = (0.4 * len(down) + 0.4) * lines + 0.7 + (0.9 * label if vertical else 0)
+    size = (max(cell * len(across) * columns + 1.8, 3.6), height)
+    fig, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    texts = rows.assign(**{name: [_text(v) for v in rows[name]] for name in (x, y)})
+    tables = {
+        name: group.pivot_table(index=y, columns=x, values=metric).reindex(down, columns=across)
+        for name, group in texts.groupby(panel, sort=False)
+    }
+    means = np.array(list(tables.values()))
+    style = {"vmin": np.nanmin(means), "vmax": np.nanmax(means), "cmap": "YlGnBu", "cbar": False}
+    style |= {"linewidths": 0.5, "annot": True, "annot_kws": {"fontsize": 9.5}}
+    for k, (ax, (name, table)) in enumerate(zip(axes.flat, tables.items())):
+        sns.heatmap(table, fmt=".3f" if cell > 0.5 else ".2f", ax=ax, **style)
+        lowest = k + columns >= len(panels)
+        ax.set(facecolor="0.9", xlabel=x if lowest else "", ylabel=y if k % columns == 0 else "")
+        ax.set_title(name, fontsize=11)
+        ax.tick_params(axis="x", rotation=90 if vertical else 0, labelbottom=lowest)
+        ax.tick_params(axis="y", rotation=0)
+        if mark is not None:
+            corner = (across.index(_text(mark[0])), down.index(_text(mark[1])))
+            frame: dict[str, Any] = {"edgecolor": theme.PALETTE[5], "linewidth": 2.5, "zorder": 5}
+            ax.add_patch(plt.Rectangle(corner, 1, 1, fill=False, **frame))
+    if pd.api.types.is_numeric_dtype(rows[y]):
+        axes[0, 0].invert_yaxis()
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    fig.colorbar(axes[0, 0].collections[0], ax=axes, label=metric, shrink=0.8, ticks=MaxNLocator(4))
+    return fig
+
+
+def curves(
+    rows: pd.DataFrame,
+    metric: str = "NMI",
+    hue: str = "criterion",
+    mark: dict[str, Any] | None = None,
+    log: Container[str] = (),
+) -> Figure:
+    """A panel per parameter: the metric against its values, a line per `hue`.
+
+    The bands are 95 % intervals over seeds.
+
+    Args:
+        rows: a tidy frame with parameter, value (numbers; text, bools and None are categories),
+            the column `hue`, seed and the metric.
+        mark: parameter -> default, a dashed line.
+        log: the parameters with a logarithmic axis.
+    """
+    names = list(rows["parameter"].unique())
+    levels = list(rows[hue].unique())
+    n = len(levels)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
+    lines = math.ceil(len(names) / columns)
+    size = (5.2, 3.4) if columns == 1 else (min(3.1, 7.4 / columns) * columns, 2.5 * lines + 0.6)
+    fig, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
+    low = rows[metric].min()
+    high = rows[metric].max()
+    style = {"hue": hue, "hue_order": levels, "style": hue, "style_order": levels, "dashes": False}
+    style |= {"palette": theme.palette(n), "markers": theme.markers(n), **theme.EDGE}
+    style |= {"errorbar": theme.confidence_bounds, "markersize": 6}
+    for k, (ax, name) in enumerate(zip(axes.flat, names)):
+        group = rows[rows["parameter"] == name]
+        positions = _positions(group["value"])
+        points = group.assign(value=[positions[_text(value)] for value in group["value"]])
+        points = points.groupby(["value", hue, "seed"], as_index=False)[metric].mean()
+        legend = k == 0 and n > 1
+        sns.lineplot(points, x="value", y=metric, legend=legend, ax=ax, **style)
+        if name in log:
+            _logarithmic(ax, list(positions.values()))
+        if mark and name in mark:
+            x = positions.get(_text(mark[name]), mark[name])
+            _mark_default(ax, x, f"default {_text(mark[name])}")
+        ax.set(xlabel=name, ylabel=metric, ylim=(max(0, low - 0.05), min(1.02, high + 0.05)))
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+    fig.draw_without_rendering()
+    for ax, name in zip(axes.flat, names):
+        values = rows.loc[rows["parameter"] == name, "value"]
+        set_ticks = theme.number_ticks if all(map(_is_number, values)) else theme.category_ticks
+        set_ticks(ax, _positions(values))
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    if n > 1:
+        theme.legend_above(fig, axes[0, 0])
+    return fig
+
+
+def _logarithmic(ax: Axes, values: list[float]) -> None:
+    """A logarithmic x; a value of zero is drawn one decade below the smallest positive one."""
+    positive = [value for value in values if value > 0]
+    if len(positive) == len(values):
+        ax.set_xscale("log")
+    else:
+        ax.set_xscale("symlog", linthresh=min(positive))
+    scale = ax.xaxis.get_transform()
+    ends = scale.transform([min(values), max(values)])
+    margin = 0.06 * (np.ptp(ends) or 1)  # the margins of symlog itself are not equal
+    left, right = scale.inverted().transform(ends + np.array([-margin, margin]))
+    ax.set_xlim(left, right)
+
+
+def _mark_default(ax: Axes, x: float, text: str) -> None:
+    """A dashed line at x with a text above it that stays within the width of the panel."""
+    ax.axvline(x, color="0.3", linestyle="--", linewidth=1.2)
+    pixel = ax.transData.transform((x, ax.get_ylim()[0]))
+    across = ax.transAxes.inverted().transform(pixel)[0]
+    place = "center"
+    if across < 0.3:
+        place = "left"
+    elif across > 0.7:
+        place = "right"
+    style: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
+    ax.annotate(text, (x, 1), (0, 3), ha=place, fontsize=9.5, **style)

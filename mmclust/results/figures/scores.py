@@ -1,0 +1,157 @@
+"""Figures of scores by method, criterion and setting. Intervals are over seeds, at 95 %."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.container import BarContainer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+import mmclust.results.figures.theme as theme
+
+DWARFED = 8  # an effect is magnified where it is this many times smaller than the largest
+
+
+def score_bars(rows: pd.DataFrame, metric: str = "NMI", title: str | None = None) -> Figure:
+    """Vertical bars of one metric. `rows`: criterion (across), method (in color), the metric."""
+    n = rows["method"].nunique()
+    width = min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6))
+    fig, ax = plt.subplots(figsize=(width, 3.2))
+    style = {"palette": theme.palette(n), "saturation": 1, "errorbar": None}
+    sns.barplot(rows, x="criterion", y=metric, hue="method", ax=ax, **style)
+    for bars in ax.containers:
+        ax.bar_label(cast(BarContainer, bars), fmt="%.2f", fontsize=9, padding=1)
+    ax.set(ylim=(0, 1.12), yticks=np.linspace(0, 1, 6))
+    ax.set(xlabel="the keyword that was asked for", ylabel=f"{metric} with the true classes")
+    ax.set_axisbelow(True)
+    ax.grid(axis="y", alpha=0.5)
+    sns.despine(ax=ax, left=True)
+    if title:
+        ax.set_title(title)
+    theme.legend_above(fig, ax)
+    return fig
+
+
+def method_scores(
+    rows: pd.DataFrame, metric: str = "NMI", order: Iterable[str] | None = None
+) -> Figure:
+    """A row per criterion, in it a dot per method (color and marker) with its 95 % interval.
+
+    Args:
+        rows: a tidy frame with criterion, method, seed and the metric (0 to 1).
+        order: the methods, default: as in `rows`; those without rows are left out.
+    """
+    measured = list(rows["method"].unique())
+    methods = measured if order is None else [name for name in order if name in measured]
+    criteria = list(rows["criterion"].unique())
+    height = (0.1 * len(methods) + 0.14) * len(criteria) + 1.3
+    fig, ax = plt.subplots(figsize=(5.6, height))
+    style = {"errorbar": theme.confidence_bounds, "err_kws": {"linewidth": 1.6}, "markersize": 6}
+    style |= _dot_style("method", methods, spread=0.72)
+    sns.pointplot(rows, y="criterion", x=metric, order=criteria, ax=ax, **style)
+    theme.category_rows(ax, criteria)
+    ax.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6))
+    theme.legend_above(fig, ax)
+    return fig
+
+
+def _dot_style(hue: str, levels: Sequence[str], spread: float) -> dict[str, Any]:
+    """A color and a marker per level, the dots of one row `spread` over its height."""
+    n = len(levels)
+    style = {"hue": hue, "hue_order": levels, "dodge": spread if n > 1 else 0, "linestyle": "none"}
+    return style | {"palette": theme.palette(n), "markers": theme.markers(n)} | theme.EDGE
+
+
+def ablation(
+    rows: pd.DataFrame,
+    by: str = "row",
+    metric: str = "NMI",
+    baseline: str | None = None,
+    order: Iterable[str] | None = None,
+) -> Figure:
+    """A bar per setting, the mean over criteria with its 95 % interval; a dot per criterion.
+
+    At the right of each bar: its mean, or its difference to the `baseline`, one of the settings.
+
+    Args:
+        rows: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1).
+    """
+    settings = list(rows[by].unique() if order is None else order)
+    criteria = list(rows["criterion"].unique())
+    per_seed = rows.groupby([by, "seed"], as_index=False)[metric].mean()
+    means = per_seed.groupby(by)[metric].mean()
+    fig, ax = plt.subplots(figsize=(6, max(0.42, 0.07 * len(criteria)) * len(settings) + 1.4))
+    bars = {"color": "0.8", "width": 0.8, "errorbar": theme.confidence_bounds}
+    bars["err_kws"] = {"linewidth": 2, "color": "0.2"}
+    sns.barplot(per_seed, y=by, x=metric, order=settings, ax=ax, **bars)
+    dots = _dot_style("criterion", criteria, spread=0.6) | {"errorbar": None, "markersize": 5}
+    sns.pointplot(rows, y=by, x=metric, order=settings, ax=ax, **dots)
+    theme.category_rows(ax, settings)
+    if baseline is not None:
+        ax.axvline(means[baseline], color="0.2", linestyle="--", linewidth=1.2)
+    for i, setting in enumerate(settings):
+        if baseline is None or setting == baseline:
+            theme.text_at_right(ax, i, f"{means[setting]:.3f}", fontsize=11, fontweight="bold")
+        else:
+            theme.text_at_right(ax, i, f"{means[setting] - means[baseline]:+.3f}", fontsize=11)
+    ax.set(xlim=(0, 1.02), xticks=np.linspace(0, 1, 6), xlabel=f"{metric}, mean over criteria")
+    theme.legend_above(fig, ax)
+    return fig
+
+
+def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
+    """A row per flipped difference between paper and code: its effect with the 95 % interval.
+
+    A filled marker is an effect whose interval excludes zero, a hollow one an effect that may be
+    zero. If a few effects are far larger than the others, a second panel magnifies the small ones.
+
+    Args:
+        table: from `paper_vs_code.effects`: method, parameter, flipped, effect, and ± (half the
+            interval, NaN for one seed).
+    """
+    table = table.reset_index(drop=True)
+    methods = list(table["method"].unique())
+    lines = [f"{row['parameter']} = {row['flipped']}" for _, row in table.iterrows()]
+    sizes = table["effect"].abs()
+    small = table[sizes <= max(sizes.max() / DWARFED, 1e-3)]
+    near = 1.15 * (small["effect"].abs() + small["±"].fillna(0)).max() if len(small) else np.nan
+    magnify = len(small) < len(table) and 0 < near < sizes.max() / 2
+    panels = 2 if magnify else 1
+    size = (7.2 if magnify else 6, 0.27 * len(table) + 1.4)
+    fig, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
+    for ax in axes[0]:
+        _draw_effects(ax, table)
+        theme.category_rows(ax, lines)
+        ax.axvline(0, color="0.2", linewidth=1.2)
+        ax.set_xlabel(f"effect on {metric}")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    axes[0, 0].set_yticks(range(len(lines)), lines, fontsize=10)
+    if magnify:
+        axes[0, 1].set(xlim=(-near, near), xlabel="the same, magnified")
+        axes[0, 1].xaxis.set_major_locator(MaxNLocator(4))
+        axes[0, 1].tick_params(labelleft=False)
+    handles = [
+        plt.Line2D([], [], color=color, marker=marker, markersize=7, linestyle="none")
+        for _, color, marker in theme.looks(methods)
+    ]
+    theme.legend_above(fig, axes[0, 0], handles, methods)
+    return fig
+
+
+def _draw_effects(ax: Axes, table: pd.DataFrame) -> None:
+    """The dots and intervals; y is the number of the row in the table."""
+    for method, color, marker in theme.looks(table["method"].unique()):
+        rows = table[table["method"] == method]
+        certain = rows["effect"].abs() > rows["±"]
+        for group, face in ((rows[certain], color), (rows[~certain], "white")):
+            style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": color}
+            style |= {"markerfacecolor": face, "markeredgecolor": color, "elinewidth": 1.8}
+            x = group["effect"]
+            ax.errorbar(x, group.index, xerr=group["±"], linestyle="none", **style)

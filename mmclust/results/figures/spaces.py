@@ -1,0 +1,126 @@
+"""Figures of representations and clusters against true classes: t-SNE and confusion matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+
+from mmclust.results.figures.theme import LETTER_WIDTH, looks, wrap
+
+PANEL_WIDTH = 2.3  # inches, of a t-SNE panel
+LEGEND_ROWS = 10  # as many as a legend may have in an unused panel
+
+
+def tsne_panels(
+    representations: Mapping[str, np.ndarray],
+    labels: ArrayLike,
+    names: Sequence[str],
+    columns: int = 3,
+    seed: int = 0,
+) -> tuple[Figure, pd.DataFrame]:
+    """t-SNE of each representation (n, d), side by side, in the colors and markers of the classes.
+
+    Args:
+        representations: title -> array (n, d).
+        labels: (n,), and `names`, one per class.
+
+    Returns:
+        The figure and a tidy frame of the coordinates: panel, x, y, class.
+    """
+    from sklearn.manifold import TSNE
+
+    columns = min(columns, len(representations))
+    rows = math.ceil(len(representations) / columns)
+    legend_height = 0 if len(representations) % columns else 0.2 + 0.06 * len(names)
+    size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + legend_height)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    labels = np.asarray(labels)
+    frames = []
+    for ax, (title, x) in zip(axes.flat, representations.items()):
+        perplexity = min(30, max(2, (len(x) - 1) // 3))
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+        points = tsne.fit_transform(np.asarray(x, np.float32))
+        _scatter(ax, points, labels, names)
+        ax.set_title(wrap(title, 20), fontsize=11)
+        frame = {"panel": title, "x": points[:, 0], "y": points[:, 1], "class": [names[c] for c in labels]}
+        frames.append(pd.DataFrame(frame))
+    unused = axes.flat[len(representations) :]
+    for ax in unused:
+        ax.axis("off")
+    handles, texts = axes.flat[0].get_legend_handles_labels()
+    width = PANEL_WIDTH * len(unused) if len(unused) else fig.get_figwidth()
+    entry_width = LETTER_WIDTH * max(map(len, names)) + 0.4
+    ncols = max(1, min(len(names), int((width - 0.1) / entry_width)))
+    style: dict[str, Any] = {"ncols": ncols, "markerscale": 1.8, "fontsize": 11}
+    style |= {"columnspacing": 1, "handletextpad": 0.1}
+    if len(unused) and len(names) <= LEGEND_ROWS * ncols:
+        unused[0].legend(handles, texts, loc="center left", **style).set_in_layout(False)
+    else:
+        fig.legend(handles, texts, loc="outside lower center", **style)
+    return fig, pd.concat(frames)
+
+
+def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
+    """Points (n, 2) without ticks, a color and a marker per class."""
+    style: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
+    for c, (name, color, marker) in enumerate(looks(names)):
+        ax.scatter(*points[labels == c].T, color=color, marker=marker, label=name, **style)
+    ax.set(xticks=[], yticks=[])
+
+
+def confusion(
+    labels: ArrayLike,
+    truth: ArrayLike,
+    names: Sequence[str],
+    classes: Sequence[str],
+    title: str | None = None,
+) -> Figure:
+    """The counts of `confusion_table`: clusters (down, with name and size) by true classes.
+
+    Args:
+        labels, truth: (n,) numbers of the cluster and of the class.
+        names, classes: one per cluster, one per class.
+    """
+    table = confusion_table(labels, truth, names, classes)
+    class_height = 0.1 * max(map(len, table.columns))  # inches of the vertical class names
+    size = (0.4 * table.shape[1] + 2, 0.34 * table.shape[0] + class_height + 0.9)
+    fig, ax = plt.subplots(figsize=size)
+    texts = table.astype(str).where(table > 0, "")
+    style = {"cmap": "Blues", "cbar": False, "linewidths": 0.6, "linecolor": "0.9"}
+    sns.heatmap(table, annot=texts, fmt="", annot_kws={"fontsize": 9.5}, ax=ax, **style)
+    ax.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns, rotation=90, fontsize=10)
+    ax.set_yticks(np.arange(table.shape[0]) + 0.5, table.index, rotation=0, fontsize=10)
+    ax.set(xlabel="true class", ylabel="cluster (size)")
+    if title:
+        ax.set_title(wrap(title, 40))
+    return fig
+
+
+def confusion_table(
+    labels: ArrayLike, truth: ArrayLike, names: Sequence[str], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Counts (clusters with members, classes), with a strong diagonal.
+
+    The Hungarian method matches clusters and classes; those without a match come last.
+    """
+    labels = np.asarray(labels)
+    counts = np.zeros((max(len(names), labels.max() + 1), len(classes)), int)
+    np.add.at(counts, (labels, np.asarray(truth)), 1)
+    present = np.flatnonzero(counts.sum(1))
+    clusters, matches = linear_sum_assignment(-counts[present])
+    pairs = sorted(zip(matches, present[clusters]))
+    across = [c for c, _ in pairs] + [c for c in range(len(classes)) if c not in matches]
+    down = [r for _, r in pairs] + [r for r in present if r not in present[clusters]]
+    index = [f"{wrap(names[r])} ({counts[r].sum()})" for r in down]
+    columns = [str(classes[c]) for c in across]
+    return pd.DataFrame(counts[np.ix_(down, across)], index=index, columns=columns)

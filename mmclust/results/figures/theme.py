@@ -1,0 +1,168 @@
+"""What all figures share: colors, markers, fonts, and the style of axes and legends.
+
+Color-blind readers can tell the colors apart, and every color comes with a marker of its own.
+Texts have at least 9 points, so that a figure is readable in a column and on a projector.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mmclust.data.rendered import COLORS
+from mmclust.experiments.statistics import interval
+
+# seaborn's palette "colorblind", reordered: the first colors differ most.
+PALETTE = [
+    "#0173b2", "#de8f05", "#029e73", "#cc78bc", "#56b4e9", "#d55e00", "#949494", "#ece133",
+    "#ca9161", "#fbafe4",
+]  # fmt: skip
+MARKERS = "osD^vPX<>p"
+EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
+
+LETTER_WIDTH = 0.09  # inches, the mean letter at 10.5 points: sizes are chosen before drawing
+LEGEND_KEY_WIDTH = 0.5  # inches
+TICK_LETTER_WIDTH = 7.5  # points, with a margin
+
+
+def use_theme() -> None:
+    """Set the style of the figures that follow; an SVG is the same, byte by byte, in every run."""
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, font="DejaVu Sans")
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.dpi": 200,
+            "savefig.bbox": "tight",
+            "savefig.pad_inches": 0.08,
+            "axes.titleweight": "bold",
+            "axes.titlesize": 12,
+            "svg.hashsalt": "mmclust",
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+        }
+    )
+
+
+def palette(n: int) -> list:
+    """n colors; from the eleventh on they repeat."""
+    return [PALETTE[i % len(PALETTE)] for i in range(n)]
+
+
+def markers(n: int) -> list:
+    """n markers: together with `palette`, up to a hundred classes differ."""
+    return [MARKERS[(i + i // len(PALETTE)) % len(MARKERS)] for i in range(n)]
+
+
+def class_colors(names: Sequence[str]) -> list:
+    """A color per class, the color itself where the classes are colors: a blue dot is not "red"."""
+    if not set(names) <= set(COLORS):
+        return palette(len(names))
+    hsv = [COLORS[name] for name in names]
+    return [colorsys.hsv_to_rgb(hue / 360, saturation, value) for hue, saturation, value in hsv]
+
+
+def looks(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """Name, color and marker of each class, or of each method."""
+    return zip(names, class_colors(names), markers(len(names)))
+
+
+def wrap(text: object, width: int = 22) -> str:
+    """Text in lines of at most `width` letters."""
+    return "\n".join(textwrap.wrap(str(text), width)) or str(text)
+
+
+def confidence_bounds(values: pd.Series) -> tuple[float, float]:
+    """The 95 % t-interval of a mean over seeds, as an `errorbar` of seaborn.
+
+    seaborn's own bootstrap is random, and too narrow for five seeds. Two seeds have no interval:
+    12.7 standard errors would fill the panel.
+    """
+    half = interval(values) if len(values) > 2 else np.nan
+    return np.mean(values) - half, np.mean(values) + half
+
+
+def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
+    """One picture without ticks; `edge` is the color of its frame."""
+    ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=edge is not None, color=edge, linewidth=2.5)
+
+
+def row_title(ax: Axes, text: str, fontsize: float = 10) -> None:
+    """A horizontal text to the left of the first panel of a row."""
+    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=fontsize, labelpad=6)
+
+
+def text_at_right(ax: Axes, y: float, text: str, **style: Any) -> None:
+    """A text to the right of the axes, at height y."""
+    ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", **style)
+
+
+def legend_above(
+    fig: Figure, ax: Axes, handles: Sequence[Any] | None = None, texts: Sequence[str] | None = None
+) -> None:
+    """One legend above all panels, in as few lines as its texts need.
+
+    It replaces the legend of `ax`, whose handles and texts it takes unless others are passed.
+    """
+    if (legend := ax.get_legend()) is not None:
+        handles = handles or legend.legend_handles
+        texts = texts or [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+    handles = list(handles or ())
+    texts = list(texts or ())
+    width = sum(LETTER_WIDTH * len(text) + LEGEND_KEY_WIDTH for text in texts)
+    lines = math.ceil(width / (fig.get_figwidth() - 0.2))
+    style: dict[str, Any] = {"fontsize": 10.5, "columnspacing": 1.2, "handletextpad": 0.4}
+    ncols = math.ceil(len(texts) / lines)
+    fig.legend(handles, texts, loc="outside upper center", ncols=ncols, **style)
+
+
+def category_rows(ax: Axes, names: Sequence[str]) -> None:
+    """The y axis of horizontal charts: wrapped names, light bands, and no grid lines."""
+    ax.set_yticks(range(len(names)), [wrap(name) for name in names])
+    ax.set(ylim=(len(names) - 0.5, -0.5), ylabel="")
+    for i in range(0, len(names), 2):
+        ax.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)
+    ax.grid(axis="y", visible=False)
+    ax.set_axisbelow(True)
+    sns.despine(ax=ax, left=True)
+
+
+def number_ticks(ax: Axes, positions: dict[str, float]) -> None:
+    """Ticks on x, text -> position, without those that are too near to the one before.
+
+    The figure must have its layout: call `fig.draw_without_rendering()` before.
+    """
+    pixels = ax.transData.transform([(x, 1) for x in positions.values()])[:, 0]
+    letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
+    visible: list[str] = []
+    end = -math.inf
+    for text, center in zip(positions, pixels):
+        half = letter * len(text) / 2
+        if center - half > end:
+            visible.append(text)
+            end = center + half + letter
+    ax.set_xticks([positions[text] for text in visible], visible)
+    ax.set_xticks([], minor=True)
+
+
+def category_ticks(ax: Axes, positions: dict[str, float]) -> None:
+    """Ticks on x, text -> position, wrapped to the width of the axes (after layout, as above)."""
+    letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
+    width = max(5, int(ax.get_window_extent().width / len(positions) / letter))
+    ax.set_xticks(list(positions.values()), [wrap(text, width) for text in positions])
+    ax.set_xticks([], minor=True)
