@@ -29,7 +29,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The order of the folders: each imports only from those before it, and from itself.
 ORDER = [
     "code_fingerprint", "threads", "profiles", "storage", "plugins",  # the ground
-    "data", "words", "encoders", "methods", "metrics",
+    "data", "words", "encoders", "metrics", "methods",
     "experiments", "results", "pipeline", "explorer",
 ]  # fmt: skip
 VAGUE_NAMES = {"found", "own", "about", "given", "shown"}
@@ -267,7 +267,7 @@ def unknown_names(source: str) -> list[str]:
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("mmclust.")]
             problems += [f"import {name}" for name in names]
-        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+        elif isinstance(node, ast.Attribute) and re.match(r"_[^_]", node.attr):
             problems.append(f".{node.attr}")
         elif isinstance(node, ast.Attribute) and dotted_name(node)[:1] == ["mm"]:
             _, name, *rest = dotted_name(node)
