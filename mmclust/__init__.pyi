@@ -42,6 +42,7 @@ from .results import lesson_figures as lesson_figures
 from .results import tables as tables
 from .results.output import NotebookOutput as NotebookOutput
 from .storage import cache_dir as cache_dir
+from .words import ReferenceWords as ReferenceWords
 from .words import prompt_template as prompt_template
 from .words import reference_words as reference_words
 
