@@ -46,6 +46,11 @@ def code_fingerprint(with_imports: Iterable[object], alone: Iterable[object] = (
     return digest.hexdigest()[:32]
 
 
+def meaning(file: Path) -> str:
+    """What a Python file means: its syntax tree as text, without comments and docstrings."""
+    return _parsed(file)[0]
+
+
 def _files_of(item: object) -> Iterator[Path]:
     """The files of a function, or of a class and its bases, in this package or in a plug-in."""
     for definition in item.__mro__ if isinstance(item, type) else (item,):

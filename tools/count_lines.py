@@ -56,7 +56,9 @@ def count(path: Path) -> dict[str, int]:
 def long_functions(path: Path) -> list[tuple[str, int]]:
     """Functions longer than `FUNCTION_LIMIT` lines, their docstrings included."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [
+        n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
     lengths = [(f.name, (f.end_lineno or 0) - f.lineno + 1) for f in functions]
     return [(name, length) for name, length in lengths if length > FUNCTION_LIMIT]
 
@@ -70,12 +72,16 @@ def main() -> int:
     rows = []
     for folder, paths in folders.items():
         longest = max(paths, key=lambda path: files[path]["lines"])
-        sums = {key: sum(files[p][key] for p in paths) for key in ("lines", "code", "documentation")}
+        sums = {
+            key: sum(files[p][key] for p in paths) for key in ("lines", "code", "documentation")
+        }
         longest_name = f"{longest.name} {files[longest]['lines']}"
         rows.append({"folder": folder, "files": len(paths), **sums, "longest module": longest_name})
     table = pd.DataFrame(rows)
     total = table[["files", "lines", "code", "documentation"]].sum()
-    reading = sum(files[PACKAGE / name]["lines"] for name in READING_PATH if (PACKAGE / name).exists())
+    reading = sum(
+        files[PACKAGE / name]["lines"] for name in READING_PATH if (PACKAGE / name).exists()
+    )
     modules = [(p, c["lines"]) for p, c in files.items() if c["lines"] > MODULE_LIMIT]
     functions = [(p, *f) for p in files for f in long_functions(p)]
     print(table.to_markdown(index=False))

@@ -84,5 +84,7 @@ def where_from(name: str) -> str:
     if Path(name).is_dir():
         return "a folder"
     repository = REPOSITORIES.get(name)
-    origin = f"{repository} on the Hugging Face hub" if repository else "the hub that open_clip names"
+    origin = (
+        f"{repository} on the Hugging Face hub" if repository else "the hub that open_clip names"
+    )
     return f"weights from the local cache, downloaded from {origin} at the first use"
