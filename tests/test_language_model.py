@@ -19,8 +19,6 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.notebooks import write_notebooks
-from hypothesis import given
-from hypothesis import strategies as st
 
 import mmclust as mm
 from mmclust.pipeline.notebooks import reproduce
@@ -307,82 +305,7 @@ def test_too_few_words_are_a_warning_and_fewer_than_two_an_error(server):
         ask(n=3)
 
 
-SAME = (
-    "cherry cherries, box boxes, leaf leaves, knife knives, mouse mice, fireman firemen, "
-    "tomato tomatoes, glass glasses, rose roses, bus buses, movie movies"
-)
-DIFFERENT = "glass grass, princess prince, red green, car cart, cactus cact, order border"
-
-
-def test_singular_and_plural_are_the_same_word():
-    same = [pair.split() for pair in SAME.split(", ")] + [["water lily", "water lilies"]]
-    different = [pair.split() for pair in DIFFERENT.split(", ")]
-    for one, other in same:
-        assert reviewed_answers.same(one, other) and reviewed_answers.same(other, one)
-    assert not any(reviewed_answers.same(*pair) for pair in different)
-
-
-VALUES = st.one_of(
-    st.text(max_size=40),
-    st.sampled_from(["red", "reds", "Box", "boxes", "color", "a b c d"]),
-    st.none(),
-    st.integers(),
-)
-
-
-@given(st.lists(VALUES, max_size=40), st.integers(1, 10))
-def test_valid_words_keep_the_rules(values, n):
-    words, dropped = reviewed_answers.clean(values, n, "color", "fruit", ["plum"])
-    assert len(words) <= n - 1 and len(dropped) <= reviewed_answers.MAX_DROPPED + 1
-    for k, word in enumerate(words):
-        assert re.fullmatch("[a-z0-9][a-z0-9' -]{,29}", word) and word == word.strip()
-        assert len(word.split()) <= 3
-        others = ["plum", "colors", *words[:k]]
-        assert not any(reviewed_answers.same(word, other) for other in others)
-    assert reviewed_answers.clean(words, n, "color", "fruit", ["plum"]) == (words, {})
-
-
 # Stored answers
-
-
-TEXT = st.text(min_size=1, max_size=9)
-
-
-@given(st.dictionaries(st.text(max_size=9), st.text(max_size=9)), st.text(max_size=30), TEXT, TEXT)
-def test_any_answer_survives_its_file(tmp_path_factory, dropped, text, model, keyword):
-    folder = tmp_path_factory.mktemp("words")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMCLUST_WORDS", str(folder))
-        path = reviewed_answers.path_of(model, "a/b", keyword, 3)
-        record = {"words": ["no", "1", "on"], "dropped": dropped, "model": model, "domain": "a/b"}
-        record |= {"keyword": keyword, "count": 3, "template": "*", "answers": [text]}
-        assert reviewed_answers.write_once(path, record) == record
-        assert reviewed_answers.stored() == {path: record}
-
-
-def test_invalid_files_are_named_and_left_alone(server, tmp_path):
-    server.replies = [completion(FOUR)]
-    ask()
-    path = tmp_path / "words" / FILE
-    valid = path.read_text()
-    list_of_words = "words:\n- red\n- green\n- blue\n- yellow"
-    faults = {
-        valid[: valid.index("\nmodel")] + "\nmodel: [": "while parsing",
-        "": "no answer",
-        valid.replace("words:", "word:"): "'words' is missing",
-        valid.replace("- green", "- no"): "False.*quotes",
-        valid.replace("- green", "- Red"): "duplicate",
-        valid.replace("keyword: color", "keyword: size"): "fake,fruit,size,4.yaml",
-        valid.replace("color of *", "color"): "template",
-        valid.replace(list_of_words, "words: red"): "at least 2",
-        "\0" + valid: "",
-    }
-    for text, fault in faults.items():
-        path.write_text(text)
-        with raises(f"{re.escape(FILE)}.*{fault}.*delete it to ask again", ValueError):
-            ask()
-        assert path.read_text() == text
-    assert len(server.requests) == 1
 
 
 def test_a_folder_that_cannot_be_written_costs_the_file_and_not_the_words(
