@@ -20,8 +20,9 @@ MODULE_LIMIT, FUNCTION_LIMIT, PACKAGE_LIMIT, PATH_LIMIT = 400, 60, 12_000, 4_700
 # The thin library: what one reads to understand the example of the README.
 READING_PATH = (
     "methods/__init__.py", "methods/base.py", "methods/multimap.py", "methods/multisub.py",
-    "methods/multidproxy.py", "methods/training.py", "methods/pair_losses.py",
-    "methods/n_clusters.py", "methods/multi_keyword.py", "methods/zero_shot.py",
+    "methods/multidproxy.py", "methods/dproxy_terms.py", "methods/training.py",
+    "methods/pair_losses.py", "methods/parameters.py", "methods/n_clusters.py",
+    "methods/cluster_names.py", "methods/multi_keyword.py", "methods/zero_shot.py",
     "methods/baselines.py", "encoders/__init__.py", "encoders/base.py", "encoders/open_clip.py",
     "encoders/prompt.py", "encoders/feature_stream.py", "encoders/mini/__init__.py",
     "data/__init__.py", "data/images.py", "data/folder.py", "words/__init__.py",

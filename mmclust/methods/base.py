@@ -252,7 +252,8 @@ class ProxyClusterer(ImageClusterer):
     }
     REPRESENTATIONS: ClassVar[tuple[str, ...]]
     VARIANTS: ClassVar[dict[str, dict]] = {"paper": {}}
-    TEXT_AS_TOKENS: ClassVar[tuple[str, ...]] = ()  # see `_check_widths`
+    # Parameters whose value "text" puts outputs of the text encoder in place of token embeddings.
+    TEXT_AS_TOKENS: ClassVar[tuple[str, ...]] = ()
     auto_clusters = True
 
     representation: Any
@@ -284,12 +285,8 @@ class ProxyClusterer(ImageClusterer):
         super()._check(n_images)
         if self._template() is None:
             raise ValueError("a template is required, such as 'fruit with a color of *'")
-        self._check_widths()
-
-    def _check_widths(self) -> None:
-        """Parameters in `TEXT_AS_TOKENS` set to "text" use outputs of the text encoder as token
-        embeddings, which is possible only if both have the same width."""
-        encoder, parameters = self.encoder, self._parameters()
+        encoder = self.encoder
+        parameters = self._parameters()
         for name in self.TEXT_AS_TOKENS:
             if parameters[name] == "text" and encoder.token_dim != encoder.embedding_dim:
                 raise ValueError(
