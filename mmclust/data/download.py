@@ -194,7 +194,8 @@ def _checked(
         elif special:
             problem = f"holds {name!r}, a link or device"
         elif total > limit:
-            problem = f"grows beyond {limit:,} bytes when unpacked"
+            packed = archive.stat().st_size
+            problem = f"({packed:,} bytes) grows beyond {limit:,} bytes when unpacked"
         else:
             problem = ""
         if problem:
