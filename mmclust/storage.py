@@ -16,7 +16,6 @@ import io
 import json
 import os
 import re
-import sys
 import tempfile
 import time
 import warnings
@@ -218,4 +217,4 @@ def _amount(files: list[tuple[float, int, Path]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
