@@ -1,10 +1,9 @@
 """Run notebooks in processes of their own, several at the same time, and report how they ended.
 
-A `NotebookWorker` is a process that runs one notebook after the other. It stays alive because
-importing papermill and nbconvert takes several times longer than starting a kernel. Its
-environment, which the kernels inherit, is set for each notebook in that process alone. A worker
-ends with the process that started it, however that ends (kill -9 included), and takes its kernel
-with it.
+A `NotebookWorker` is a process that runs one notebook after the other: importing papermill takes
+seconds, and is done once. Its environment, which the kernels inherit, is set for each notebook in
+that process alone. A worker ends with the process that started it, however that ends (kill -9
+included), and takes its kernel with it.
 """
 
 from __future__ import annotations
