@@ -228,8 +228,8 @@ def test_dproxy_never_stops_before_the_last_pruning(mini, fruit):
 
 def test_several_keywords_share_features(mini, monkeypatch):
     runs = []
-    run = mini._run
-    monkeypatch.setattr(mini, "_run", lambda *args: runs.append(1) or run(*args))
+    batches = mini._batches
+    monkeypatch.setattr(mini, "_batches", lambda *args: runs.append(1) or batches(*args))
     pictures = mm.load_dataset("tuning-fruit", n=90, seed=905)
     options = {"alternations": 1, "phase1_epochs": 40, "lr": 0.1}
     models = mm.cluster_by(pictures.images, ["color", "species"], mini, of="fruit", **options)

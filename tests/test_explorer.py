@@ -103,7 +103,7 @@ def test_the_template_is_that_of_the_keywords_words_also_for_edited_words(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     names = {"model": "some-model", "domain": "fruit", "keyword": "color", "count": 20}
     answer = names | {"template": "a photo of a * fruit", "words": ["red", "green", "blue"]}
-    reviewed_answers.keep(reviewed_answers.path_of(*names.values()), answer)
+    reviewed_answers.write_once(reviewed_answers.path_of(*names.values()), answer)
     fruit = fruit_session(mini, source="openai:some-model")
     assert fruit.words("color") == ["red", "green", "blue"]
     for words in ("red, green, blue", "red, blue"):

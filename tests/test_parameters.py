@@ -17,7 +17,7 @@ def images():
 
 @pytest.fixture(autouse=True)
 def no_work(mini, monkeypatch):
-    monkeypatch.setattr(mini, "_run", lambda *args: pytest.fail("work before the check"))
+    monkeypatch.setattr(mini, "_batches", lambda *args: pytest.fail("work before the check"))
 
 
 def build(method, encoder, **changes):

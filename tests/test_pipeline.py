@@ -229,7 +229,7 @@ def test_a_folder_of_pictures(tmp_path):
     assert len(members) == 24 and members["cluster"].nunique() == 3
     scores = pd.read_csv(out / "00_quickstart_folder_scores.csv").set_index("method")
     assert scores.loc["Multi-Sub", "NMI"] > 0.6
-    assert "mini learned from captions" in (out / "index.html").read_text()
+    assert "mini was trained on captions" in (out / "index.html").read_text()
 
 
 @pytest.mark.slow

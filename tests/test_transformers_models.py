@@ -267,7 +267,7 @@ def test_all_tokens_in_multidproxy(kind, encoder, pictures):
 
 @pytest.mark.parametrize("method", ["MultiMaP", "MultiSub"])
 def test_the_released_code_needs_clips_tower(kind, encoder, pictures, method):
-    with pytest.raises(ValueError, match="the widths must be equal"):
+    with pytest.raises(ValueError, match="width must be the same"):
         build(encoder, method, variant="released").fit(pictures)
     equal = TransformersEncoder(
         random_model(kind, projection=32), encoder.preprocess, encoder.tokenizer, "as wide"

@@ -9,7 +9,7 @@ import pytest
 
 
 def command(process: psutil.Process) -> str:
-    """Its command line; empty when it has ended, also when nobody has asked for its exit code yet."""
+    """Its command line; empty if it has ended, also if it is a zombie."""
     with suppress(psutil.NoSuchProcess):  # a zombie is one of these
         return " ".join(process.cmdline())
     return ""
@@ -26,7 +26,7 @@ def with_variable(name: str, value: str) -> list[psutil.Process]:
 
 
 def started(word: str, pid: int | None = None) -> list[psutil.Process]:
-    """Living children, and their children, of a process (this one) that have a word in their command lines."""
+    """Living descendants of a process (this one) that have a word in their command lines."""
     return [
         p for p in psutil.Process(pid or os.getpid()).children(recursive=True) if word in command(p)
     ]
