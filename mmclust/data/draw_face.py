@@ -30,10 +30,7 @@ SIDES = (-1, 1)
 
 
 class Person:
-    """What belongs to a person, not to a picture.
-
-    The random numbers are those of the identity; their order is part of every face.
-    """
+    """What belongs to an identity, not to a picture. The order of the random draws matters."""
 
     def __init__(self, identity: str) -> None:
         rng = np.random.default_rng([7, zlib.crc32(identity.encode())])
@@ -66,11 +63,10 @@ def draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     pen.nose()
     pen.mouth(row["emotion"])
     pen.glasses(row["glasses"], RIMS[int(rng.integers(3))])
-    tilted = rng.choice([-1, 1]) * rng.uniform(28, 42)
-    inverted = 180 + rng.uniform(-8, 8)
+    sideways = rng.choice([-1, 1]) * rng.uniform(28, 42)
+    angles = {"tilted": sideways, "inverted": 180 + rng.uniform(-8, 8)}
     upright = rng.uniform(-7, 7)
-    angle = {"tilted": tilted, "inverted": inverted}.get(row["pose"], upright)
-    return finish(pen, rng, angle, shift=0.03, gloss=(0.1, 0.3))
+    return finish(pen, rng, angles.get(row["pose"], upright), shift=0.03, gloss=(0.1, 0.3))
 
 
 class FacePen(Pen):
@@ -175,19 +171,14 @@ class FacePen(Pen):
             inset = 0.18 * self.squeeze
             self.line([(left + inset, y - 0.02), (right - inset, y - 0.02)], rim, 0.04)
         elif glasses == "eyepatch":
-            self.line(
-                [(-width * 0.9, y - 0.32), (right, y), (width * 0.98, y - 0.05)], LEATHER, 0.04
-            )
+            strap = [(-width * 0.9, y - 0.32), (right, y), (width * 0.98, y - 0.05)]
+            self.line(strap, LEATHER, 0.04)
             self.oval((right, y, 0.2, 0.19), LEATHER)
         elif glasses == "goggles":
             self.line([(-width, y), (width, y)], RUBBER, 0.12)
-            self.draw.rounded_rectangle(
-                self.corners((self.dx, y, 0.5 * self.squeeze, 0.2)),
-                radius=0.12 * self.unit,
-                fill=(235, 140, 40),
-                outline=RUBBER,
-                width=round(0.05 * self.unit),
-            )
+            box = self.corners((self.dx, y, 0.5 * self.squeeze, 0.2))
+            border = round(0.05 * self.unit)
+            self.draw.rounded_rectangle(box, 0.12 * self.unit, (235, 140, 40), RUBBER, border)
             self.line([(self.dx - 0.3, y + 0.08), (self.dx - 0.16, y - 0.1)], (255, 215, 150), 0.05)
         elif glasses == "monocle":
             self.oval((right, y, 0.23, 0.22), None, GOLD, 0.06)

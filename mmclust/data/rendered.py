@@ -27,6 +27,14 @@ GLASSES = ("sunglasses", "open", "spectacles", "eyepatch", "goggles", "monocle")
 POSES = ("left", "right", "straight", "up", "down", "tilted", "inverted")
 PEOPLE = tuple(f"person {i:02d}" for i in range(40))
 DRAW = {"fruit": draw_fruit, "card": draw_card, "face": draw_face}
+FACTORS: dict[str, dict[str, tuple[tuple[str, ...], int]]] = {  # values, and how many DEMO has
+    "fruit": {"color": (tuple(COLORS), 6), "species": (FRUITS, 8)},
+    "card": {"order": (tuple(RANKS), 13), "suits": (tuple(SUITS), 4)},
+    "face": {
+        "identity": (PEOPLE, 20), "emotion": (EMOTIONS, 4), "glasses": (GLASSES, 2),
+        "pose": (POSES, 4),
+    },
+}  # fmt: skip
 FACTORS_STREAM = 0  # the random numbers of a row's values are independent of those of its drawing
 PICTURE_STREAM = 1
 
@@ -81,23 +89,12 @@ class World:
 
 def _worlds(prefix: str, first: bool) -> dict[str, World]:
     """Three worlds with the first or with the remaining values of every factor."""
-
-    def take(values: tuple, count: int) -> tuple:
-        return values[:count] if first else values[count:]
-
-    fruit = {"color": take(tuple(COLORS), 6), "species": take(FRUITS, 8)}
-    card = {"order": take(tuple(RANKS), 13), "suits": take(tuple(SUITS), 4)}
-    face = {
-        "identity": take(PEOPLE, 20),
-        "emotion": take(EMOTIONS, 4),
-        "glasses": take(GLASSES, 2),
-        "pose": take(POSES, 4),
-    }
-    return {
-        f"{prefix}-fruit": World(f"{prefix}-fruit", "fruit", fruit, {"shape": ("species", SHAPES)}),
-        f"{prefix}-card": World(f"{prefix}-card", "card", card, {}),
-        f"{prefix}-face": World(f"{prefix}-face", "face", face, {}),
-    }
+    worlds = {}
+    for domain, all_values in FACTORS.items():
+        factors = {c: values[:k] if first else values[k:] for c, (values, k) in all_values.items()}
+        derived = {"shape": ("species", SHAPES)} if domain == "fruit" else {}
+        worlds[f"{prefix}-{domain}"] = World(f"{prefix}-{domain}", domain, factors, derived)
+    return worlds
 
 
 DEMO = _worlds("demo", first=True)
@@ -118,21 +115,13 @@ def load_rendered(name: str, n: int = 300, seed: int = 0, size: int = 128) -> Im
     world = RENDERED_WORLDS[name]
     rows = world.sample(n, seed)
     code = code_fingerprint([DRAW[world.domain]], alone=[World])
-    images = Images(
-        n,
-        lambda i: world.render(rows[i], i, seed, size),
-        f"{name} {n} {seed} {size} {code}",
-        f"picture {{}} of {name} (seed {seed})".format,
-    )
+    fingerprint = f"{name} {n} {seed} {size} {code}"
+    describe = f"picture {{}} of {name} (seed {seed})".format
+    images = Images(n, lambda i: world.render(rows[i], i, seed, size), fingerprint, describe)
     columns = {c: [row[c] for row in rows] for c in world.criteria}
     labels, classes = encode_labels(columns, {c: world.classes(c) for c in world.criteria})
+    provenance = f"rendered by mmclust.data.rendered, seed {seed}"
+    derived = tuple(world.derived)
     return ImageDataset(
-        name,
-        world.domain,
-        images,
-        labels,
-        classes,
-        provenance=f"rendered by mmclust.data.rendered, seed {seed}",
-        rows=rows,
-        derived_criteria=tuple(world.derived),
+        name, world.domain, images, labels, classes, provenance, rows, derived_criteria=derived
     )
