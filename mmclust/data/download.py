@@ -26,13 +26,14 @@ RETRIES = 3  # of a failed download, after 1, 2 and 3 seconds
 # compressed already.
 RATIO = 100
 FLOOR = 2**24
+# RuntimeError: a zip that is encrypted, or compressed by an unknown method
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     gzip.BadGzipFile,
     zlib.error,
     EOFError,
-    RuntimeError,  # a zip that is encrypted, or compressed by an unknown method
+    RuntimeError,
 )
 Member = TypeVar("Member")
 
@@ -75,17 +76,23 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
         if pooch.hashes.hash_matches(file, wanted):
             return file
         warnings.warn(f"{file} does not have the hash {wanted}: downloaded again", stacklevel=2)
+    pooch.get_logger().setLevel("WARNING")  # it reports every step
     incoming = folder / INCOMING
     shutil.rmtree(incoming, ignore_errors=True)  # of a killed run
+    # A `Pooch` tries again after a failure, `pooch.retrieve` does not.
+    downloads = pooch.create(incoming, base_url="", retry_if_failed=RETRIES)
+    downloads.registry[file.name] = wanted
+    downloads.urls[file.name] = source(url)
+    # Without this header, requests may decompress a .tar.gz that a server sends as compressed.
+    downloader = pooch.HTTPDownloader(progressbar=True, headers={"Accept-Encoding": "identity"})
     try:
-        os.replace(_download(source(url), incoming / file.name, wanted), file)
+        os.replace(downloads.fetch(file.name, downloader=downloader), file)
     except requests.RequestException as error:
         response = error.response
         reason = error if response is None else f"{response.status_code} {response.reason}"
-        raise ConnectionError(
-            f"{source(url)} can't be downloaded ({reason}): try again later, or get {file.name} "
-            f"in another way and place it in {folder}"
-        ) from error
+        remedy = f"try again later, or get {file.name} in another way and place it in {folder}"
+        problem = f"{source(url)} can't be downloaded ({reason})"
+        raise ConnectionError(f"{problem}: {remedy}") from error
     except ValueError as error:
         remedy = "another version may be served there"
         if known_hash is None:
@@ -98,21 +105,6 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return file
-
-
-def _download(url: str, file: Path, known_hash: str | None) -> str:
-    """The path of the file; a `Pooch` tries again after a failure, `pooch.retrieve` does not."""
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")  # it reports every step
-    registry = {file.name: known_hash}
-    urls = {file.name: url}
-    downloads = pooch.create(
-        file.parent, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES
-    )
-    # Without this header, requests may decompress a .tar.gz that a server sends as compressed.
-    headers = {"Accept-Encoding": "identity"}
-    return downloads.fetch(file.name, downloader=pooch.HTTPDownloader(True, headers=headers))
 
 
 def record(file: Path) -> None:
@@ -151,9 +143,8 @@ def unpack(archive: Path, target: Path, inner: str | None = None, most: int | No
             nested.unlink()
         os.replace(incomplete, target)
     except DAMAGED as error:
-        raise ValueError(
-            f"{archive} is damaged or incomplete ({error}): remove it, and it is downloaded again"
-        ) from error
+        problem = f"{archive} is damaged or incomplete ({error})"
+        raise ValueError(f"{problem}: remove it, and it is downloaded again") from error
     except OSError as error:
         problem = f"{archive} can't be unpacked to {target} ({error.strerror})"
         raise OSError(error.errno, f"{problem}: free space or set MMCLUST_DATA") from error
