@@ -11,31 +11,22 @@ import shutil
 import stat
 import tarfile
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from mmclust import storage
 
-INCOMING = ".incoming"  # below the data folder: downloads that are not complete yet
 RETRIES = 3  # of a failed download, after 1, 2 and 3 seconds
 # An archive may grow to RATIO times its size, or to FLOOR bytes if that is more: pictures are
 # compressed already.
 RATIO = 100
 FLOOR = 2**24
 # RuntimeError: a zip that is encrypted, or compressed by an unknown method
-DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    RuntimeError,
-)
-Member = TypeVar("Member")
+DAMAGED = (BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
 
 def file_name(url: str) -> str:
@@ -77,7 +68,7 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
             return file
         warnings.warn(f"{file} does not have the hash {wanted}: downloaded again", stacklevel=2)
     pooch.get_logger().setLevel("WARNING")  # it reports every step
-    incoming = folder / INCOMING
+    incoming = folder / ".incoming"
     shutil.rmtree(incoming, ignore_errors=True)  # of a killed run
     # A `Pooch` tries again after a failure, `pooch.retrieve` does not.
     downloads = pooch.create(incoming, base_url="", retry_if_failed=RETRIES)
@@ -156,9 +147,10 @@ def _extract(archive: Path, folder: Path, most: int | None) -> None:
     limit = max(FLOOR, RATIO * archive.stat().st_size)
     limit = limit if most is None else min(limit, most)
     folder.mkdir(parents=True, exist_ok=True)
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            files = ((m, m.filename, m.file_size, _is_link(m)) for m in zipped.infolist())
+    if is_zipfile(archive):
+        with ZipFile(archive) as zipped:
+            modes = ((m, m.external_attr >> 16) for m in zipped.infolist())
+            files = ((m, m.filename, m.file_size, stat.S_ISLNK(mode)) for m, mode in modes)
             zipped.extractall(folder, _checked(archive, files, limit))
         return
     with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -168,13 +160,9 @@ def _extract(archive: Path, folder: Path, most: int | None) -> None:
             pass
 
 
-def _is_link(member: zipfile.ZipInfo) -> bool:
-    return stat.S_ISLNK(member.external_attr >> 16)
-
-
 def _checked(
-    archive: Path, members: Iterable[tuple[Member, str, int, bool]], limit: int
-) -> Iterator[Member]:
+    archive: Path, members: Iterable[tuple[Any, str, int, bool]], limit: int
+) -> Iterator[Any]:
     """The members to extract. Of each: the member, its name, its bytes, whether it is special."""
     total = 0
     for member, name, size, special in members:

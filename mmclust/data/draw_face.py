@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from mmclust.data.drawing import RGB, Pen, finish, mix, rgb, scale
+from mmclust.data.drawing import RGB, SIDES, Pen, finish, mix, rgb, scale
 
 # hair styles
 LONG = (1, 4)
@@ -26,7 +26,6 @@ LEATHER = (20, 20, 22)
 RUBBER = (40, 40, 46)
 GOLD = (196, 158, 40)
 EYE_DISTANCE = 0.29  # of an eye from the middle of a face that looks straight ahead
-SIDES = (-1, 1)
 
 
 class Person:
@@ -53,9 +52,7 @@ def draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     """The face of `row` (identity, emotion, glasses, pose), RGB, (size, size) pixels."""
     shirt = rgb(rng.uniform(0, 360), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.95))
     pen = FacePen(size, Person(row["identity"]), row["pose"], rng)
-    pen.hair_behind()
     pen.head(shirt)
-    pen.hair_in_front()
     if pen.person.freckles:
         pen.freckles(rng)
     for side in SIDES:
@@ -82,15 +79,13 @@ class FacePen(Pen):
         self.eye_y = -0.07 + self.dy
         self.squeeze = 1 - 0.5 * abs(self.dx)  # what is seen from the side is narrower
 
-    def hair_behind(self) -> None:
+    def head(self, shirt: RGB) -> None:
+        """From back to front: hair, neck, shirt, ears, face, beard, hair on the forehead."""
         person = self.person
         if person.style in LONG:
             self.oval((0, 0.15, person.width * 1.28, person.height * 1.25), person.hair)
         if person.style == AFRO:
             self.oval((0, -0.3, person.width * 1.4, person.height * 0.98), person.hair)
-
-    def head(self, shirt: RGB) -> None:
-        person = self.person
         self.poly([(-0.2, 0.5), (0.2, 0.5), (0.24, 1.05), (-0.24, 1.05)], self.shade)
         self.oval((0, 1.35, 0.85, 0.5), shirt)
         for side in SIDES:
@@ -102,9 +97,6 @@ class FacePen(Pen):
             box = (self.dx * 0.4, 0.08 + self.dy * 0.4, person.width * 0.97, person.height * 0.9)
             self.pie(box, 25, 155, person.hair)
             self.oval((self.dx, 0.4 + self.dy, 0.38, 0.27), person.skin)
-
-    def hair_in_front(self) -> None:
-        person = self.person
         if person.style != BALD:
             hairline = (-0.4 if person.style == BUN else -0.3) + 0.9 * self.dy
             self.pie((0, -0.12, person.width * 1.05, person.height * 0.93), 180, 360, person.hair)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from mmclust.data.drawing import RGB, WHITE, Pen, finish, mix, rgb, scale
+from mmclust.data.drawing import RGB, SIDES, WHITE, Pen, finish, mix, rgb, scale
 
 # name: hue in degrees, saturation, value (the middles of the ranges that are drawn)
 COLORS = {
@@ -20,7 +20,6 @@ STEM = (96, 66, 38)
 LEAF = (70, 132, 58)
 SEED = (42, 34, 30)
 STALK = (236, 226, 206)  # of a mushroom
-SIDES = (-1, 1)
 FRUITS = (
     "apple", "banana", "grapes", "cherry", "pear", "strawberry", "lemon", "pineapple",
     "watermelon", "carrot", "mushroom", "pumpkin", "corn", "chili", "kiwi", "avocado",

@@ -1,8 +1,7 @@
 """What all rendered pictures share: colors, a pen, and the light and ground under a drawing.
 
-Every drawing is twice as large as its picture, on a transparent layer; `finish` turns and shifts
-it, lays it on a lit background and adds noise. All chance comes from one `numpy.random.Generator`
-per picture: the order in which it is asked is part of the picture.
+Every drawing is twice as large as its picture, on a transparent layer; `finish` makes the picture.
+All chance is from one generator per picture: the order in which it is asked is part of the picture.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 RGB = tuple[int, int, int]
+Color = RGB | str | None
 Points = Iterable[tuple[float, float]]
 Box = tuple[float, float, float, float]  # center x, center y, half width, half height
 WHITE = (255, 255, 255)
+SIDES = (-1, 1)  # left and right
 
 
 def rgb(hue: float, saturation: float, value: float) -> RGB:
@@ -67,9 +68,7 @@ class Pen:
         x, y, rx, ry = box
         return [*self.pixel(x - rx, y - ry), *self.pixel(x + rx, y + ry)]
 
-    def oval(
-        self, box: Box, fill: RGB | None, outline: RGB | None = None, width: float = 0.0
-    ) -> None:
+    def oval(self, box: Box, fill: Color, outline: Color = None, width: float = 0.0) -> None:
         pixels = round(width * self.unit)
         self.draw.ellipse(self.corners(box), fill=fill, outline=outline, width=pixels)
 
@@ -89,7 +88,7 @@ class Pen:
         self.draw.pieslice(self.corners(box), start, end, fill=fill)
 
     def text(
-        self, x: float, y: float, text: str, pixels: float, fill: RGB | str, bold: bool = False
+        self, x: float, y: float, text: str, pixels: float, fill: Color, bold: bool = False
     ) -> None:
         font = _font(round(pixels), bold)
         self.draw.text(self.pixel(x, y), text, font=font, fill=fill, anchor="mm")

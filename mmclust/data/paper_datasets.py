@@ -28,29 +28,17 @@ _BUNDLE = ("https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip",)
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """A data set of the papers.
+    """A data set of the papers."""
 
-    Attributes:
-        domain: the first word of its prompts.
-        folders: accepted names of its folder, in lower case; the first is ours.
-        urls: archives that hold it, the best first; none if it must be placed by hand.
-        inner: the name of an archive in these.
-        md5: of the archive.
-        trees: criterion -> name of its folder, where that differs.
-        optional: criteria that the released archive need not have.
-        images: image counts that are also accepted.
-        origin: where the pictures come from, for data sets without a download.
-    """
-
-    domain: str
-    folders: tuple[str, ...]
-    urls: tuple[str, ...] = ()
-    inner: str | None = None
-    md5: str | None = None
-    trees: dict[str, str] = field(default_factory=dict)
-    optional: tuple[str, ...] = ()
-    images: tuple[int, ...] = ()
-    origin: str = ""
+    domain: str  # the first word of its prompts
+    folders: tuple[str, ...]  # accepted names of its folder, in lower case; the first is ours
+    urls: tuple[str, ...] = ()  # archives that hold it, the best first; none: it is placed by hand
+    inner: str | None = None  # the name of an archive in these
+    md5: str | None = None  # of the archive
+    trees: dict[str, str] = field(default_factory=dict)  # criterion -> its folder, if different
+    optional: tuple[str, ...] = ()  # criteria that the released archive need not have
+    images: tuple[int, ...] = ()  # image counts that are also accepted
+    origin: str = ""  # where the pictures come from, for data sets without a download
 
 
 PAPER_DATASETS = {
@@ -174,14 +162,17 @@ def missing(name: str, place: Path) -> list[str]:
     """The criteria without a tree in a folder of trees; none where labels come from elsewhere."""
     if (place / "labels.csv").exists() or name == "cmuface" or place.name == BATCHES:
         return []
-    required = [c for c in expected(name).index if c not in PAPER_DATASETS[name].optional]
-    return [c for c in required if _tree(name, place, c) is None]
+    present = [*_trees(name, place), *PAPER_DATASETS[name].optional]
+    return [c for c in expected(name).index if c not in present]
 
 
-def _tree(name: str, place: Path, criterion: str) -> Path | None:
-    names = (criterion, PAPER_DATASETS[name].trees.get(criterion))
-    trees = (p for p in sorted(place.iterdir()) if p.is_dir() and p.name.casefold() in names)
-    return next(trees, None)
+def _trees(name: str, place: Path) -> dict[str, Path]:
+    """criterion -> its tree of class folders, for the criteria that have one."""
+    paths = sorted(place.iterdir(), reverse=True)  # of equal names, the first one wins
+    folders = {path.name.casefold(): path for path in paths if path.is_dir()}
+    names = {c: PAPER_DATASETS[name].trees.get(c, c) for c in expected(name).index}
+    trees = {c: folders.get(other, folders.get(c)) for c, other in names.items()}
+    return {c: tree for c, tree in trees.items() if tree}
 
 
 def _unpacked(root: Path, url: str) -> Path:
@@ -246,8 +237,7 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     elif name == "cmuface":
         table = paper_layouts.from_names(place, criteria)
     else:
-        trees = {c: tree for c in criteria if (tree := _tree(name, place, c))}
-        table = paper_layouts.from_trees(place, trees, criterion)
+        table = paper_layouts.from_trees(place, _trees(name, place), criterion)
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.urls else ""
         raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
@@ -273,8 +263,7 @@ def status(name: str, root: Path) -> tuple[bool, str]:
         try:
             datasets = [read(name, place)]
         except SeparateCriteria:
-            trees = [c for c in expected(name).index if _tree(name, place, c)]
-            datasets = [read(name, place, c) for c in trees]
+            datasets = [read(name, place, c) for c in _trees(name, place)]
     except (OSError, ValueError) as error:
         return False, f"there, but can't be read: {error}"
     counts = ", ".join(dict.fromkeys(f"{len(data):,} pictures" for data in datasets))
