@@ -27,17 +27,15 @@ def code_fingerprint(with_imports: Iterable[object], alone: Iterable[object] = (
     The modules of `with_imports` count with all that they import, those of `alone` without.
     """
     pending = [file for item in with_imports for file in _files_of(item)]
-    files = {file for item in alone for file in _files_of(item)}
     reached: set[Path] = set()
     while pending:
         file = pending.pop()
         if file not in reached:
             reached.add(file)
             pending += _parsed(file)[1]
-    digest = hashlib.sha256()
-    for file in sorted(files | reached, key=_name):
-        digest.update(f"{_name(file)}\n{meaning(file)}\n".encode())
-    return digest.hexdigest()[:32]
+    files = sorted(reached.union(*map(_files_of, alone)), key=_name)
+    text = "".join(f"{_name(file)}\n{meaning(file)}\n" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def meaning(file: Path) -> str:

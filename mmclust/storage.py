@@ -34,12 +34,9 @@ CHUNK = 2**20
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 KEY = "[0-9a-f]" * 32
-TEMPORARY = ".????????.tmp"  # of a write that was killed, or is going on
-PATTERNS = {
-    "rows": [f"rows/{KEY}.json"],
-    "features": [f"features/{KEY}.npy"],
-    "temporary": [f"rows/{TEMPORARY}", f"features/{TEMPORARY}"],
-}
+PATTERNS = {"rows": [f"rows/{KEY}.json"], "features": [f"features/{KEY}.npy"]}
+# of writes that were killed, or are going on
+PATTERNS["temporary"] = ["rows/.????????.tmp", "features/.????????.tmp"]
 _warned: set[Path] = set()  # cache folders that this process has reported as not writable
 
 

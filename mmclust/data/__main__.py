@@ -21,9 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     where = "the folder of the data sets (default: MMCLUST_DATA, else `datasets` in the cache)"
     parser.add_argument("--data-dir", metavar="DIR", help=where)
     args = parser.parse_args(arguments)
-    for name in args.names:
-        if name not in PAPER_DATASETS:
-            parser.error(f"unknown data set {name!r}: choose from {known}")
+    if unknown := [name for name in args.names if name not in PAPER_DATASETS]:
+        parser.error(f"unknown data set {unknown[0]!r}: choose from {known}")
     root = data_folder(args.data_dir)
     print(root)
     all_usable = True

@@ -21,8 +21,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 from mmclust import storage
 
 RETRIES = 3  # of a failed download, after 1, 2 and 3 seconds
-# An archive may grow to RATIO times its size, or to FLOOR bytes if that is more: pictures are
-# compressed already.
+# Pictures are compressed already: an archive may grow to RATIO times its size, or to FLOOR bytes.
 RATIO = 100
 FLOOR = 2**24
 # RuntimeError: a zip that is encrypted, or compressed by an unknown method
@@ -122,8 +121,7 @@ def unpack(archive: Path, target: Path, inner: str | None = None, most: int | No
         most: a limit of the content in bytes, if it is below `RATIO` and `FLOOR`.
 
     Raises:
-        ValueError: the archive is damaged or refused. OSError: it can't be stored. Either way
-            nothing is left of it.
+        ValueError: the archive is damaged or refused. OSError: it can't be stored. Nothing is left.
     """
     incomplete = target.with_name(f".{target.name}.part")
     shutil.rmtree(incomplete, ignore_errors=True)  # of a killed run
@@ -168,6 +166,7 @@ def _checked(
     for member, name, size, special in members:
         total += size
         path = PureWindowsPath(name)  # splits at slash and backslash, and knows drives
+        problem = ""
         if path.anchor or ".." in path.parts:
             problem = f"holds {name!r}, a path that leads out of its folder"
         elif special:
@@ -175,8 +174,6 @@ def _checked(
         elif total > limit:
             packed = archive.stat().st_size
             problem = f"({packed:,} bytes) grows beyond {limit:,} bytes when unpacked"
-        else:
-            problem = ""
         if problem:
             raise ValueError(f"{archive} {problem}: it is refused")
         if "__MACOSX" not in path.parts:

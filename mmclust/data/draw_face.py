@@ -52,9 +52,7 @@ def draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     """The face of `row` (identity, emotion, glasses, pose), RGB, (size, size) pixels."""
     shirt = rgb(rng.uniform(0, 360), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.95))
     pen = FacePen(size, Person(row["identity"]), row["pose"], rng)
-    pen.head(shirt)
-    if pen.person.freckles:
-        pen.freckles(rng)
+    pen.head(shirt, rng)
     for side in SIDES:
         pen.eye(side, row["emotion"])
     pen.nose()
@@ -79,8 +77,8 @@ class FacePen(Pen):
         self.eye_y = -0.07 + self.dy
         self.squeeze = 1 - 0.5 * abs(self.dx)  # what is seen from the side is narrower
 
-    def head(self, shirt: RGB) -> None:
-        """From back to front: hair, neck, shirt, ears, face, beard, hair on the forehead."""
+    def head(self, shirt: RGB, rng: np.random.Generator) -> None:
+        """From back to front: hair, neck, shirt, ears, face, beard, front hair, freckles."""
         person = self.person
         if person.style in LONG:
             self.oval((0, 0.15, person.width * 1.28, person.height * 1.25), person.hair)
@@ -103,6 +101,10 @@ class FacePen(Pen):
             self.oval((self.dx * 0.4, hairline + 0.22, person.width * 0.9, 0.3), person.skin)
         if person.style == BUN:
             self.oval((-self.dx * 0.4, -person.height - 0.12, 0.22, 0.2), person.hair)
+        for _ in range(10 if person.freckles else 0):
+            x = self.dx + rng.uniform(-0.35, 0.35)
+            y = 0.14 + self.dy + rng.uniform(-0.06, 0.08)
+            self.oval((x, y, 0.015, 0.015), self.outline)
 
     def eye(self, side: int, emotion: str) -> None:
         eye = self.person.eye
@@ -175,12 +177,6 @@ class FacePen(Pen):
         elif glasses == "monocle":
             self.oval((right, y, 0.23, 0.22), None, GOLD, 0.06)
             self.line([(right + 0.1, y + 0.17), (right + 0.16, 0.75)], GOLD, 0.025)
-
-    def freckles(self, rng: np.random.Generator) -> None:
-        for _ in range(10):
-            x = self.dx + rng.uniform(-0.35, 0.35)
-            y = 0.14 + self.dy + rng.uniform(-0.06, 0.08)
-            self.oval((x, y, 0.015, 0.015), self.outline)
 
     def nose(self) -> None:
         x = self.dx

@@ -97,10 +97,7 @@ class Pen:
 def finish(
     pen: Pen, rng: np.random.Generator, angle: float, shift: float, gloss: tuple[float, float]
 ) -> Image.Image:
-    """The picture of a drawing: turned by `angle` degrees, shifted by up to `shift` of its side.
-
-    It lies on a lit ground, with a soft shadow, contrast, blur and noise.
-    """
+    """A drawing turned by `angle` degrees, shifted by up to `shift` of its side, on lit ground."""
     layer = pen.image.rotate(angle, resample=Image.Resampling.BICUBIC)
     reach = shift * layer.width
     matrix = (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach))

@@ -35,8 +35,7 @@ def load_folder(
         background: a color, as Pillow names them ("white", "#808080"), for transparent parts.
 
     Raises:
-        FileNotFoundError: the folder does not exist or has no pictures, or a picture of labels.csv
-            is missing.
+        FileNotFoundError: the folder, any picture in it, or one that labels.csv lists is missing.
         ValueError: an invalid option; labels.csv without a column `file`, with an empty cell or a
             duplicate picture; trees that can't be matched; a damaged picture (when it is decoded).
     """

@@ -26,7 +26,6 @@ class Images(Sequence[Image.Image]):
     """n RGB pictures, each made when it is asked for.
 
     Args:
-        n: their number.
         make: position -> picture. Encoders call it from several threads at a time.
         fingerprint: identifies the content: the same fingerprint means the same pictures.
         describe: position -> how an error names that picture.
@@ -145,9 +144,7 @@ class ImageDataset:
     """Images with named labels.
 
     Attributes:
-        name: such as "demo-fruit".
         domain: what the pictures show, the first word of a prompt: "fruit", "card", "photo".
-        images: n lazily decoded pictures.
         labels: criterion -> int64 (n,), positions in `classes[criterion]`.
         classes: criterion -> class names.
         provenance: one sentence on where the pictures come from.
@@ -197,9 +194,10 @@ class ImageDataset:
         rows = []
         for criterion in self.criteria:
             classes = self.classes[criterion]
-            dots = [] if len(classes) <= max_classes else ["..."]
             row = {"data set": self.name, "images": len(self), "criterion": criterion}
-            listed = ", ".join(classes[:max_classes] + dots)
+            listed = ", ".join(classes[:max_classes]) + (
+                ", ..." if len(classes) > max_classes else ""
+            )
             rows.append(row | {"clusters": self.n_clusters(criterion), "classes": listed})
         return rows
 

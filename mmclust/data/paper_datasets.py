@@ -21,8 +21,7 @@ from mmclust.data.folder import from_table
 from mmclust.data.images import ImageDataset, unknown_criterion
 from mmclust.data.paper_layouts import BATCHES, SeparateCriteria
 
-# Linked in the READMEs of the authors' Multi-Sub repository; where the data sets are in it is not
-# documented, so `find` searches for them.
+# Linked in the READMEs of the authors' Multi-Sub repository, without its layout: `find` searches.
 _BUNDLE = ("https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip",)
 
 
@@ -143,10 +142,7 @@ def differences(name: str, data: ImageDataset) -> list[str]:
 
 
 def find(name: str, root: Path) -> Path | None:
-    """The folder of a data set below the data folder, or None.
-
-    It was placed there by hand, or it is in an unpacked archive, at most two folders down.
-    """
+    """A data set's folder in the data folder or, at most two folders down, an unpacked archive."""
     spec = PAPER_DATASETS[name]
     unpacked = [_unpacked(root, url) for url in spec.urls]
     searched = [root.glob("*")]
@@ -184,8 +180,7 @@ def how_to_place(name: str, root: Path) -> str:
     top = PAPER_DATASETS[name].folders[0]
     criteria = list(expected(name).index)
     trees = " and ".join(f"{top}/{c}/<class>/<picture>" for c in criteria)
-    columns = f"file (a picture in {top}), {', '.join(criteria)}"
-    table = f"{top}/labels.csv with columns {columns}"
+    table = f"{top}/labels.csv with columns file (a picture in {top}), {', '.join(criteria)}"
     return f"place in {root} {trees}, the same pictures in each; or {table}"
 
 

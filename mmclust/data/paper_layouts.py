@@ -47,10 +47,9 @@ def from_csv(
     """From `labels.csv`, whose columns may have other names (name -> criterion)."""
     table = read_csv(place).rename(columns=other_names)
     wanted = [c for c in criteria if c in table or c not in optional]
-    for criterion in wanted:
-        if criterion not in table:
-            columns = ", ".join(table.columns)
-            raise ValueError(f"{place / 'labels.csv'} has no column {criterion!r}, only: {columns}")
+    if absent := [c for c in wanted if c not in table]:
+        columns = ", ".join(table.columns)
+        raise ValueError(f"{place / 'labels.csv'} has no column {absent[0]!r}, only: {columns}")
     return table[wanted]
 
 
@@ -70,9 +69,8 @@ def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd
     """
     files = {c: [tree.relative_to(place) / f for f in pictures(tree)] for c, tree in trees.items()}
     all_files = [f for paths in files.values() for f in paths]
-    for f in all_files:
-        if len(f.parts) != 3:
-            raise ValueError(f"{place / f} is not in a folder <criterion>/<class>: move it there")
+    if misplaced := [place / f for f in all_files if len(f.parts) != 3]:
+        raise ValueError(f"{misplaced[0]} is not in a folder <criterion>/<class>: move it there")
     # by content; by name among copies of one picture
     keyed = [sorted((digest(place / f), f.name, f) for f in paths) for paths in files.values()]
     contents = [[key for key, _, _ in entries] for entries in keyed]

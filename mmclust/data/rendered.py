@@ -86,10 +86,7 @@ RENDERED_WORLDS = DEMO | TUNING
 def load_rendered(name: str, n: int = 300, seed: int = 0, size: int = 128) -> ImageDataset:
     """`n` pictures of a world, (size, size) pixels, with all its criteria as labels.
 
-    The same for the same (name, n, seed, size), and the beginning of any larger n.
-
-    Raises:
-        ValueError: n is less than 1.
+    The same for the same (name, n, seed, size), the beginning of any larger n. ValueError: n < 1.
     """
     if n < 1:
         raise ValueError(f"{name}: n must be at least 1, not {n}")
