@@ -1,14 +1,10 @@
 """A hash of what code means: comments, docstrings, type-checking imports and layout do not count.
 
 It is part of the key of every stored row: rows of changed code are never reused, and tidying costs
-none. These modules count:
-
-* the modules of the given classes and functions, and of their base classes;
-* every module of this package that one of these imports, directly or not, also inside functions;
-  for `import mmclust`, which offers everything, all of `COMPUTING`.
-
-`GROUND` does not count: it moves bytes and settings, and computes no result. The rendered pictures
-use it too, see `mmclust.data.rendered`.
+none. The modules of the given classes and functions and of their base classes count, and every
+module of this package that one of these imports, directly or not, also inside functions; for
+`import mmclust`, which offers everything, all of `COMPUTING`. `GROUND` does not count: it moves
+bytes and settings, and computes no result.
 """
 
 from __future__ import annotations
@@ -28,22 +24,18 @@ COMPUTING = ("data", "words", "encoders", "methods", "metrics")
 def code_fingerprint(with_imports: Iterable[object], alone: Iterable[object] = ()) -> str:
     """A hash (32 hex digits) of the code of classes and functions.
 
-    Args:
-        with_imports: classes or functions whose modules count with all that they import.
-        alone: classes or functions whose own modules count, without what they import.
+    The modules of `with_imports` count with all that they import, those of `alone` without.
     """
     pending = [file for item in with_imports for file in _files_of(item)]
-    files = {file for item in alone for file in _files_of(item)}
     reached: set[Path] = set()
     while pending:
         file = pending.pop()
         if file not in reached:
             reached.add(file)
             pending += _parsed(file)[1]
-    digest = hashlib.sha256()
-    for file in sorted(files | reached, key=_name):
-        digest.update(f"{_name(file)}\n{_parsed(file)[0]}\n".encode())
-    return digest.hexdigest()[:32]
+    files = sorted(reached.union(*map(_files_of, alone)), key=_name)
+    text = "".join(f"{_name(file)}\n{meaning(file)}\n" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def meaning(file: Path) -> str:
@@ -56,14 +48,12 @@ def _files_of(item: object) -> Iterator[Path]:
     for definition in item.__mro__ if isinstance(item, type) else (item,):
         module = definition.__module__
         file = getattr(sys.modules.get(module), "__file__", None)
-        here = module == item.__module__ or module.partition(".")[0] == PACKAGE.name
-        if file and here:
+        if file and (module == item.__module__ or module.partition(".")[0] == PACKAGE.name):
             yield Path(file)
 
 
 def _name(file: Path) -> str:
-    inside = file.is_relative_to(PACKAGE)
-    return file.relative_to(PACKAGE).as_posix() if inside else file.name
+    return file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
 
 
 def _parsed(file: Path) -> tuple[str, list[Path]]:
@@ -95,25 +85,20 @@ def _files_of_name(name: str) -> list[Path]:
         for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.is_file():
                 return [file]
-    return [file for name in COMPUTING for file in _python_files(PACKAGE / name)]
-
-
-def _python_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    patterns = [pattern for name in COMPUTING for pattern in (f"{name}.py", f"{name}/**/*.py")]
+    return [file for pattern in patterns for file in PACKAGE.glob(pattern)]
 
 
 class _Stripped(ast.NodeTransformer):
     """A syntax tree without docstrings and without `if TYPE_CHECKING:` blocks."""
 
     def visit(self, node: ast.AST) -> ast.AST:
-        body = getattr(node, "body", None)
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            node.body = body[1:] if body else []
-        self.generic_visit(node)
-        return node
+            node.body = node.body[1:]
+        return super().visit(node)
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST]:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return None
+            return [self.visit(statement) for statement in node.orelse]
         return self.generic_visit(node)

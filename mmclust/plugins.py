@@ -25,8 +25,7 @@ def resolve(name: str) -> Any:
     """The object that "module:object" names. A module whose file has changed is imported again.
 
     Raises:
-        ValueError: the module can't be found, it has no such object, or it is a notebook, which
-            workers can't import.
+        ValueError: the module is missing, has no such object, or is `__main__` (a notebook's).
     """
     return getattr(_module(name), name.partition(":")[2])
 
@@ -54,10 +53,8 @@ def _module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in (module_name, module_name.partition(".")[0]):
             raise  # the module exists, and imports something that is missing
-        raise ValueError(
-            f"{name!r}: no module {module_name!r} in {Path.cwd()} or elsewhere on Python's path "
-            "(PYTHONPATH)"
-        ) from error
+        places = f"{Path.cwd()} or elsewhere on Python's path (PYTHONPATH)"
+        raise ValueError(f"{name!r}: no module {module_name!r} in {places}") from error
     text = Path(cast(str, inspect.getsourcefile(module))).read_text(encoding="utf-8")
     if _sources.setdefault(module_name, text) != text:
         module = importlib.reload(module)
@@ -68,10 +65,7 @@ def _module(name: str) -> ModuleType:
 
 
 def names_in(value: Any) -> list[str]:
-    """All plug-in names among the strings of nested dictionaries and lists.
-
-    The sources of words, "openai:MODEL", look the same and are not plug-ins.
-    """
+    """All plug-in names in nested dictionaries and lists; "openai:MODEL" is a source of words."""
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list):

@@ -26,21 +26,17 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. CRC-32
-# because it is computed at every read: 4.2 GB/s on one core here, sha256 1.8, md5 0.7, blake2b 0.5.
-# It detects every change of up to 32 consecutive bits, and misses one in 2**32 of others: enough
-# for disks and killed writers, not for forgery. Rows are small: they carry a sha256.
+# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. CRC-32, for
+# it is computed at every read: 4.2 GB/s on one core here, sha256 1.8. It misses one in 2**32 of
+# long changes: enough for disks and killed writers, not for forgery. Rows carry a sha256.
 MARK = b"mmclust\x01"
 CHUNK = 2**20
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 KEY = "[0-9a-f]" * 32
-TEMPORARY = ".????????.tmp"  # of a write that was killed, or is going on
-PATTERNS = {
-    "rows": [f"rows/{KEY}.json"],
-    "features": [f"features/{KEY}.npy"],
-    "temporary": [f"rows/{TEMPORARY}", f"features/{TEMPORARY}"],
-}
+PATTERNS = {"rows": [f"rows/{KEY}.json"], "features": [f"features/{KEY}.npy"]}
+# of writes that were killed, or are going on
+PATTERNS["temporary"] = ["rows/.????????.tmp", "features/.????????.tmp"]
 _warned: set[Path] = set()  # cache folders that this process has reported as not writable
 
 
@@ -74,11 +70,10 @@ def save(path: Path, *data: bytes) -> None:
     except OSError as error:
         if cache_dir() not in _warned:
             _warned.add(cache_dir())
-            warnings.warn(
-                f"{cache_dir()} can't be written ({error.strerror or error}): results of this run "
-                "are kept in memory only; free space or set MMCLUST_CACHE",
-                stacklevel=3,
-            )
+            problem = f"{cache_dir()} can't be written ({error.strerror or error})"
+            effect = "results of this run are kept in memory only"
+            remedy = "free space or set MMCLUST_CACHE"
+            warnings.warn(f"{problem}: {effect}; {remedy}", stacklevel=3)
 
 
 def warn_damaged(path: Path, error: Exception) -> None:
@@ -104,11 +99,7 @@ def seal_row(row: dict) -> bytes:
 
 
 def open_row(data: bytes, key: str) -> dict:
-    """The row in a file's content.
-
-    Raises:
-        ValueError: it is damaged, or the row of another key.
-    """
+    """The row in a file's content; ValueError if it is damaged, or the row of another key."""
     row = json.loads(data)
     if not isinstance(row, dict):
         raise ValueError("it contains no row")
@@ -128,11 +119,7 @@ def append_checksum(key: str, chunks: Iterable[bytes]) -> bytes:
 
 
 def check_array(path: Path) -> None:
-    """Check the checksum of an array's file.
-
-    Raises:
-        ValueError: it is damaged, or of another key than its name says. OSError: it can't be read.
-    """
+    """ValueError if an array's file is damaged, or of another key than its name says."""
     with path.open("rb") as file:
         size = max(0, file.seek(0, os.SEEK_END) - len(MARK) - 4)
         file.seek(size)
@@ -161,10 +148,7 @@ def load_or_compute(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def stored_files(group: str) -> list[tuple[float, int, Path]]:
-    """The stored files of a group, the least recently used first.
-
-    Of each: when it was last used (the later of access and modification time), bytes, path.
-    """
+    """Last use (access or modification), bytes and path of a group's files, the oldest first."""
     files = []
     for path in (path for pattern in PATTERNS[group] for path in cache_dir().glob(pattern)):
         with contextlib.suppress(FileNotFoundError):  # another process has removed it
@@ -182,11 +166,8 @@ def age(text: str) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m mmclust.storage",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser("python -m mmclust.storage", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     prune = "remove files that were not used for so long, such as 12h or 30d"
     parser.add_argument("--prune", type=age, metavar="AGE", help=prune)
     parser.add_argument("--dry-run", action="store_true", help="list what would be removed")

@@ -42,6 +42,8 @@ drawn = pictures()
 for file in ("methods/multimap.py", "data/download.py", "data/draw_card.py", "data/rendered.py"):
     edit(file, 3 * QUOTE, 3 * QUOTE + "Another headline. ")
     edit(file, "from __future__", "# a comment\\nfrom __future__")
+checked = "if TYPE_CHECKING:\\n"
+edit("methods/multimap.py", checked, checked + "    from mmclust import encoders\\n")
 assert keys() == first
 assert pictures() == drawn
 edit("methods/multimap.py", "s.alpha * concept", "2 * s.alpha * concept")

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from mmclust import plugins
 from mmclust.data.download import source
 from mmclust.data.folder import load_folder
 from mmclust.data.images import ImageDataset
-from mmclust.data.paper_datasets import (
-    PAPER_DATASETS,
-    data_folder,
-    find,
-    how_to_place,
-    load_paper,
-)
+from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, find, how_to_place, load_paper
 from mmclust.data.rendered import RENDERED_WORLDS, load_rendered
 
-V = TypeVar("V")
-FOLDER_OPTIONS = ("domain", "on_corrupt", "background")
+Names = TypeVar("Names", dict[str, Any], list[str])
 
 
 def load_dataset(name: str, **options: Any) -> ImageDataset:
@@ -46,20 +38,15 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
         chosen = {k: v for k, v in options.items() if v is not None}
         return load(**plugins.filter_kwargs(load, **chosen))
     if Path(name).expanduser().is_dir():
-        return load_folder(name, **{k: v for k, v in options.items() if k in FOLDER_OPTIONS})
+        return load_folder(name, **plugins.filter_kwargs(load_folder, **options))
     known = ", ".join([*RENDERED_WORLDS, *PAPER_DATASETS])
     raise ValueError(f"data set {name!r} is neither a folder nor one of: {known}")
 
 
-@overload
-def available_datasets(names: dict[str, V]) -> dict[str, V]: ...
-@overload
-def available_datasets(names: Sequence[str]) -> list[str]: ...
-def available_datasets(names: dict[str, V] | Sequence[str]) -> dict[str, V] | list[str]:
+def available_datasets(names: Names) -> Names:
     """Those of some data sets (a list of names, or a dictionary by name) that can be loaded.
 
-    A data set is left out if it is missing and must be placed by hand, such as the papers' "cars";
-    that is printed.
+    One that must be placed by hand and is missing, such as the papers' "cars", is reported.
     """
     root = data_folder()
     available = []

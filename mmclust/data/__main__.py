@@ -14,22 +14,15 @@ from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, status
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m mmclust.data",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser("python -m mmclust.data", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     known = ", ".join(PAPER_DATASETS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{known}; all by default")
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="the folder of the data sets (default: MMCLUST_DATA, else `datasets` in the cache)",
-    )
+    where = "the folder of the data sets (default: MMCLUST_DATA, else `datasets` in the cache)"
+    parser.add_argument("--data-dir", metavar="DIR", help=where)
     args = parser.parse_args(arguments)
-    for name in args.names:
-        if name not in PAPER_DATASETS:
-            parser.error(f"unknown data set {name!r}: choose from {known}")
+    if unknown := [name for name in args.names if name not in PAPER_DATASETS]:
+        parser.error(f"unknown data set {unknown[0]!r}: choose from {known}")
     root = data_folder(args.data_dir)
     print(root)
     all_usable = True

@@ -11,30 +11,21 @@ import shutil
 import stat
 import tarfile
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from mmclust import storage
 
-INCOMING = ".incoming"  # below the data folder: downloads that are not complete yet
 RETRIES = 3  # of a failed download, after 1, 2 and 3 seconds
-# An archive may grow to RATIO times its size, or to FLOOR bytes if that is more: pictures are
-# compressed already.
+# Pictures are compressed already: an archive may grow to RATIO times its size, or to FLOOR bytes.
 RATIO = 100
 FLOOR = 2**24
-DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    RuntimeError,  # a zip that is encrypted, or compressed by an unknown method
-)
-Member = TypeVar("Member")
+# RuntimeError: a zip that is encrypted, or compressed by an unknown method
+DAMAGED = (BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
 
 def file_name(url: str) -> str:
@@ -75,17 +66,23 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
         if pooch.hashes.hash_matches(file, wanted):
             return file
         warnings.warn(f"{file} does not have the hash {wanted}: downloaded again", stacklevel=2)
-    incoming = folder / INCOMING
+    pooch.get_logger().setLevel("WARNING")  # it reports every step
+    incoming = folder / ".incoming"
     shutil.rmtree(incoming, ignore_errors=True)  # of a killed run
+    # A `Pooch` tries again after a failure, `pooch.retrieve` does not.
+    downloads = pooch.create(incoming, base_url="", retry_if_failed=RETRIES)
+    downloads.registry[file.name] = wanted
+    downloads.urls[file.name] = source(url)
+    # Without this header, requests may decompress a .tar.gz that a server sends as compressed.
+    downloader = pooch.HTTPDownloader(progressbar=True, headers={"Accept-Encoding": "identity"})
     try:
-        os.replace(_download(source(url), incoming / file.name, wanted), file)
+        os.replace(downloads.fetch(file.name, downloader=downloader), file)
     except requests.RequestException as error:
         response = error.response
         reason = error if response is None else f"{response.status_code} {response.reason}"
-        raise ConnectionError(
-            f"{source(url)} can't be downloaded ({reason}): try again later, or get {file.name} "
-            f"in another way and place it in {folder}"
-        ) from error
+        remedy = f"try again later, or get {file.name} in another way and place it in {folder}"
+        problem = f"{source(url)} can't be downloaded ({reason})"
+        raise ConnectionError(f"{problem}: {remedy}") from error
     except ValueError as error:
         remedy = "another version may be served there"
         if known_hash is None:
@@ -98,21 +95,6 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return file
-
-
-def _download(url: str, file: Path, known_hash: str | None) -> str:
-    """The path of the file; a `Pooch` tries again after a failure, `pooch.retrieve` does not."""
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")  # it reports every step
-    registry = {file.name: known_hash}
-    urls = {file.name: url}
-    downloads = pooch.create(
-        file.parent, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES
-    )
-    # Without this header, requests may decompress a .tar.gz that a server sends as compressed.
-    headers = {"Accept-Encoding": "identity"}
-    return downloads.fetch(file.name, downloader=pooch.HTTPDownloader(True, headers=headers))
 
 
 def record(file: Path) -> None:
@@ -139,8 +121,7 @@ def unpack(archive: Path, target: Path, inner: str | None = None, most: int | No
         most: a limit of the content in bytes, if it is below `RATIO` and `FLOOR`.
 
     Raises:
-        ValueError: the archive is damaged or refused. OSError: it can't be stored. Either way
-            nothing is left of it.
+        ValueError: the archive is damaged or refused. OSError: it can't be stored. Nothing is left.
     """
     incomplete = target.with_name(f".{target.name}.part")
     shutil.rmtree(incomplete, ignore_errors=True)  # of a killed run
@@ -151,9 +132,8 @@ def unpack(archive: Path, target: Path, inner: str | None = None, most: int | No
             nested.unlink()
         os.replace(incomplete, target)
     except DAMAGED as error:
-        raise ValueError(
-            f"{archive} is damaged or incomplete ({error}): remove it, and it is downloaded again"
-        ) from error
+        problem = f"{archive} is damaged or incomplete ({error})"
+        raise ValueError(f"{problem}: remove it, and it is downloaded again") from error
     except OSError as error:
         problem = f"{archive} can't be unpacked to {target} ({error.strerror})"
         raise OSError(error.errno, f"{problem}: free space or set MMCLUST_DATA") from error
@@ -165,9 +145,10 @@ def _extract(archive: Path, folder: Path, most: int | None) -> None:
     limit = max(FLOOR, RATIO * archive.stat().st_size)
     limit = limit if most is None else min(limit, most)
     folder.mkdir(parents=True, exist_ok=True)
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            files = ((m, m.filename, m.file_size, _is_link(m)) for m in zipped.infolist())
+    if is_zipfile(archive):
+        with ZipFile(archive) as zipped:
+            modes = ((m, m.external_attr >> 16) for m in zipped.infolist())
+            files = ((m, m.filename, m.file_size, stat.S_ISLNK(mode)) for m, mode in modes)
             zipped.extractall(folder, _checked(archive, files, limit))
         return
     with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -177,18 +158,15 @@ def _extract(archive: Path, folder: Path, most: int | None) -> None:
             pass
 
 
-def _is_link(member: zipfile.ZipInfo) -> bool:
-    return stat.S_ISLNK(member.external_attr >> 16)
-
-
 def _checked(
-    archive: Path, members: Iterable[tuple[Member, str, int, bool]], limit: int
-) -> Iterator[Member]:
+    archive: Path, members: Iterable[tuple[Any, str, int, bool]], limit: int
+) -> Iterator[Any]:
     """The members to extract. Of each: the member, its name, its bytes, whether it is special."""
     total = 0
     for member, name, size, special in members:
         total += size
         path = PureWindowsPath(name)  # splits at slash and backslash, and knows drives
+        problem = ""
         if path.anchor or ".." in path.parts:
             problem = f"holds {name!r}, a path that leads out of its folder"
         elif special:
@@ -196,8 +174,6 @@ def _checked(
         elif total > limit:
             packed = archive.stat().st_size
             problem = f"({packed:,} bytes) grows beyond {limit:,} bytes when unpacked"
-        else:
-            problem = ""
         if problem:
             raise ValueError(f"{archive} {problem}: it is refused")
         if "__MACOSX" not in path.parts:

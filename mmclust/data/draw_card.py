@@ -39,13 +39,8 @@ def draw_card(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     height = 2 * size * rng.uniform(0.8, 0.92)
     pen = Pen(2 * size, height / 2)
     border = max(1, size // 90)
-    pen.draw.rounded_rectangle(
-        pen.corners((0, 0, HALF_WIDTH, 1)),
-        radius=0.07 * height,
-        fill=paper,
-        outline=(150, 145, 140),
-        width=border,
-    )
+    card = pen.corners((0, 0, HALF_WIDTH, 1))
+    pen.draw.rounded_rectangle(card, 0.07 * height, paper, (150, 145, 140), border)
     _indices(pen, RANKS[rank], SUITS[suit], height, ink)
     if rank in COURT:
         frame = mix(paper, rgb(rng.uniform(0, 360), 0.5, 0.95), 0.5)
@@ -54,8 +49,14 @@ def draw_card(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
         pen.draw.rectangle(box, fill=frame, outline=ink, width=border)
         pen.text(0, -0.05, COURT[rank], 0.4 * height, figure)
         pen.text(HALF_WIDTH - 0.47, 0.5, SUITS[suit], 0.11 * height, ink)
-    else:
-        _pips(pen, rank, SUITS[suit], height, ink)
+    columns = PIPS.get(rank, [])
+    share = 0.09 if len(columns) > 3 or max(columns, default=0) > 4 else 0.155
+    pixels = (0.38 if rank == "ace" else share) * height
+    span = HALF_WIDTH - 0.44
+    for i, count in enumerate(columns):
+        x = 0 if len(columns) == 1 else span * (2 * i / (len(columns) - 1) - 1)
+        for j in range(count):
+            pen.text(x, 0.72 * (2 * (j + 0.5) / count - 1), SUITS[suit], pixels, ink)
     return finish(pen, rng, rng.uniform(-22, 22), shift=0.06, gloss=(0.05, 0.2))
 
 
@@ -67,15 +68,3 @@ def _indices(pen: Pen, index: str, suit: str, height: float, ink: str) -> None:
     corner.text(-HALF_WIDTH + 0.17, -0.47, suit, tall, ink)
     pen.image.alpha_composite(corner.image)
     pen.image.alpha_composite(corner.image.rotate(180))
-
-
-def _pips(pen: Pen, rank: str, suit: str, height: float, ink: str) -> None:
-    columns = PIPS[rank]
-    crowded = len(columns) > 3 or max(columns, default=0) > 4
-    share = 0.09 if crowded else 0.155
-    pixels = 0.38 * height if rank == "ace" else share * height
-    span = HALF_WIDTH - 0.44
-    for i, count in enumerate(columns):
-        x = 0 if len(columns) == 1 else span * (2 * i / (len(columns) - 1) - 1)
-        for j in range(count):
-            pen.text(x, 0.72 * (2 * (j + 0.5) / count - 1), suit, pixels, ink)

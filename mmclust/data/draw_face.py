@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from mmclust.data.drawing import RGB, Pen, finish, mix, rgb, scale
+from mmclust.data.drawing import RGB, SIDES, Pen, finish, mix, rgb, scale
 
 # hair styles
 LONG = (1, 4)
@@ -26,14 +26,10 @@ LEATHER = (20, 20, 22)
 RUBBER = (40, 40, 46)
 GOLD = (196, 158, 40)
 EYE_DISTANCE = 0.29  # of an eye from the middle of a face that looks straight ahead
-SIDES = (-1, 1)
 
 
 class Person:
-    """What belongs to a person, not to a picture.
-
-    The random numbers are those of the identity; their order is part of every face.
-    """
+    """What belongs to an identity, not to a picture. The order of the random draws matters."""
 
     def __init__(self, identity: str) -> None:
         rng = np.random.default_rng([7, zlib.crc32(identity.encode())])
@@ -56,21 +52,16 @@ def draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     """The face of `row` (identity, emotion, glasses, pose), RGB, (size, size) pixels."""
     shirt = rgb(rng.uniform(0, 360), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.95))
     pen = FacePen(size, Person(row["identity"]), row["pose"], rng)
-    pen.hair_behind()
-    pen.head(shirt)
-    pen.hair_in_front()
-    if pen.person.freckles:
-        pen.freckles(rng)
+    pen.head(shirt, rng)
     for side in SIDES:
         pen.eye(side, row["emotion"])
     pen.nose()
     pen.mouth(row["emotion"])
     pen.glasses(row["glasses"], RIMS[int(rng.integers(3))])
-    tilted = rng.choice([-1, 1]) * rng.uniform(28, 42)
-    inverted = 180 + rng.uniform(-8, 8)
+    sideways = rng.choice([-1, 1]) * rng.uniform(28, 42)
+    angles = {"tilted": sideways, "inverted": 180 + rng.uniform(-8, 8)}
     upright = rng.uniform(-7, 7)
-    angle = {"tilted": tilted, "inverted": inverted}.get(row["pose"], upright)
-    return finish(pen, rng, angle, shift=0.03, gloss=(0.1, 0.3))
+    return finish(pen, rng, angles.get(row["pose"], upright), shift=0.03, gloss=(0.1, 0.3))
 
 
 class FacePen(Pen):
@@ -86,15 +77,13 @@ class FacePen(Pen):
         self.eye_y = -0.07 + self.dy
         self.squeeze = 1 - 0.5 * abs(self.dx)  # what is seen from the side is narrower
 
-    def hair_behind(self) -> None:
+    def head(self, shirt: RGB, rng: np.random.Generator) -> None:
+        """From back to front: hair, neck, shirt, ears, face, beard, front hair, freckles."""
         person = self.person
         if person.style in LONG:
             self.oval((0, 0.15, person.width * 1.28, person.height * 1.25), person.hair)
         if person.style == AFRO:
             self.oval((0, -0.3, person.width * 1.4, person.height * 0.98), person.hair)
-
-    def head(self, shirt: RGB) -> None:
-        person = self.person
         self.poly([(-0.2, 0.5), (0.2, 0.5), (0.24, 1.05), (-0.24, 1.05)], self.shade)
         self.oval((0, 1.35, 0.85, 0.5), shirt)
         for side in SIDES:
@@ -106,15 +95,16 @@ class FacePen(Pen):
             box = (self.dx * 0.4, 0.08 + self.dy * 0.4, person.width * 0.97, person.height * 0.9)
             self.pie(box, 25, 155, person.hair)
             self.oval((self.dx, 0.4 + self.dy, 0.38, 0.27), person.skin)
-
-    def hair_in_front(self) -> None:
-        person = self.person
         if person.style != BALD:
             hairline = (-0.4 if person.style == BUN else -0.3) + 0.9 * self.dy
             self.pie((0, -0.12, person.width * 1.05, person.height * 0.93), 180, 360, person.hair)
             self.oval((self.dx * 0.4, hairline + 0.22, person.width * 0.9, 0.3), person.skin)
         if person.style == BUN:
             self.oval((-self.dx * 0.4, -person.height - 0.12, 0.22, 0.2), person.hair)
+        for _ in range(10 if person.freckles else 0):
+            x = self.dx + rng.uniform(-0.35, 0.35)
+            y = 0.14 + self.dy + rng.uniform(-0.06, 0.08)
+            self.oval((x, y, 0.015, 0.015), self.outline)
 
     def eye(self, side: int, emotion: str) -> None:
         eye = self.person.eye
@@ -175,29 +165,18 @@ class FacePen(Pen):
             inset = 0.18 * self.squeeze
             self.line([(left + inset, y - 0.02), (right - inset, y - 0.02)], rim, 0.04)
         elif glasses == "eyepatch":
-            self.line(
-                [(-width * 0.9, y - 0.32), (right, y), (width * 0.98, y - 0.05)], LEATHER, 0.04
-            )
+            strap = [(-width * 0.9, y - 0.32), (right, y), (width * 0.98, y - 0.05)]
+            self.line(strap, LEATHER, 0.04)
             self.oval((right, y, 0.2, 0.19), LEATHER)
         elif glasses == "goggles":
             self.line([(-width, y), (width, y)], RUBBER, 0.12)
-            self.draw.rounded_rectangle(
-                self.corners((self.dx, y, 0.5 * self.squeeze, 0.2)),
-                radius=0.12 * self.unit,
-                fill=(235, 140, 40),
-                outline=RUBBER,
-                width=round(0.05 * self.unit),
-            )
+            box = self.corners((self.dx, y, 0.5 * self.squeeze, 0.2))
+            border = round(0.05 * self.unit)
+            self.draw.rounded_rectangle(box, 0.12 * self.unit, (235, 140, 40), RUBBER, border)
             self.line([(self.dx - 0.3, y + 0.08), (self.dx - 0.16, y - 0.1)], (255, 215, 150), 0.05)
         elif glasses == "monocle":
             self.oval((right, y, 0.23, 0.22), None, GOLD, 0.06)
             self.line([(right + 0.1, y + 0.17), (right + 0.16, 0.75)], GOLD, 0.025)
-
-    def freckles(self, rng: np.random.Generator) -> None:
-        for _ in range(10):
-            x = self.dx + rng.uniform(-0.35, 0.35)
-            y = 0.14 + self.dy + rng.uniform(-0.06, 0.08)
-            self.oval((x, y, 0.015, 0.015), self.outline)
 
     def nose(self) -> None:
         x = self.dx

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from mmclust.data.drawing import RGB, WHITE, Pen, finish, mix, rgb, scale
+from mmclust.data.drawing import RGB, SIDES, WHITE, Pen, finish, mix, rgb, scale
 
 # name: hue in degrees, saturation, value (the middles of the ranges that are drawn)
 COLORS = {
@@ -20,7 +20,6 @@ STEM = (96, 66, 38)
 LEAF = (70, 132, 58)
 SEED = (42, 34, 30)
 STALK = (236, 226, 206)  # of a mushroom
-SIDES = (-1, 1)
 FRUITS = (
     "apple", "banana", "grapes", "cherry", "pear", "strawberry", "lemon", "pineapple",
     "watermelon", "carrot", "mushroom", "pumpkin", "corn", "chili", "kiwi", "avocado",
@@ -48,18 +47,18 @@ def draw_fruit(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
     return finish(pen, rng, rng.uniform(-40, 40), shift=0.1, gloss=(0.15, 0.4))
 
 
-def _crescent(bend: float, thick: float, n: int = 24) -> list[tuple[float, float]]:
+def _crescent(bend: float, thick: float) -> list[tuple[float, float]]:
     """Outline of a curved body that thins towards both tips."""
-    t = np.linspace(0, 1, n)
+    t = np.linspace(0, 1, 24)
     x = 1.9 * t - 0.95
     y = bend * (1 - (2 * t - 1) ** 2) - bend / 2
     half = thick * np.sin(np.pi * np.clip(t * 0.96 + 0.02, 0, 1)) ** 0.6
     return [*zip(x, y + half), *zip(x[::-1], (y - half)[::-1])]
 
 
-def _bulb(top: float, bottom: float, n: int = 48) -> list[tuple[float, float]]:
+def _bulb(top: float, bottom: float) -> list[tuple[float, float]]:
     """Outline of a pear-shaped body, `top` and `bottom` its half widths there."""
-    a = np.linspace(0, 2 * np.pi, n)
+    a = np.linspace(0, 2 * np.pi, 48)
     y = -np.cos(a)
     width = top + (bottom - top) / (1 + np.exp(-6 * (y - 0.05)))
     return [*zip(np.sin(a) * width, y * 0.95)]
@@ -118,8 +117,8 @@ class FruitPen(Pen):
             x = (k % 4 - 1.5) * 0.34 * (1 - 0.5 * (y + 0.35)) + 0.08 * (k // 4 % 2)
             self.oval((x, y, 0.04, 0.06), seed)
         for k in range(5):
-            left = -0.6 + 0.24 * k
-            self.poly([(left, -0.72), (-0.36 + 0.24 * k, -0.72), (-0.6 + 0.3 * k, -0.3)], LEAF)
+            leaf = [(-0.6 + 0.24 * k, -0.72), (-0.36 + 0.24 * k, -0.72), (-0.6 + 0.3 * k, -0.3)]
+            self.poly(leaf, LEAF)
         self.line([(0, -0.7), (0.05, -1.0)], LEAF, 0.1)
 
     def lemon(self) -> None:
@@ -161,12 +160,8 @@ class FruitPen(Pen):
         self.oval((0, 0.85, 0.34, 0.12), STALK)
         self.pie((0, 0.05, 0.95, 0.95), 180, 360, self.body)
         self.oval((0, 0.05, 0.95, 0.14), self.dark)
-        for x, y, r in (
-            (-0.5, -0.3, 0.13),
-            (0.05, -0.55, 0.16),
-            (0.52, -0.25, 0.12),
-            (-0.1, -0.2, 0.09),
-        ):
+        spots = [(-0.5, -0.3, 0.13), (0.05, -0.55, 0.16), (0.52, -0.25, 0.12), (-0.1, -0.2, 0.09)]
+        for x, y, r in spots:
             self.oval((x, y, r, r * 0.85), self.lit)
 
     def pumpkin(self) -> None:

@@ -1,8 +1,7 @@
 """What all rendered pictures share: colors, a pen, and the light and ground under a drawing.
 
-Every drawing is twice as large as its picture, on a transparent layer; `finish` turns and shifts
-it, lays it on a lit background and adds noise. All chance comes from one `numpy.random.Generator`
-per picture: the order in which it is asked is part of the picture.
+Every drawing is twice as large as its picture, on a transparent layer; `finish` makes the picture.
+All chance is from one generator per picture: the order in which it is asked is part of the picture.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 RGB = tuple[int, int, int]
+Color = RGB | str | None
 Points = Iterable[tuple[float, float]]
 Box = tuple[float, float, float, float]  # center x, center y, half width, half height
 WHITE = (255, 255, 255)
+SIDES = (-1, 1)  # left and right
 
 
 def rgb(hue: float, saturation: float, value: float) -> RGB:
@@ -67,9 +68,7 @@ class Pen:
         x, y, rx, ry = box
         return [*self.pixel(x - rx, y - ry), *self.pixel(x + rx, y + ry)]
 
-    def oval(
-        self, box: Box, fill: RGB | None, outline: RGB | None = None, width: float = 0.0
-    ) -> None:
+    def oval(self, box: Box, fill: Color, outline: Color = None, width: float = 0.0) -> None:
         pixels = round(width * self.unit)
         self.draw.ellipse(self.corners(box), fill=fill, outline=outline, width=pixels)
 
@@ -89,7 +88,7 @@ class Pen:
         self.draw.pieslice(self.corners(box), start, end, fill=fill)
 
     def text(
-        self, x: float, y: float, text: str, pixels: float, fill: RGB | str, bold: bool = False
+        self, x: float, y: float, text: str, pixels: float, fill: Color, bold: bool = False
     ) -> None:
         font = _font(round(pixels), bold)
         self.draw.text(self.pixel(x, y), text, font=font, fill=fill, anchor="mm")
@@ -98,22 +97,18 @@ class Pen:
 def finish(
     pen: Pen, rng: np.random.Generator, angle: float, shift: float, gloss: tuple[float, float]
 ) -> Image.Image:
-    """The picture of a drawing: turned by `angle` degrees, shifted by up to `shift` of its side."""
+    """A drawing turned by `angle` degrees, shifted by up to `shift` of its side, on lit ground."""
     layer = pen.image.rotate(angle, resample=Image.Resampling.BICUBIC)
     reach = shift * layer.width
     matrix = (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach))
-    layer = layer.transform(layer.size, Image.Transform.AFFINE, matrix)
-    return compose(layer, rng, layer.width // 2, rng.uniform(*gloss))
-
-
-def compose(
-    layer: Image.Image, rng: np.random.Generator, size: int, gloss: float = 0.25
-) -> Image.Image:
-    """An RGBA drawing (2 size, 2 size) on a lit ground: soft shadow, contrast, blur and noise."""
-    layer = layer.reduce(2)
+    layer = layer.transform(layer.size, Image.Transform.AFFINE, matrix).reduce(2)
+    shine = rng.uniform(*gloss)
     alpha = np.asarray(layer.getchannel("A"), np.float32)[..., None] / 255
-    x, y = _grid(size)
-    ground = _background(rng, size)
+    size = layer.width
+    axis = np.linspace(-1, 1, size, dtype=np.float32)
+    x = axis[None, :]
+    y = axis[:, None]
+    ground = _background(rng, x, y)
     offset = max(1, round(0.03 * size))
     mask = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8))
     shadow = mask.filter(ImageFilter.BoxBlur(size * 0.03))
@@ -122,7 +117,7 @@ def compose(
     shade = np.asarray(shadow, np.float32)[..., None] / 255
     ground = ground * (1 - rng.uniform(0.25, 0.5) * shade)
     angle = rng.uniform(-math.pi, 0)  # light comes from above
-    light = (1 - gloss * 0.4 + gloss * (math.cos(angle) * x + math.sin(angle) * y))[..., None]
+    light = (1 - shine * 0.4 + shine * (math.cos(angle) * x + math.sin(angle) * y))[..., None]
     drawn = np.clip(np.asarray(layer.convert("RGB"), np.float32) / 255 * light, 0, 1)
     picture = ground * (1 - alpha) + alpha * drawn
     picture = (picture - 0.5) * rng.uniform(0.85, 1.1) + 0.5 + rng.uniform(-0.06, 0.06)
@@ -131,14 +126,8 @@ def compose(
     return finished.filter(ImageFilter.BoxBlur(size / 220)) if rng.random() < 0.25 else finished
 
 
-def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    axis = np.linspace(-1, 1, size, dtype=np.float32)
-    return axis[None, :], axis[:, None]  # (1, size), (size, 1)
-
-
-def _background(rng: np.random.Generator, size: int) -> np.ndarray:
+def _background(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(size, size, 3) in 0..1: a gradient of two colors, often with stripes, dots or cloth."""
-    x, y = _grid(size)
     color = rgb(rng.uniform(0, 360), rng.uniform(0, 0.42), rng.uniform(0.5, 1))
     one = np.array(color, np.float32) / 255
     two = np.clip(one + rng.uniform(-0.22, 0.22, 3), 0, 1)
@@ -155,7 +144,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     elif pattern >= 3:  # cloth or stone: smooth noise
         cells = int(rng.integers(3, 14))
         noise = Image.fromarray(rng.uniform(0, 255, (cells, cells)).astype(np.uint8))
-        noise = noise.resize((size, size), Image.Resampling.BICUBIC)
+        noise = noise.resize((x.size, y.size), Image.Resampling.BICUBIC)
         t = t + 0.9 * (np.asarray(noise, np.float32) / 255 - 0.5)
     t = np.clip(t, 0, 1)[..., None]
     return one * (1 - t) + two * t

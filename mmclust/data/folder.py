@@ -13,13 +13,9 @@ from mmclust.data.images import ImageDataset, Images, encode_labels, opaque
 from mmclust.storage import key_of
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,  # where a caller turned it into an error
-)
+# a bomb's warning: where a caller turned it into an error
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+UNREADABLE = (OSError, SyntaxError, ValueError, *BOMBS)
 
 
 def load_folder(
@@ -39,8 +35,7 @@ def load_folder(
         background: a color, as Pillow names them ("white", "#808080"), for transparent parts.
 
     Raises:
-        FileNotFoundError: the folder does not exist or has no pictures, or a picture of labels.csv
-            is missing.
+        FileNotFoundError: the folder, any picture in it, or one that labels.csv lists is missing.
         ValueError: an invalid option; labels.csv without a column `file`, with an empty cell or a
             duplicate picture; trees that can't be matched; a damaged picture (when it is decoded).
     """
@@ -52,9 +47,8 @@ def load_folder(
     try:
         ImageColor.getrgb(background)
     except ValueError as error:
-        raise ValueError(
-            f'unknown background {background!r}: give a color such as "white" or "#808080"'
-        ) from error
+        remedy = 'give a color such as "white" or "#808080"'
+        raise ValueError(f"unknown background {background!r}: {remedy}") from error
     table = read_csv(root) if (root / "labels.csv").exists() else _from_tree(root)
     if on_corrupt == "skip":
         table = _without_damaged(root, table)
@@ -63,19 +57,13 @@ def load_folder(
     stats = [(root / f).stat() for f in table.index]
     states = [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)]
     fingerprint = key_of("folder", background, states)
-    provenance = f"{len(table)} files of a folder"
-    name = root.resolve().name
-    return from_table(name, domain, root, table, fingerprint, provenance, background)
+    data = from_table(root.resolve().name, domain, root, table, fingerprint, background)
+    data.provenance = f"{len(table)} files of a folder"
+    return data
 
 
 def from_table(
-    name: str,
-    domain: str,
-    root: Path,
-    table: pd.DataFrame,
-    fingerprint: str,
-    provenance: str,
-    background: str = "white",
+    name: str, domain: str, root: Path, table: pd.DataFrame, fingerprint: str, background: str
 ) -> ImageDataset:
     """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
     files = [root / f for f in table.index]
@@ -84,7 +72,7 @@ def from_table(
     )
     labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
-    return ImageDataset(name, domain, images, labels, classes, provenance, rows)
+    return ImageDataset(name, domain, images, labels, classes, rows=rows)
 
 
 def _decode(file: Path, background: str = "white") -> Image.Image:
@@ -92,10 +80,8 @@ def _decode(file: Path, background: str = "white") -> Image.Image:
         with Image.open(file) as image:
             return opaque(image, background)
     except UNREADABLE as error:
-        raise ValueError(
-            f"picture {file} can't be decoded ({error}): repair or remove it, or load the folder "
-            "with on_corrupt='skip'"
-        ) from error
+        remedy = "repair or remove it, or load the folder with on_corrupt='skip'"
+        raise ValueError(f"picture {file} can't be decoded ({error}): {remedy}") from error
 
 
 def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +92,7 @@ def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
         except ValueError:
             damaged.append(file)
     if damaged:
-        names = ", ".join(damaged[:5] + ["..."] * (len(damaged) > 5))
+        names = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
         counts = f"{len(damaged)} of {len(table)} pictures that can't be decoded"
         warnings.warn(f"{root}: left out {counts}: {names}", stacklevel=3)
     return table.drop(index=damaged)
@@ -114,11 +100,8 @@ def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 def pictures(root: Path) -> list[Path]:
     """The picture files below a folder, relative to it, sorted; hidden files are left out."""
-    return sorted(
-        f.relative_to(root)
-        for f in root.rglob("*")
-        if f.suffix.lower() in SUFFIXES and f.is_file() and not f.name.startswith(".")
-    )
+    files = (f for f in root.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    return sorted(f.relative_to(root) for f in files)
 
 
 def read_csv(root: Path) -> pd.DataFrame:
@@ -133,13 +116,11 @@ def read_csv(root: Path) -> pd.DataFrame:
         raise ValueError(f"duplicate file {duplicate} in {source}: list each picture once")
     for criterion in table.columns:
         if empty := table.index[table[criterion].str.strip() == ""].tolist():
-            raise ValueError(
-                f"{source}: {empty[0]} has no label for {criterion!r} ({len(empty)} such cells)"
-            )
+            cells = f"({len(empty)} such cells)"
+            raise ValueError(f"{source}: {empty[0]} has no label for {criterion!r} {cells}")
     if missing := [f for f in table.index if not (root / f).is_file()]:
-        raise FileNotFoundError(
-            f"{source} lists {missing[0]}, which is missing ({len(missing)} such files)"
-        )
+        count = f"({len(missing)} such files)"
+        raise FileNotFoundError(f"{source} lists {missing[0]}, which is missing {count}")
     return table
 
 
@@ -154,11 +135,7 @@ def _from_tree(root: Path) -> pd.DataFrame:
 
 
 def match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
-    """The table of `<criterion>/<class>/<picture>`, its trees matched by the pictures' names.
-
-    Raises:
-        ValueError: a name is in two classes of a tree, or not in every tree.
-    """
+    """The table of `<criterion>/<class>/<picture>`, its trees matched by the pictures' names."""
     remedy = "load each criterion's folder by itself"
     trees: dict[str, dict[str, Path]] = defaultdict(dict)
     for f in files:
@@ -169,12 +146,8 @@ def match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
     first, *others = trees
     for other in others:
         if unmatched := sorted(trees[first].keys() ^ trees[other].keys()):
-            raise ValueError(
-                f"{root}: {unmatched[0]} is not in both {first!r} and {other!r} "
-                f"({len(unmatched)} such files): {remedy}"
-            )
+            problem = f"{unmatched[0]} is not in both {first!r} and {other!r}"
+            raise ValueError(f"{root}: {problem} ({len(unmatched)} such files): {remedy}")
     names = sorted(trees[first])
-    return pd.DataFrame(
-        {c: [trees[c][n].parts[1] for n in names] for c in trees},
-        index=[str(trees[first][n]) for n in names],
-    )
+    classes = {c: [files[n].parts[1] for n in names] for c, files in trees.items()}
+    return pd.DataFrame(classes, index=[str(trees[first][n]) for n in names])

@@ -1,7 +1,7 @@
-"""The one type for data: images that are decoded when they are needed, with named labels.
+"""The one type for data: images with named labels.
 
-Nothing is decoded before it is asked for, and nothing is kept: a data set may be larger than the
-memory. What identifies the pictures is their fingerprint; features are stored under it.
+Images are decoded when they are asked for, and not kept: a data set may be larger than the memory.
+What identifies the pictures is their fingerprint; features are stored under it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class Images(Sequence[Image.Image]):
     """n RGB pictures, each made when it is asked for.
 
     Args:
-        n: their number.
         make: position -> picture. Encoders call it from several threads at a time.
         fingerprint: identifies the content: the same fingerprint means the same pictures.
         describe: position -> how an error names that picture.
@@ -46,9 +45,7 @@ class Images(Sequence[Image.Image]):
 
     @classmethod
     def of(cls, images: Pictures) -> Images:
-        """Images as they are, or from PIL pictures or uint8 arrays (h, w, 3).
-
-        Transparent parts are shown on white.
+        """Images as they are, or of PIL pictures (transparent ones on white) or uint8 (h, w, 3).
 
         Raises:
             TypeError: `images` is a path.
@@ -90,9 +87,9 @@ class Images(Sequence[Image.Image]):
 
     def cached(self) -> Images:
         """The same images, each kept in memory once it was made: for few and small ones."""
-        kept_in_memory = copy(self)
-        kept_in_memory._make = cache(self._make)
-        return kept_in_memory
+        images = copy(self)
+        images._make = cache(self._make)
+        return images
 
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[i] for i in range(len(self)))
@@ -119,9 +116,8 @@ def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
     """
     if not transparent(picture):
         return picture.convert("RGB")
-    picture = picture.convert("RGBA")
     ground = Image.new("RGBA", picture.size, background)
-    return Image.alpha_composite(ground, picture).convert("RGB")
+    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
 
 
 class Labels(dict):
@@ -148,15 +144,12 @@ class ImageDataset:
     """Images with named labels.
 
     Attributes:
-        name: such as "demo-fruit".
         domain: what the pictures show, the first word of a prompt: "fruit", "card", "photo".
-        images: n lazily decoded pictures.
         labels: criterion -> int64 (n,), positions in `classes[criterion]`.
         classes: criterion -> class names.
         provenance: one sentence on where the pictures come from.
         rows: what is known of each picture: n dictionaries, or none.
-        derived_criteria: those that follow from another criterion, such as the shape of a fruit
-            from its species.
+        derived_criteria: those that follow from another one, as a fruit's shape from its species.
     """
 
     name: str
@@ -170,14 +163,11 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         for criterion, values in self.labels.items():
-            if len(values) != len(self.images):
-                raise ValueError(
-                    f"{self.name}: {len(values)} labels of {criterion!r} "
-                    f"for {len(self.images)} images"
-                )
-        self.labels = Labels(
-            self.name, {c: np.asarray(v, np.int64) for c, v in self.labels.items()}
-        )
+            if len(values) != len(self):
+                counts = f"{len(values)} labels of {criterion!r} for {len(self)} images"
+                raise ValueError(f"{self.name}: {counts}")
+        labels = {c: np.asarray(v, np.int64) for c, v in self.labels.items()}
+        self.labels = Labels(self.name, labels)
 
     @property
     def criteria(self) -> list[str]:
@@ -204,16 +194,11 @@ class ImageDataset:
         rows = []
         for criterion in self.criteria:
             classes = self.classes[criterion]
-            dots = [] if len(classes) <= max_classes else ["..."]
-            rows.append(
-                {
-                    "data set": self.name,
-                    "images": len(self),
-                    "criterion": criterion,
-                    "clusters": self.n_clusters(criterion),
-                    "classes": ", ".join(classes[:max_classes] + dots),
-                }
+            row = {"data set": self.name, "images": len(self), "criterion": criterion}
+            listed = ", ".join(classes[:max_classes]) + (
+                ", ..." if len(classes) > max_classes else ""
             )
+            rows.append(row | {"clusters": self.n_clusters(criterion), "classes": listed})
         return rows
 
     def __len__(self) -> int:

@@ -7,7 +7,6 @@ do not describe their data sets completely.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,36 +21,23 @@ from mmclust.data.folder import from_table
 from mmclust.data.images import ImageDataset, unknown_criterion
 from mmclust.data.paper_layouts import BATCHES, SeparateCriteria
 
-# Linked in the READMEs of the authors' Multi-Sub repository; where the data sets are in it is not
-# documented, so `find` searches for them.
+# Linked in the READMEs of the authors' Multi-Sub repository, without its layout: `find` searches.
 _BUNDLE = ("https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip",)
 
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """A data set of the papers.
+    """A data set of the papers."""
 
-    Attributes:
-        domain: the first word of its prompts.
-        folders: accepted names of its folder, in lower case; the first is ours.
-        urls: archives that hold it, the best first; none if it must be placed by hand.
-        inner: the name of an archive in these.
-        md5: of the archive.
-        trees: criterion -> name of its folder, where that differs.
-        optional: criteria that the released archive need not have.
-        images: image counts that are also accepted.
-        origin: where the pictures come from, for data sets without a download.
-    """
-
-    domain: str
-    folders: tuple[str, ...]
-    urls: tuple[str, ...] = ()
-    inner: str | None = None
-    md5: str | None = None
-    trees: dict[str, str] = field(default_factory=dict)
-    optional: tuple[str, ...] = ()
-    images: tuple[int, ...] = ()
-    origin: str = ""
+    domain: str  # the first word of its prompts
+    folders: tuple[str, ...]  # accepted names of its folder, in lower case; the first is ours
+    urls: tuple[str, ...] = ()  # archives that hold it, the best first; none: it is placed by hand
+    inner: str | None = None  # the name of an archive in these
+    md5: str | None = None  # of the archive
+    trees: dict[str, str] = field(default_factory=dict)  # criterion -> its folder, if different
+    optional: tuple[str, ...] = ()  # criteria that the released archive need not have
+    images: tuple[int, ...] = ()  # image counts that are also accepted
+    origin: str = ""  # where the pictures come from, for data sets without a download
 
 
 PAPER_DATASETS = {
@@ -83,9 +69,8 @@ PAPER_DATASETS = {
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
     """The folder of the papers' data: `data_dir`, else `MMCLUST_DATA`, else in the cache folder."""
-    return Path(
-        data_dir or os.environ.get("MMCLUST_DATA") or storage.cache_dir() / "datasets"
-    ).expanduser()
+    folder = data_dir or os.environ.get("MMCLUST_DATA") or storage.cache_dir() / "datasets"
+    return Path(folder).expanduser()
 
 
 def expected(name: str) -> pd.DataFrame:
@@ -103,11 +88,11 @@ def load_paper(
 ) -> ImageDataset:
     """A data set of the papers, from `data_folder(data_dir)`; downloaded if missing and possible.
 
-    The released archives hold one tree of class folders per criterion. The pictures of these trees
-    are matched by their content, else by their names. CMU faces are labeled by their file names and
-    read in the finest size of the folder. CIFAR-10 is that of torchvision, train and test, or the
-    authors' trees (cifar10_mc.zip) where a user placed them. Any set may instead have a
-    `labels.csv`, as in `load_folder`. Numbers other than the papers' are a warning.
+    The released archives hold one tree of class folders per criterion, whose pictures are matched
+    by their content, else by their names. CMU faces are labeled by their file names and read in the
+    finest size of the folder. CIFAR-10 is that of torchvision, train and test, or the authors'
+    trees (cifar10_mc.zip) where a user placed them. Any set may instead have a `labels.csv`, as in
+    `load_folder`. Numbers other than the papers' are a warning.
 
     Args:
         n, seed: a random sample, see `draw`.
@@ -133,15 +118,12 @@ def load_paper(
 def draw(data: ImageDataset, n: int | None, seed: int) -> ImageDataset:
     """`n` pictures without replacement in random order, the beginning of any larger sample.
 
-    The data set as it is where n is None or not less than its size.
-
-    Raises:
-        ValueError: n is less than 1.
+    All in their order where n is None or not less than their number. ValueError: n is less than 1.
     """
-    if n is not None and n < 1:
-        raise ValueError(f"{data.name}: n must be at least 1, not {n}")
     if n is None or n >= len(data):
         return data
+    if n < 1:
+        raise ValueError(f"{data.name}: n must be at least 1, not {n}")
     return data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
 
 
@@ -154,30 +136,20 @@ def differences(name: str, data: ImageDataset) -> list[str]:
         listed = " or ".join(f"{k:,}" for k in counts)
         out.append(f"{len(data):,} pictures, where {listed} are expected")
     for criterion, k in table["clusters"].dropna().items():
-        if criterion in data.criteria and data.n_clusters(criterion) != k:
-            classes = f"{data.n_clusters(criterion)} classes of {criterion}"
-            out.append(f"{classes}, where {k} are expected")
+        if criterion in data.criteria and (n := data.n_clusters(criterion)) != k:
+            out.append(f"{n} classes of {criterion}, where {k} are expected")
     return out
 
 
 def find(name: str, root: Path) -> Path | None:
-    """The folder of a data set below the data folder, or None.
-
-    It was placed there by hand, or it is in an unpacked archive, at most two folders down.
-    """
+    """A data set's folder in the data folder or, at most two folders down, an unpacked archive."""
     spec = PAPER_DATASETS[name]
-    unpacked = [root / _stem(url) for url in spec.urls]
-    searched = [
-        root.glob("*"),
-        *(u.glob(depth) for u in unpacked for depth in ("*", "*/*", "*/*/*")),
-        (root / spec.folders[0]).glob("*"),
-    ]
-    candidates = [
-        path
-        for paths in searched
-        for path in sorted(paths)
-        if path.name.casefold() in spec.folders and path.is_dir()
-    ]
+    unpacked = [_unpacked(root, url) for url in spec.urls]
+    searched = [root.glob("*")]
+    searched += [folder.glob(depth) for folder in unpacked for depth in ("*", "*/*", "*/*/*")]
+    searched += [(root / spec.folders[0]).glob("*")]
+    paths = [path for level in searched for path in sorted(level)]
+    candidates = [p for p in paths if p.name.casefold() in spec.folders and p.is_dir()]
     complete = [path for path in candidates if not missing(name, path)]
     return next(iter(complete or candidates), None)
 
@@ -186,18 +158,21 @@ def missing(name: str, place: Path) -> list[str]:
     """The criteria without a tree in a folder of trees; none where labels come from elsewhere."""
     if (place / "labels.csv").exists() or name == "cmuface" or place.name == BATCHES:
         return []
-    required = [c for c in expected(name).index if c not in PAPER_DATASETS[name].optional]
-    return [c for c in required if _tree(name, place, c) is None]
+    present = [*_trees(name, place), *PAPER_DATASETS[name].optional]
+    return [c for c in expected(name).index if c not in present]
 
 
-def _tree(name: str, place: Path, criterion: str) -> Path | None:
-    names = (criterion, PAPER_DATASETS[name].trees.get(criterion))
-    trees = (p for p in sorted(place.iterdir()) if p.is_dir() and p.name.casefold() in names)
-    return next(trees, None)
+def _trees(name: str, place: Path) -> dict[str, Path]:
+    """criterion -> its tree of class folders, for the criteria that have one."""
+    paths = sorted(place.iterdir(), reverse=True)  # of equal names, the first one wins
+    folders = {path.name.casefold(): path for path in paths if path.is_dir()}
+    names = {c: PAPER_DATASETS[name].trees.get(c, c) for c in expected(name).index}
+    trees = {c: folders.get(other, folders.get(c)) for c, other in names.items()}
+    return {c: tree for c, tree in trees.items() if tree}
 
 
-def _stem(url: str) -> str:
-    return re.sub(r"\.(zip|tar\.gz|tgz)$", "", download.file_name(url))
+def _unpacked(root: Path, url: str) -> Path:
+    return root / download.file_name(url).partition(".")[0]
 
 
 def how_to_place(name: str, root: Path) -> str:
@@ -205,34 +180,25 @@ def how_to_place(name: str, root: Path) -> str:
     top = PAPER_DATASETS[name].folders[0]
     criteria = list(expected(name).index)
     trees = " and ".join(f"{top}/{c}/<class>/<picture>" for c in criteria)
-    return (
-        f"place in {root} {trees}, the same pictures in each; or {top}/labels.csv with columns "
-        f"file (a picture in {top}), {', '.join(criteria)}"
-    )
+    table = f"{top}/labels.csv with columns file (a picture in {top}), {', '.join(criteria)}"
+    return f"place in {root} {trees}, the same pictures in each; or {table}"
 
 
 def obtain(name: str, root: Path) -> Path:
-    """Download and unpack a data set; returns its folder. A second process waits for the first.
-
-    Raises:
-        As `load_paper`.
-    """
+    """Download and unpack a data set; returns its folder. A second process waits for the first."""
     spec = PAPER_DATASETS[name]
     folders = " or ".join(spec.folders)
     if not spec.urls:
-        raise FileNotFoundError(
-            f"{name} is not in {root} and has no public download with its labels "
-            f"({spec.origin}): {how_to_place(name, root)}"
-        )
+        problem = f"is not in {root} and has no public download with its labels ({spec.origin})"
+        raise FileNotFoundError(f"{name} {problem}: {how_to_place(name, root)}")
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
-        if (place := find(name, root)) is not None:
+        if place := find(name, root):
             return place
-        for unpacked in (root / _stem(url) for url in spec.urls):
+        for unpacked in (_unpacked(root, url) for url in spec.urls):
             if unpacked.exists():
-                raise ValueError(
-                    f"{unpacked} holds no folder {folders}: remove it, and it is unpacked again"
-                )
+                problem = f"{unpacked} holds no folder {folders}"
+                raise ValueError(f"{problem}: remove it, and it is unpacked again")
         failed = []
         # an archive that is there already comes first
         for url in sorted(spec.urls, key=lambda u: not (root / download.file_name(u)).exists()):
@@ -241,14 +207,13 @@ def obtain(name: str, root: Path) -> Path:
             except ConnectionError as error:
                 failed.append(error)
                 continue
-            download.unpack(archive, root / _stem(url), spec.inner)
+            download.unpack(archive, _unpacked(root, url), spec.inner)
             if not spec.md5:
                 download.record(archive)  # only now is it known to be complete
-            if (place := find(name, root)) is None:
-                raise ValueError(
-                    f"{archive} holds no folder {folders}: another version may be served at {url}"
-                )
-            return place
+            if place := find(name, root):
+                return place
+            remedy = f"another version may be served at {url}"
+            raise ValueError(f"{archive} holds no folder {folders}: {remedy}")
     raise ConnectionError("; ".join(map(str, failed))) from failed[0]
 
 
@@ -267,16 +232,15 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     elif name == "cmuface":
         table = paper_layouts.from_names(place, criteria)
     else:
-        trees = {c: tree for c in criteria if (tree := _tree(name, place, c))}
-        table = paper_layouts.from_trees(place, trees, criterion)
+        table = paper_layouts.from_trees(place, _trees(name, place), criterion)
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.urls else ""
         raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
     # of the pictures alone: another disk or another download gives the same fingerprint
     digests = [paper_layouts.digest(place / f) for f in table.index]
-    provenance = f"the papers' {name}, {len(table)} pictures"
     fingerprint = storage.key_of("pictures", digests)
-    data = from_table(name, spec.domain, place, table, fingerprint, provenance)
+    data = from_table(name, spec.domain, place, table, fingerprint, "white")
+    data.provenance = f"the papers' {name}, {len(table)} pictures"
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data
 
@@ -292,20 +256,15 @@ def status(name: str, root: Path) -> tuple[bool, str]:
         return False, f"not there; {how_to_place(name, root)} ({spec.origin})"
     try:
         try:
-            return True, _summary(name, place, [read(name, place)])
+            datasets = [read(name, place)]
         except SeparateCriteria:
-            trees = [c for c in expected(name).index if _tree(name, place, c)]
-            return True, _summary(name, place, [read(name, place, c) for c in trees])
+            datasets = [read(name, place, c) for c in _trees(name, place)]
     except (OSError, ValueError) as error:
         return False, f"there, but can't be read: {error}"
-
-
-def _summary(name: str, place: Path, datasets: list[ImageDataset]) -> str:
     counts = ", ".join(dict.fromkeys(f"{len(data):,} pictures" for data in datasets))
     clusters = ", ".join(f"{c} {data.n_clusters(c)}" for data in datasets for c in data.criteria)
     different = dict.fromkeys(d for data in datasets for d in differences(name, data))
     comparison = "; ".join(different) or "as in the papers' table"
-    separate = ""
     if len(datasets) > 1:
-        separate = "; its trees hold different pictures, and each criterion is loaded by itself"
-    return f"there, in {place}: {counts}, {clusters} classes; {comparison}{separate}"
+        comparison += "; its trees hold different pictures, and each criterion is loaded by itself"
+    return True, f"there, in {place}: {counts}, {clusters} classes; {comparison}"

@@ -47,12 +47,9 @@ def from_csv(
     """From `labels.csv`, whose columns may have other names (name -> criterion)."""
     table = read_csv(place).rename(columns=other_names)
     wanted = [c for c in criteria if c in table or c not in optional]
-    for criterion in wanted:
-        if criterion not in table:
-            raise ValueError(
-                f"{place / 'labels.csv'} has no column {criterion!r}, "
-                f"only: {', '.join(table.columns)}"
-            )
+    if absent := [c for c in wanted if c not in table]:
+        columns = ", ".join(table.columns)
+        raise ValueError(f"{place / 'labels.csv'} has no column {absent[0]!r}, only: {columns}")
     return table[wanted]
 
 
@@ -68,16 +65,12 @@ def from_names(place: Path, criteria: list[str]) -> pd.DataFrame:
 def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd.DataFrame:
     """From one tree `<class>/<picture>` per criterion, their pictures matched by content or name.
 
-    Where they can't be matched: the tree of `criterion` alone.
-
-    Raises:
-        SeparateCriteria: they can't be matched, and criterion is None.
+    Where they can't be matched: the tree of `criterion` alone; `SeparateCriteria` if it is None.
     """
     files = {c: [tree.relative_to(place) / f for f in pictures(tree)] for c, tree in trees.items()}
     all_files = [f for paths in files.values() for f in paths]
-    for f in all_files:
-        if len(f.parts) != 3:
-            raise ValueError(f"{place / f} is not in a folder <criterion>/<class>: move it there")
+    if misplaced := [place / f for f in all_files if len(f.parts) != 3]:
+        raise ValueError(f"{misplaced[0]} is not in a folder <criterion>/<class>: move it there")
     # by content; by name among copies of one picture
     keyed = [sorted((digest(place / f), f.name, f) for f in paths) for paths in files.values()]
     contents = [[key for key, _, _ in entries] for entries in keyed]
@@ -87,9 +80,7 @@ def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd
         return pd.DataFrame(classes, [str(row[0]) for row in rows], list(trees))
     try:
         shared = set.intersection(*map(set, contents))
-        first, *others = (
-            [entry[:2] for entry in entries if entry[0] in shared] for entries in keyed
-        )
+        first, *others = ([entry[:2] for entry in e if entry[0] in shared] for e in keyed)
         if any(other != first for other in others):  # then one name means different pictures
             raise ValueError("the same picture has different names")
         table = match_trees(place, all_files)
@@ -112,20 +103,15 @@ def cifar10_batches(place: Path, domain: str) -> ImageDataset:
     try:
         splits = [CIFAR10(place.parent, train=train) for train in (True, False)]
     except RuntimeError as error:
-        raise ValueError(
-            f"{place} is incomplete (a file is missing or its md5 does not match): remove it, and "
-            "it is downloaded again"
-        ) from error
+        problem = "is incomplete (a file is missing or its md5 does not match)"
+        raise ValueError(f"{place} {problem}: remove it, and it is downloaded again") from error
     pixels = np.concatenate([split.data for split in splits])  # (60000, 32, 32, 3)
     names = [split.classes[k] for split in splits for k in split.targets]
     criteria = {"type": PHOTO_TYPE, "environment": PHOTO_ENVIRONMENT}
     columns = {c: [classes[n] for n in names] for c, classes in criteria.items()}
     labels, classes = encode_labels(columns)
-    images = Images(
-        len(pixels),
-        lambda i: Image.fromarray(pixels[i]),
-        key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list),
-        "picture {} of CIFAR-10 (train, then test)".format,
-    )
+    fingerprint = key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list)
+    describe = "picture {} of CIFAR-10 (train, then test)".format
+    images = Images(len(pixels), lambda i: Image.fromarray(pixels[i]), fingerprint, describe)
     provenance = "CIFAR-10, train and test, by torchvision"
     return ImageDataset("cifar10", domain, images, labels, classes, provenance)

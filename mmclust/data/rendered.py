@@ -1,9 +1,8 @@
 """Rendered worlds with known, independent factors: fruit, card and face.
 
-Unlimited, offline and reproducible: picture `i` of a world depends on (name, seed, i) alone, so a
-longer sample starts with the shorter one. `DEMO` and `TUNING` use disjoint values of each factor
-(of `identity`: disjoint ranges), so that nothing is tuned on what is demonstrated. This module
-says what is drawn, not how: that is in `draw_fruit`, `draw_card` and `draw_face`.
+Picture `i` of a world depends on (name, seed, i) alone: a longer sample starts with the shorter
+one. `DEMO` and `TUNING` use disjoint values of each factor, so that nothing is tuned on what is
+demonstrated. How it is drawn is not here, but in `draw_fruit`, `draw_card` and `draw_face`.
 """
 
 from __future__ import annotations
@@ -27,42 +26,32 @@ GLASSES = ("sunglasses", "open", "spectacles", "eyepatch", "goggles", "monocle")
 POSES = ("left", "right", "straight", "up", "down", "tilted", "inverted")
 PEOPLE = tuple(f"person {i:02d}" for i in range(40))
 DRAW = {"fruit": draw_fruit, "card": draw_card, "face": draw_face}
+FACTORS: dict[str, dict[str, tuple[tuple[str, ...], int]]] = {  # values, and how many DEMO has
+    "fruit": {"color": (tuple(COLORS), 6), "species": (FRUITS, 8)},
+    "card": {"order": (tuple(RANKS), 13), "suits": (tuple(SUITS), 4)},
+    "face": {"identity": (PEOPLE, 20), "emotion": (EMOTIONS, 4), "glasses": (GLASSES, 2),
+             "pose": (POSES, 4)},
+}  # fmt: skip
 FACTORS_STREAM = 0  # the random numbers of a row's values are independent of those of its drawing
 PICTURE_STREAM = 1
 
 
 @dataclass(frozen=True)
 class World:
-    """A renderer with the values that its factors may take.
+    """A renderer with the values that its factors may take."""
 
-    Attributes:
-        name: such as "demo-fruit"; part of every random seed.
-        domain: "fruit", "card" or "face": the renderer, and the first word of a prompt.
-        factors: criterion -> its values.
-        derived: criterion -> (the factor it follows from, value of that factor -> class).
-    """
+    name: str  # such as "demo-fruit"; part of every random seed
+    domain: str  # "fruit", "card" or "face": the renderer, and the first word of a prompt
+    factors: dict[str, tuple]  # criterion -> its values
+    derived: dict[str, tuple[str, dict]]  # criterion -> (factor that decides, its value -> class)
 
-    name: str
-    domain: str
-    factors: dict[str, tuple]
-    derived: dict[str, tuple[str, dict]]
-
-    @property
-    def criteria(self) -> tuple[str, ...]:
-        return (*self.factors, *self.derived)
-
-    def classes(self, criterion: str) -> tuple:
-        """The values of a criterion, in the order of its labels."""
-        if criterion in self.factors:
-            return self.factors[criterion]
-        return tuple(dict.fromkeys(self.derived[criterion][1].values()))
-
-    def sample(self, n: int, seed: int = 0) -> list[dict]:
-        """n dictionaries criterion -> value; every factor uniform and independent of the others."""
-        return [self.sample_one(i, seed) for i in range(n)]
+    def classes(self) -> dict[str, tuple]:
+        """criterion -> its values, in the order of its labels."""
+        derived = {c: tuple(dict.fromkeys(k.values())) for c, (_, k) in self.derived.items()}
+        return self.factors | derived
 
     def sample_one(self, index: int, seed: int = 0) -> dict:
-        """Row `index` of `sample`."""
+        """criterion -> value for picture `index`; every factor uniform and independent."""
         rng = self._rng(index, seed, FACTORS_STREAM)
         row = {name: values[rng.integers(len(values))] for name, values in self.factors.items()}
         derived = {name: classes[row[factor]] for name, (factor, classes) in self.derived.items()}
@@ -81,23 +70,12 @@ class World:
 
 def _worlds(prefix: str, first: bool) -> dict[str, World]:
     """Three worlds with the first or with the remaining values of every factor."""
-
-    def take(values: tuple, count: int) -> tuple:
-        return values[:count] if first else values[count:]
-
-    fruit = {"color": take(tuple(COLORS), 6), "species": take(FRUITS, 8)}
-    card = {"order": take(tuple(RANKS), 13), "suits": take(tuple(SUITS), 4)}
-    face = {
-        "identity": take(PEOPLE, 20),
-        "emotion": take(EMOTIONS, 4),
-        "glasses": take(GLASSES, 2),
-        "pose": take(POSES, 4),
-    }
-    return {
-        f"{prefix}-fruit": World(f"{prefix}-fruit", "fruit", fruit, {"shape": ("species", SHAPES)}),
-        f"{prefix}-card": World(f"{prefix}-card", "card", card, {}),
-        f"{prefix}-face": World(f"{prefix}-face", "face", face, {}),
-    }
+    worlds = {}
+    for domain, all_values in FACTORS.items():
+        factors = {c: values[:k] if first else values[k:] for c, (values, k) in all_values.items()}
+        derived = {"shape": ("species", SHAPES)} if domain == "fruit" else {}
+        worlds[f"{prefix}-{domain}"] = World(f"{prefix}-{domain}", domain, factors, derived)
+    return worlds
 
 
 DEMO = _worlds("demo", first=True)
@@ -108,31 +86,18 @@ RENDERED_WORLDS = DEMO | TUNING
 def load_rendered(name: str, n: int = 300, seed: int = 0, size: int = 128) -> ImageDataset:
     """`n` pictures of a world, (size, size) pixels, with all its criteria as labels.
 
-    The same for the same (name, n, seed, size), and the beginning of any larger n.
-
-    Raises:
-        ValueError: n is less than 1.
+    The same for the same (name, n, seed, size), the beginning of any larger n. ValueError: n < 1.
     """
     if n < 1:
         raise ValueError(f"{name}: n must be at least 1, not {n}")
     world = RENDERED_WORLDS[name]
-    rows = world.sample(n, seed)
+    rows = [world.sample_one(i, seed) for i in range(n)]
     code = code_fingerprint([DRAW[world.domain]], alone=[World])
-    images = Images(
-        n,
-        lambda i: world.render(rows[i], i, seed, size),
-        f"{name} {n} {seed} {size} {code}",
-        f"picture {{}} of {name} (seed {seed})".format,
-    )
-    columns = {c: [row[c] for row in rows] for c in world.criteria}
-    labels, classes = encode_labels(columns, {c: world.classes(c) for c in world.criteria})
-    return ImageDataset(
-        name,
-        world.domain,
-        images,
-        labels,
-        classes,
-        provenance=f"rendered by mmclust.data.rendered, seed {seed}",
-        rows=rows,
-        derived_criteria=tuple(world.derived),
-    )
+    fingerprint = f"{name} {n} {seed} {size} {code}"
+    describe = f"picture {{}} of {name} (seed {seed})".format
+    images = Images(n, lambda i: world.render(rows[i], i, seed, size), fingerprint, describe)
+    orders = world.classes()
+    labels, classes = encode_labels({c: [row[c] for row in rows] for c in orders}, orders)
+    provenance = f"rendered by mmclust.data.rendered, seed {seed}"
+    derived = tuple(world.derived)
+    return ImageDataset(name, world.domain, images, labels, classes, provenance, rows, derived)
