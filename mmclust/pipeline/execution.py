@@ -1,8 +1,7 @@
 """Run notebooks in processes of their own, several at the same time, and report how they ended.
 
 A `NotebookWorker` is a process that runs one notebook after the other: importing papermill takes
-seconds, and is done once. Its environment, which the kernels inherit, is set for each notebook in
-that process alone. A worker ends with the process that started it, however that ends (kill -9
+seconds, and is done once. It ends with the process that started it, however that ends (kill -9
 included), and takes its kernel with it.
 """
 
@@ -29,7 +28,7 @@ from mmclust.pipeline.gallery import read_notes, to_html
 from mmclust.results.output import STATE
 from mmclust.threads import cores, thread_environment
 
-ERROR_LENGTH = 500  # characters of an error that are kept
+ERROR_LENGTH = 500  # characters
 # An event's name, its subject and the expected seconds that are left: see `notebooks.reproduce`.
 OnEvent = Callable[[str, Any, float], None]
 
@@ -71,7 +70,7 @@ class Backend:
     """Where the experiments of the notebooks are computed."""
 
     address: str | None  # of a Dask scheduler; None: in the notebooks' own kernels
-    parallel: int  # notebooks at the same time, by default
+    parallel: int  # notebooks at the same time
     poll: Callable[[], None] = lambda: None  # called every second
     pause: Callable[[], None] = lambda: None  # called before a notebook that runs alone
 
@@ -80,7 +79,7 @@ class Backend:
 def open_backend(
     address: str | None, device: str, workers: int | None, on_event: OnEvent
 ) -> Iterator[Backend]:
-    """The backend for `notebooks.reproduce` with these arguments, as a context."""
+    """A context with the backend for `notebooks.reproduce` with these arguments."""
     if address:
         with dask_backend.connect(address) as client:
             count = len(client.scheduler_info()["workers"])
@@ -138,14 +137,10 @@ class Schedule:
 
 
 def run_jobs(
-    jobs: dict[str, Job],
-    parallel: int,
-    backend: Backend,
-    save: Callable[[Outcome], None],
-    on_event: OnEvent,
+    jobs: dict[str, Job], backend: Backend, save: Callable[[Outcome], None], on_event: OnEvent
 ) -> None:
-    """Run notebooks, `parallel` at the same time; `save` is called with each outcome."""
-    schedule = Schedule(jobs, parallel)
+    """Run notebooks, `backend.parallel` at the same time; `save` is called with each outcome."""
+    schedule = Schedule(jobs, backend.parallel)
     workers = [NotebookWorker() for _ in range(schedule.parallel)]
     try:
         while schedule.waiting or schedule.started:
@@ -157,10 +152,8 @@ def run_jobs(
                 on_event("start", name, schedule.remaining())
             ready = wait([worker.pipe for worker in workers if worker.name], timeout=1)
             backend.poll()
-            progress = {
-                name: run_log.read_progress(jobs[name].progress) for name in schedule.started
-            }
-            on_event("tick", progress, schedule.remaining())
+            rows = {name: run_log.read_progress(jobs[name].progress) for name in schedule.started}
+            on_event("tick", rows, schedule.remaining())
             for worker in [worker for worker in workers if worker.name and worker.pipe in ready]:
                 outcome = worker.result()
                 file = jobs[outcome.notebook].progress
@@ -236,7 +229,7 @@ def _end_with_parent() -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    """In a worker's process: run the notebooks that come through the pipe."""
+    """Run the notebooks that come through the pipe, in a worker's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError):
@@ -246,10 +239,8 @@ def _serve(pipe: Connection) -> None:
             try:
                 outcome = execute(job)
             except Exception as error:  # such as a full disk
-                message = f"{type(error).__name__}: {error}"
-                outcome = Outcome(
-                    job.source.stem, "failed", error=message, where="its output files"
-                )
+                text = f"{type(error).__name__}: {error}"
+                outcome = Outcome(job.source.stem, "failed", error=text, where="its output files")
             pipe.send(outcome)
 
 

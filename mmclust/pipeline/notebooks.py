@@ -66,16 +66,14 @@ def select(only: list[str] | None, profile: str) -> list[str]:
 def notebook_parameters(path: Path) -> set[str]:
     """The names that the cell tagged "parameters" assigns.
 
-    `papermill.inspect_notebook` finds the same, but importing papermill takes four times as long
-    as everything else that a run with nothing to do needs.
+    `papermill.inspect_notebook` does the same, but importing papermill takes four times as long as
+    all else in a run with nothing to do.
     """
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in tagged))
-    assigned = [
-        target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
-    ]
-    return {target.id for target in assigned if isinstance(target, ast.Name)}
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
 def stamp(path: Path, parameters: dict) -> str:
@@ -153,7 +151,8 @@ def reproduce(
                 outcomes[outcome.notebook] = outcome
 
             with open_backend(address, device, workers, on_event) as backend:
-                run_jobs(todo, jobs or backend.parallel, backend, save, on_event)
+                backend.parallel = jobs or backend.parallel
+                run_jobs(todo, backend, save, on_event)
         write_index(out, profile)
     return [outcomes[name] for name in select(only, profile)]
 
@@ -165,10 +164,7 @@ def plan(
 ) -> tuple[dict[str, Job], dict[str, Outcome]]:  # fmt: skip
     """The notebooks that `reproduce` would run with these arguments, and those up to date, by name.
 
-    Nothing is written.
-
-    Raises:
-        ValueError: see `reproduce`.
+    Nothing is written. Raises ValueError: see `reproduce`.
     """
     out = Path(out).resolve()
     names = select(only, profile)
@@ -181,16 +177,15 @@ def plan(
     if unknown := sorted(parameters.keys() - set().union(*takes.values())):
         known = ", ".join(f"{name}: {sorted(takes[name])}" for name in names)
         raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; {known}")
-    for name in names:
-        entry = settings["notebooks"][name]
-        if isinstance(folder, str) and "data" in entry:  # its faults are reported before any run
-            describe_folder(entry | {"source": settings.get("source")} | parameters)
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the folder of the notebooks
     values = {"profile": profile, "device": device, "out": str(out)} | parameters
     todo: dict[str, Job] = {}
     fresh: dict[str, Outcome] = {}
     for name in names:
+        entry = settings["notebooks"][name]
+        if isinstance(folder, str) and "data" in entry:  # its faults are reported before any run
+            describe_folder(entry | {"source": settings.get("source")} | parameters)
         source = notebooks / f"{name}.ipynb"
         accepted = {key: value for key, value in values.items() if key in takes[name]}
         key = stamp(source, accepted)
@@ -199,7 +194,6 @@ def plan(
         if state.get("stamp") == key and complete and not force:
             fresh[name] = Outcome(name, "up to date", outputs=state["outputs"])
             continue
-        entry = settings["notebooks"][name]
         seconds = state.get("seconds") or entry.get("seconds", DEFAULT_SECONDS)
         alone = entry.get("alone", False)
         todo[name] = Job(source, accepted, out, seconds, alone, key, measured="seconds" in state)
@@ -220,22 +214,19 @@ def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:
 def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
     """Write how a notebook ended, and remove files that its earlier runs left and this did not."""
     name = outcome.notebook
-    state = (
-        asdict(outcome)
-        | made
-        | {
-            "stamp": job.stamp if outcome.status == "done" else "",
-            "parameters": {key: value for key, value in job.parameters.items() if key != "out"},
-            "seeds": seeds(job.parameters, load_profile(made["profile"])["notebooks"][name]),
-            "time": time.time(),
-        }
-    )
+    state = asdict(outcome) | made
+    state |= {
+        "stamp": job.stamp if outcome.status == "done" else "",
+        "parameters": {key: value for key, value in job.parameters.items() if key != "out"},
+        "seeds": seeds(job.parameters, load_profile(made["profile"])["notebooks"][name]),
+        "time": time.time(),
+    }
     before = read_state(out, name).get("outputs", [])
-    data = json.dumps(state, indent=1).encode()
-    storage.write_atomically(out / STATE / f"{name}.json", data)
+    file = out / STATE / f"{name}.json"
+    storage.write_atomically(file, json.dumps(state, indent=1).encode())
     if outcome.status == "done":
-        for file in set(before) - set(outcome.outputs):
-            (out / file).unlink(missing_ok=True)
+        for former in set(before) - set(outcome.outputs):
+            (out / former).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
@@ -247,10 +238,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The git commit of this package, followed by "+" if files differ from it.
-
-    Empty if the package is not in a git repository, or not one of its tracked folders.
-    """
+    """The git commit of this package, with a "+" if files differ from it; empty if git has none."""
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(PACKAGE), *args]
@@ -259,8 +247,9 @@ def commit() -> str:
     try:
         if not git("ls-files", "__init__.py"):  # installed inside another project's repository
             return ""
-        changed = git("status", "--porcelain")
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+        return git("rev-parse", "--short=10", "HEAD") + (
+            "+" if git("status", "--porcelain") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
 
