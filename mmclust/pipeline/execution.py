@@ -177,7 +177,7 @@ class NotebookWorker:
         self.process: Any = None
 
     def start(self, name: str, job: Job, parallel: int, address: str | None) -> None:
-        """Run a notebook that has its share of the cores; one that runs alone has all of them."""
+        """Run a notebook with its share of the cores, or with all of them if it runs alone."""
         if not self.process:
             context = multiprocessing.get_context("spawn")
             self.pipe, remote = context.Pipe()
@@ -246,25 +246,19 @@ def _serve(pipe: Connection) -> None:
 
 def execute(job: Job) -> Outcome:
     """Run a notebook in a kernel; keep the executed copy and its HTML in `notebooks/`."""
-    import nbformat
     import papermill
 
     name = job.source.stem
     executed = job.out / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     job.progress.unlink(missing_ok=True)
+    options: Any = {"kernel_name": "python3", "cwd": job.source.parent, "progress_bar": False}
     start = time.time()
     error = ""
     where = ""
     try:
         papermill.execute_notebook(
-            job.source,
-            executed,
-            job.parameters,
-            kernel_name="python3",
-            cwd=job.source.parent,
-            progress_bar=False,
-            extra_arguments=["--log-level=50"],
+            job.source, executed, job.parameters, **options, extra_arguments=["--log-level=50"]
         )
     except papermill.PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
@@ -274,7 +268,7 @@ def execute(job: Job) -> Outcome:
         where = "its kernel"
     seconds = time.time() - start
     if executed.exists():
-        to_html(nbformat.read(executed, as_version=4), executed.with_suffix(".html"))
+        to_html(executed)
     outputs = [file for note in read_notes(job.out, name) for file in note["files"]]
     outputs += [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
     message = re.sub(r"\s+", " ", error)[:ERROR_LENGTH]

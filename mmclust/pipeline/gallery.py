@@ -12,9 +12,9 @@ import re
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
@@ -23,9 +23,6 @@ from PIL import Image
 from mmclust.profiles import load_profile
 from mmclust.results.output import STATE
 from mmclust.storage import write_atomically
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 HERE = Path(__file__).parent
 TEMPLATE = Environment(
@@ -49,8 +46,7 @@ def write_index(out: Path, profile: str) -> Path:
     ]
     figures = [item for notebook in notebooks for item in notebook["items"] if "png" in item]
     with ThreadPoolExecutor() as pool:  # Pillow reads and writes without holding the GIL
-        for figure, sizes in zip(figures, pool.map(lambda item: _thumb(out, item), figures)):
-            figure.update(sizes)
+        list(pool.map(partial(_add_thumb, out), figures))
     named = {paper for notebook in notebooks for paper in notebook["papers"]}
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
     axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
@@ -107,12 +103,12 @@ def _item(out: Path, note: dict) -> dict:
     return item
 
 
-def _thumb(out: Path, item: dict) -> dict:
-    """The sizes of a figure on the page, and a small copy, written again if the figure is newer."""
+def _add_thumb(out: Path, item: dict) -> None:
+    """Add the sizes of a figure, and a small copy, written again if the figure is newer."""
     source = out / item["png"]
     thumb = out / THUMBS / f"{source.stem}.webp"
     with Image.open(source) as picture:
-        size = [round(side * FIGURE_SCALE) for side in picture.size]
+        item["size"] = [round(side * FIGURE_SCALE) for side in picture.size]
         if not thumb.exists() or thumb.stat().st_mtime_ns < source.stat().st_mtime_ns:
             small = picture.convert("RGB")  # figures have an opaque background
             small.thumbnail(
@@ -122,7 +118,7 @@ def _thumb(out: Path, item: dict) -> dict:
             small.save(data, "WEBP", quality=85, method=2)
             write_atomically(thumb, data.getvalue())
     with Image.open(thumb) as small:
-        return {"size": size, "thumb": f"{THUMBS}/{thumb.name}", "thumb_size": small.size}
+        item |= {"thumb": f"{THUMBS}/{thumb.name}", "thumb_size": small.size}
 
 
 def _table(html: str) -> dict:
@@ -152,24 +148,26 @@ def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
     for key, value in parameters.items():
         plain = isinstance(value, str) and re.fullmatch("[A-Za-z][A-Za-z_/-]*", value)
         command += ["-p", f"{key}={value if plain else json.dumps(value)}"]
+    written = ", ".join(f"{k} = {json.dumps(v)}" for k, v in parameters.items())
     finished = time.strftime("%Y-%m-%d %H:%M", time.localtime(state["time"]))
     return {
         "when": f"{finished}, {state['seconds']:.0f} s",
         "profile": profile,
         "device": device,
         "seeds": ", ".join(map(str, state.get("seeds") or [])),
-        "parameters": ", ".join(f"{k} = {json.dumps(v)}" for k, v in parameters.items())
-        or "the profile's",
+        "parameters": written or "the profile's",
         "commit": state.get("commit", ""),
         "versions": ", ".join(f"{k} {v}" for k, v in state.get("versions", {}).items()),
         "command": shlex.join(command),
     }
 
 
-def to_html(notebook: NotebookNode, path: Path) -> None:
-    """Write an executed notebook as one HTML file that loads nothing from the network."""
+def to_html(path: Path) -> None:
+    """Write an executed notebook as HTML beside it, one file that loads nothing from the network."""
+    import nbformat
     from nbconvert import HTMLExporter
 
+    notebook = nbformat.read(path, as_version=4)
     exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="")
     exporter.exclude_input_prompt = True
     exporter.exclude_output_prompt = True
@@ -181,4 +179,4 @@ def to_html(notebook: NotebookNode, path: Path) -> None:
     html = exporter.from_notebook_node(notebook)[0]
     style = (HERE / "notebook.css").read_text(encoding="utf-8")
     html = html.replace("</head>", f"<style>{style}</style></head>", 1)
-    path.write_text(html, encoding="utf-8")
+    path.with_suffix(".html").write_text(html, encoding="utf-8")

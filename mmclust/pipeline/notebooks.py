@@ -2,7 +2,6 @@
 
 A notebook is up to date if nothing has changed that its outputs depend on (`stamp`) and its files
 exist. How notebooks run is in `mmclust.pipeline.execution`, the page in `mmclust.pipeline.gallery`.
-Notebooks compute no experiments twice: rows are stored by what they depend on (`mm.run`).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,10 @@ DEFAULT_SECONDS = 60  # a notebook's expected time where neither a run nor its p
 
 
 def select(only: list[str] | None, profile: str) -> list[str]:
-    """Names of notebooks of a profile, in its order.
+    """Names of notebooks of a profile, in its order. Raises ValueError for an unknown name.
 
-    Args:
-        only: names in full, their beginnings such as "00", or "teaching" for all that teach; None
-            takes all but those that teach.
-
-    Raises:
-        ValueError: for a name that the profile does not have.
+    `only` has full names, beginnings such as "00", or "teaching" for all that teach; None takes all
+    but those.
     """
     entries = load_profile(profile)["notebooks"]
     teaching = [name for name, entry in entries.items() if entry.get("teaching")]
@@ -54,8 +50,7 @@ def select(only: list[str] | None, profile: str) -> list[str]:
     for wanted in only:
         stem = wanted.removesuffix(".ipynb")
         matches = [name for name in entries if name == stem or name.startswith(f"{stem}_")]
-        if wanted == "teaching":
-            matches = teaching
+        matches += teaching if wanted == "teaching" else []
         if not matches:
             names = ", ".join(entries)
             raise ValueError(f"unknown notebook {wanted!r}: profile {profile!r} has {names}")
@@ -64,11 +59,7 @@ def select(only: list[str] | None, profile: str) -> list[str]:
 
 
 def notebook_parameters(path: Path) -> set[str]:
-    """The names that the cell tagged "parameters" assigns.
-
-    `papermill.inspect_notebook` does the same, but importing papermill takes four times as long as
-    all else in a run with nothing to do.
-    """
+    """The names that the cell tagged "parameters" assigns, without the slow import of papermill."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in tagged))
@@ -77,11 +68,7 @@ def notebook_parameters(path: Path) -> set[str]:
 
 
 def stamp(path: Path, parameters: dict) -> str:
-    """A hash of all that a notebook's outputs depend on.
-
-    That is its file, its parameters, the profile, the package (comments and docstrings do not
-    count), plug-ins, stored answers of a language model, and a user's folder of images.
-    """
+    """A hash of all that a notebook's outputs depend on, such as the code without comments."""
     digest = hashlib.sha256(path.read_bytes())
 
     def add(value: Any) -> None:
@@ -125,8 +112,7 @@ def reproduce(
         only: see `select`.
         parameters: values for the notebooks' parameters cells.
         jobs, force, scheduler, workers: see `python run_all.py --help`; `scheduler` is by default
-            that in `MMCLUST_SCHEDULER`. Without a scheduler and workers, notebooks compute in their
-            kernels; on two cores that is the default, because a cluster takes time from the fits.
+            that in `MMCLUST_SCHEDULER`.
         on_event: called with an event, its subject and the expected seconds that are left: "wait"
             or "cluster" with a sentence, "start" with a notebook's name, "end" with its outcome,
             and every second "tick" with notebook -> rows (asked for, stored before, computed).
@@ -212,7 +198,7 @@ def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:
 
 
 def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
-    """Write how a notebook ended, and remove files that its earlier runs left and this did not."""
+    """Write how a notebook ended, and remove files of earlier runs that it no longer writes."""
     name = outcome.notebook
     state = asdict(outcome) | made
     state |= {
@@ -231,8 +217,6 @@ def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
-    from importlib.metadata import version
-
     packages = ("mmclust", "torch", "open_clip_torch", "scikit-learn", "numpy")
     return {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
 
