@@ -130,10 +130,6 @@ class ExplorerSession:
         """A message with paths relative to `home`, as the user types them."""
         return str(message).replace(f"{self.home}/", "") if self.home.name else str(message)
 
-    def keywords(self) -> list[str]:
-        """Keywords that the lexicon has words for, those of the pictures' domain first."""
-        return keywords(self.data.domain)
-
     def words(self, keyword: str) -> ReferenceWords:
         """Reference words with `source` and `template`. Raises InputError of "keyword"."""
         keyword = self.check_keyword(keyword)
@@ -146,7 +142,7 @@ class ExplorerSession:
             if self.cfg.source == "lexicon":
                 message = f"the lexicon has no words for {keyword!r} of {domain}"
                 message += f"{meant(keyword, domain)}: type reference words, or pick "
-                message += f"{', '.join(self.keywords()[:8])}, ..."
+                message += f"{', '.join(keywords(domain)[:8])}, ..."
             raise InputError("keyword", message) from error
         self._templates[domain, keyword] = words.template
         return words

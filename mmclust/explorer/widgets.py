@@ -22,6 +22,7 @@ from mmclust.explorer.pictures import MAX_UPLOAD, MB, thumbnails
 from mmclust.explorer.session import METHOD_LABELS, Clustering, ExplorerSession, InputError
 from mmclust.explorer.views import markup
 from mmclust.methods import method_class
+from mmclust.words import keywords as lexicon_keywords
 
 try:
     import ipywidgets
@@ -252,7 +253,7 @@ class Explorer:
 
     def _offer_keywords(self) -> None:
         """Offer keywords that have words; switch to a labeled one where the present one is not."""
-        offered = self.session.keywords()
+        offered = lexicon_keywords(self.session.data.domain)
         criteria = self.session.data.criteria
         # The words of "identity" are drawn at random: only useful where it is a label.
         chips = [k for k in offered if k != "identity" or k in criteria][:N_CHIPS]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import threading
 import time
@@ -170,11 +169,9 @@ def run_jobs(
 class NotebookWorker:
     """A process that runs one notebook after the other."""
 
+    name = ""  # the notebook that it runs
+    process: Any = None
     pipe: Connection  # for jobs and outcomes
-
-    def __init__(self) -> None:
-        self.name = ""  # the notebook that it runs
-        self.process: Any = None
 
     def start(self, name: str, job: Job, parallel: int, address: str | None) -> None:
         """Run a notebook with its share of the cores, or with all of them if it runs alone."""
@@ -271,5 +268,5 @@ def execute(job: Job) -> Outcome:
         to_html(executed)
     outputs = [file for note in read_notes(job.out, name) for file in note["files"]]
     outputs += [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
-    message = re.sub(r"\s+", " ", error)[:ERROR_LENGTH]
+    message = " ".join(error.split())[:ERROR_LENGTH]
     return Outcome(name, "failed" if error else "done", seconds, message, where, outputs)

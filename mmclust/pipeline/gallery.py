@@ -163,7 +163,7 @@ def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
 
 
 def to_html(path: Path) -> None:
-    """Write an executed notebook as HTML beside it, one file that loads nothing from the network."""
+    """Write an executed notebook as one HTML file that loads nothing from the network."""
     import nbformat
     from nbconvert import HTMLExporter
 
