@@ -537,7 +537,7 @@ def test_without_ipywidgets_it_says_what_to_install():
 def test_without_voila_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "voila.app", None)
     with pytest.raises(ImportError, match=r"voila: pip install \"mmclust\[explorer\]\""):
-        serve(Path("nothing.ipynb"))
+        serve(Path("nothing.ipynb"), "127.0.0.1", 0, "demo", "cpu", browser=False)
 
 
 def test_a_port_in_use(tmp_path):

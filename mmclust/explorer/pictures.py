@@ -29,10 +29,9 @@ SIDE = 128  # pixels of a thumbnail
 
 
 def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None) -> list[str]:
-    """A square JPEG of each picture, `SIDE` pixels wide, as a data URI.
+    """A square JPEG of each picture, as a data URI. The pixels are stored on disk.
 
-    The pixels are stored on disk, so that each picture is made or read once. `before_each()` is
-    called before each picture that is not stored yet.
+    `before_each()` is called before each picture that is not stored yet.
     """
 
     def pixels() -> np.ndarray:
@@ -43,31 +42,27 @@ def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None)
         return np.stack(squares)
 
     key = storage.key_of("thumbnails", images.fingerprint, SIDE)
-    return [_data_uri(square) for square in storage.load_or_compute(key, pixels)]
-
-
-def _data_uri(pixels: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=75)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    uris = []
+    for square in storage.load_or_compute(key, pixels):
+        file = io.BytesIO()
+        Image.fromarray(square).save(file, "JPEG", quality=75)
+        uris.append(f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}")
+    return uris
 
 
 def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDataset, list[str]]:
     """The pictures below a folder; and notes on those that were left out.
 
-    Raises:
-        ValueError: too many files. ValueError, OSError: as `mmclust.load_folder`.
+    Raises ValueError for too many files, and what `mmclust.load_folder` raises.
     """
     n_pictures = 0
+    advice = "give a folder below it, or a copy of some"
     for n_files, file in enumerate(path.rglob("*")):
         n_pictures += file.suffix.lower() in SUFFIXES
-        if n_pictures > max_pictures or n_files > MAX_FILES:
-            limit = f"{MAX_FILES:,} files"
-            if n_pictures > max_pictures:
-                limit = f"{max_pictures:,} pictures"
-            raise ValueError(
-                f"{path} holds more than {limit}: give a folder below it, or a copy of some"
-            )
+        if n_pictures > max_pictures:
+            raise ValueError(f"{path} holds more than {max_pictures:,} pictures: {advice}")
+        if n_files > MAX_FILES:
+            raise ValueError(f"{path} holds more than {MAX_FILES:,} files: {advice}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # A small file may unpack to gigabytes of pixels: it is left out like a damaged one.
@@ -83,23 +78,22 @@ def read_upload(
     """The pictures among uploaded files, (name, content) of pictures or of one zip.
 
     Returns the data set, notes on what was left out, and the directory that the pictures are in.
-
-    Raises:
-        ValueError: the upload is refused; nothing of it stays on disk.
+    Raises ValueError if the upload is refused; nothing of it stays on disk.
     """
     names = _check_names(files)
     directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-")
     folder = Path(directory.name) / "upload"
-    others = [name for name in names if Path(name).suffix.lower() not in SUFFIXES]
+    others = []
     try:
         if names[0].lower().endswith(".zip"):
-            others = []
             _unzip(files[0][1], folder.with_name(names[0]), folder)
         else:
             folder.mkdir()
             for name, (_, content) in zip(names, files):
-                if name not in others:
+                if Path(name).suffix.lower() in SUFFIXES:
                     (folder / name).write_bytes(content)
+                else:
+                    others.append(name)
         data, notes = read_folder(folder, domain, max_pictures)
     except (ValueError, OSError) as error:
         directory.cleanup()
@@ -116,8 +110,8 @@ def _check_names(files: Sequence[tuple[str, bytes]]) -> list[str]:
         raise ValueError("no upload yet: choose pictures, or one zip of pictures")
     size = sum(len(content) for _, content in files)
     if size > MAX_UPLOAD:
-        limit = f"the limit is {MAX_UPLOAD // MB} MB"
-        raise ValueError(f"an upload of {size / MB:.0f} MB, {limit}: give a folder's path instead")
+        sizes = f"an upload of {size / MB:.0f} MB, the limit is {MAX_UPLOAD // MB} MB"
+        raise ValueError(f"{sizes}: give a folder's path instead")
     names = [Path(name.replace("\\", "/")).name for name, _ in files]
     if duplicates := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"duplicate file {duplicates[0]}: upload a zip with folders instead")

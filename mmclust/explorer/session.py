@@ -1,16 +1,13 @@
 """The explorer without its widgets: pictures, the words of a keyword, and the clustering they give.
 
-Invalid input is an `InputError` that names the field. Encoders are loaded once, and the last
-`REMEMBERED` clusterings are answered from memory.
-
-Not here: reading the user's pictures (`pictures`), HTML (`views`), fields and buttons (`widgets`).
+Encoders are loaded once, and the last `REMEMBERED` clusterings are answered from memory. Not here:
+reading the user's pictures (`pictures`), HTML (`views`), fields and buttons (`widgets`).
 """
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,11 +42,7 @@ MAX_LENGTH = 60  # characters of a keyword or a word
 
 
 class InputError(ValueError):
-    """Invalid input, explained to the user.
-
-    `field` is where: "pictures", "keyword", "words", "method", "encoder", "clusters" or, for what
-    concerns all of them, "run".
-    """
+    """Invalid input in a field: pictures, keyword, words, method, encoder, clusters; or a run."""
 
     def __init__(self, field: str, message: object) -> None:
         super().__init__(str(message))
@@ -58,10 +51,10 @@ class InputError(ValueError):
 
 @dataclass
 class Clustering:
-    """The pictures clustered by one keyword; `model` is the fitted estimator."""
+    """The pictures clustered by one keyword."""
 
     keyword: str
-    model: Any
+    model: Any  # the fitted estimator
     labels: np.ndarray  # (n,), indices into `names`
     names: list[str]  # of the clusters
     weights: pd.DataFrame  # (n, K), over the reference words
@@ -74,13 +67,10 @@ class Clustering:
 
 
 class ExplorerSession:
-    """Pictures that are clustered by keywords. `data` is the current data set, or None.
-
-    `thumbnails` has a data URI for each picture; `notes` are sentences on files that were left out.
+    """Pictures that are clustered by keywords.
 
     Args:
-        profile: name of a profile; its section `16_explorer` has the rendered worlds, the number
-            of pictures, and the shorter training (`quick`).
+        profile: name of a profile; its section `16_explorer` has the settings.
         device: torch device of the encoders.
         home: folder where relative paths begin; None: the working directory.
         cfg: settings in place of the profile's.
@@ -92,24 +82,21 @@ class ExplorerSession:
         self.cfg = settings("16_explorer", profile, **cfg)
         self.device = device
         self.home = Path(home or ".").resolve()
-        self.data: Any = None
-        self.thumbnails: list[str] = []
-        self.notes: list[str] = []
+        self.data: Any = None  # the current data set
+        self.thumbnails: list[str] = []  # data URIs of its pictures
+        self.notes: list[str] = []  # on files that were left out
         self._encoders: dict[str, Encoder] = {}
-        self._clusterings: OrderedDict[tuple, Clustering] = OrderedDict()
+        self._clusterings: dict[tuple, Clustering] = {}
         self._templates: dict[tuple[str, str], str | None] = {}  # by domain and keyword
         self._upload: tempfile.TemporaryDirectory | None = None
 
     def load(self, source: str, value: Any = None, domain: str = "photo") -> ImageDataset:
-        """Replace the pictures; after an error they are the former ones.
+        """Replace the pictures. Raises InputError of "pictures", and keeps the former ones.
 
         Args:
             source: name of a rendered world; "folder", with its path as `value`; or "upload", with
                 (name, content) of pictures or of one zip.
             domain: what the pictures of a folder or an upload show.
-
-        Raises:
-            InputError: of "pictures".
         """
         directory = None
         notes: list[str] = []
@@ -132,22 +119,16 @@ class ExplorerSession:
         return data
 
     def _folder(self, text: str) -> Path:
-        if not text.strip():
+        if not (text := text.strip()):
             raise ValueError("a folder is required: type its path, such as /home/me/photos")
-        path = self.home / Path(text.strip()).expanduser()
+        path = self.home / Path(text).expanduser()
         if path.is_file():
             raise ValueError(f"{path} is a file: type the path of its folder")
-        if not path.is_dir():
-            raise ValueError(f"no folder {path}: check its path")
         return path
 
     def _without_home(self, message: object) -> str:
         """A message with paths relative to `home`, as the user types them."""
         return str(message).replace(f"{self.home}/", "") if self.home.name else str(message)
-
-    def keywords(self) -> list[str]:
-        """Keywords that the lexicon has words for, those of the pictures' domain first."""
-        return keywords(self.data.domain)
 
     def words(self, keyword: str) -> ReferenceWords:
         """Reference words with `source` and `template`. Raises InputError of "keyword"."""
@@ -159,16 +140,15 @@ class ExplorerSession:
         except (AskError, ImportError, ValueError) as error:
             message = f"{error}; or type the reference words yourself"
             if self.cfg.source == "lexicon":
-                message = (
-                    f"the lexicon has no words for {keyword!r} of {domain}{meant(keyword, domain)}:"
-                    f" type reference words, or pick {', '.join(self.keywords()[:8])}, ..."
-                )
+                message = f"the lexicon has no words for {keyword!r} of {domain}"
+                message += f"{meant(keyword, domain)}: type reference words, or pick "
+                message += f"{', '.join(keywords(domain)[:8])}, ..."
             raise InputError("keyword", message) from error
         self._templates[domain, keyword] = words.template
         return words
 
     def _template(self, keyword: str) -> str:
-        """The template that the keyword's reference words bring; it serves edited words, too."""
+        """The template of the keyword's reference words, for edited words, too."""
         key = self.data.domain, keyword
         if key not in self._templates:
             with suppress(InputError):  # a keyword without words: the user typed some
@@ -177,7 +157,7 @@ class ExplorerSession:
 
     def check_keyword(self, text: str) -> str:
         """A keyword with single blanks. Raises InputError of "keyword" if it is invalid."""
-        keyword = " ".join((text or "").split())
+        keyword = " ".join(text.split())
         if not keyword:
             raise InputError("keyword", "a keyword is required, such as color")
         if len(keyword) > MAX_LENGTH or "*" in keyword:
@@ -186,31 +166,24 @@ class ExplorerSession:
         return keyword
 
     def check_words(self, text: str) -> list[str]:
-        """Words from a text, separated by commas, semicolons or line ends.
-
-        Raises:
-            InputError: of "words", for fewer than two, a duplicate, or an invalid one.
-        """
-        words = [" ".join(word.split()) for word in re.split(r"[,;\n]", text or "")]
-        words = [word for word in words if word]
+        """Words between commas, semicolons or line ends. Raises InputError of "words"."""
+        words = [" ".join(word.split()) for word in re.split(r"[,;\n]", text) if word.strip()]
         if len(words) < 2:
-            message = f"{len(words)} reference words: type at least two, separated by commas"
-            raise InputError("words", message)
+            rule = "type at least two, separated by commas"
+            raise InputError("words", f"{len(words)} reference words: {rule}")
         if duplicates := [word for word in words if words.count(word) > 1]:
             raise InputError("words", f"duplicate reference word {duplicates[0]!r}: remove one")
         for word in words:
             if len(word) > MAX_LENGTH or "*" in word or not re.search(r"\w", word):
-                raise InputError(
-                    "words",
-                    f"invalid reference word {word[:MAX_LENGTH]!r}: it needs letters or digits, "
-                    f"at most {MAX_LENGTH} characters, and no '*'",
-                )
+                rule = f"it needs letters or digits, at most {MAX_LENGTH} characters, and no '*'"
+                message = f"invalid reference word {word[:MAX_LENGTH]!r}: {rule}"
+                raise InputError("words", message)
         return words
 
     def check_clusters(self, text: str) -> int | str:
         """A number from 2 to that of the pictures, or "auto". Raises InputError of "clusters"."""
         n = len(self.data)
-        text = (text or "").strip().lower()
+        text = text.strip().lower()
         if text in ("auto", ""):
             if n < 3:
                 raise InputError("clusters", f"auto needs 3 pictures, not {n}: type a number")
@@ -227,8 +200,7 @@ class ExplorerSession:
 
     def encoder(self, name: str) -> Encoder:
         """An encoder by name, loaded once. Raises InputError of "encoder"."""
-        name = (name or "").strip()
-        if not name:
+        if not (name := name.strip()):
             raise InputError("encoder", "an encoder is required, such as mini")
         if name not in self._encoders:
             try:
@@ -247,17 +219,14 @@ class ExplorerSession:
         n_clusters: str = "auto",
         other_keywords: Sequence[str] = (),
     ) -> Clustering:
-        """Cluster the pictures by a keyword.
+        """Cluster the pictures; `keyword`, `words`, `n_clusters` are as the user typed them.
 
         Args:
-            words: reference words as the user typed them.
-            method: a key of `METHOD_LABELS`.
+            method: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`.
             encoder: its name; None: the profile's.
-            n_clusters: as the user typed it; CLIP_GPT does not use it.
             other_keywords: concepts that Multi-MaP contrasts the keyword with.
 
-        Raises:
-            InputError: of the invalid field; what the method itself raises is of "run".
+        Raises InputError of the invalid field; what the method itself raises is of "run".
         """
         keyword = self.check_keyword(keyword)
         word_list = self.check_words(words)
@@ -267,8 +236,8 @@ class ExplorerSession:
         params = params_for_dataset(self.cfg.methods.get(method, {}), self.data.name)
         params |= self.cfg.quick.get(method, {}) | {"template": self._template(keyword)}
         if method != "CLIP_GPT":
-            n = self.check_clusters(n_clusters)
-            params |= {"n_clusters": n, "random_state": self.cfg.seed}
+            params["n_clusters"] = self.check_clusters(n_clusters)
+            params["random_state"] = self.cfg.seed
         if method == "MultiMaP":
             params["concepts"] = [keyword, *other_keywords]
         loaded = self.encoder(self.cfg.encoder if encoder is None else encoder)
@@ -277,9 +246,9 @@ class ExplorerSession:
         if key not in self._clusterings:
             estimator = method_class(method)(loaded, word_list, **params)
             self._clusterings[key] = self._fit(keyword, estimator)
-        self._clusterings.move_to_end(key)
+        self._clusterings[key] = self._clusterings.pop(key)  # the last used is the last
         if len(self._clusterings) > REMEMBERED:
-            self._clusterings.popitem(last=False)
+            del self._clusterings[next(iter(self._clusterings))]
         return self._clusterings[key]
 
     def _fit(self, keyword: str, model: Any) -> Clustering:
@@ -299,22 +268,16 @@ class ExplorerSession:
         return [row.get("file") or f"picture {i}" for i, row in enumerate(rows)]
 
     def compare(self, one: Clustering, other: Clustering) -> tuple[float, float, pd.DataFrame]:
-        """How much two clusterings differ: 1 - AMI, 1 - RI, and the counts, clusters by clusters.
-
-        1 - RI is the share of all pairs of pictures that are together in one, apart in the other.
-        """
+        """1 - AMI, 1 - RI (the share of pairs that one separates), and counts by both clusters."""
         scores = score(one.labels, other.labels)
-        rows = pd.Categorical(one.label_names, one.names)
-        columns = pd.Categorical(other.label_names, other.names)
-        counts = pd.crosstab(rows, columns, dropna=False)
-        return 1 - scores["AMI"], 1 - scores["RI"], counts
+        named = [pd.Categorical(c.label_names, c.names) for c in (one, other)]
+        return 1 - scores["AMI"], 1 - scores["RI"], pd.crosstab(*named, dropna=False)
 
     def export(self, *clusterings: Clustering) -> str:
         """CSV: picture, file, and for each keyword the cluster and its name."""
         rows = self.data.rows or [{}] * len(self.data)
-        table = pd.DataFrame(
-            {"picture": range(len(rows)), "file": [r.get("file", "") for r in rows]}
-        )
+        files = [row.get("file", "") for row in rows]
+        table = pd.DataFrame({"picture": range(len(rows)), "file": files})
         for clustering in clusterings:
             table[f"{clustering.keyword}: cluster"] = clustering.labels
             table[f"{clustering.keyword}: name"] = clustering.label_names

@@ -6,6 +6,7 @@ This module computes what is shown; the markup is `explorer.html.j2`, the style 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ markup: Any = _ENVIRONMENT.get_template("explorer.html.j2").module  # its macros
 def style_sheet() -> str:
     """The CSS of the explorer, after the theme that it shares with the gallery."""
     theme = (FOLDER.parent / "pipeline" / "theme.css").read_text(encoding="utf-8")
-    # In JupyterLab `:root` is the whole application, which keeps its own colors.
-    theme = theme.replace(":root", "body[data-voila]")
-    return theme + (FOLDER / "explorer.css").read_text(encoding="utf-8")
+    style = (FOLDER / "explorer.css").read_text(encoding="utf-8")
+    # In JupyterLab `:root` is the complete application, which keeps its own colors.
+    return theme.replace(":root", "body[data-voila]") + style
 
 
 def cluster_styles(names: Sequence[str]) -> list[dict[str, str]]:
@@ -48,10 +49,8 @@ def cluster_styles(names: Sequence[str]) -> list[dict[str, str]]:
 
     from mmclust.results.figures import class_colors
 
-    return [
-        {"color": to_hex(color), "marker": MARKERS[c % len(MARKERS)]}
-        for c, color in enumerate(class_colors(names))
-    ]
+    colors = map(to_hex, class_colors(names))
+    return [{"color": color, "marker": marker} for color, marker in zip(colors, cycle(MARKERS))]
 
 
 def heading(clustering: Clustering, data: ImageDataset) -> str:
@@ -75,16 +74,11 @@ def captions(data: ImageDataset, others: Sequence[Clustering]) -> list[str]:
 
 
 def clusters(
-    clustering: Clustering,
-    uris: Sequence[str],
-    picture_names: Sequence[str],
-    captions: Sequence[str] = (),
+    clustering: Clustering, uris: list[str], picture_names: list[str], captions: Sequence[str] = ()
 ) -> str:
     """The clusters, the largest first, with some of their pictures; each opens to its weights.
 
-    Args:
-        uris: n thumbnails, and n `picture_names`.
-        captions: n sentences, one on each picture, or none.
+    `uris` are thumbnails; there is one for each picture, as of `picture_names` and of `captions`.
     """
     names = clustering.names
     styles = cluster_styles(names)
@@ -98,9 +92,9 @@ def clusters(
         pictures = []
         for i in members[spread]:
             top = np.argsort(-values[i], kind="stable")[:TOP_WORDS]
-            picture = {"name": picture_names[i], "uri": uris[i]}
-            picture["caption"] = captions[i] if captions else ""
-            pictures.append(picture | {"weights": [(words[k], values[i, k]) for k in top]})
+            weights = [(words[k], values[i, k]) for k in top]
+            picture = {"name": picture_names[i], "uri": uris[i], "weights": weights}
+            pictures.append(picture | ({"caption": captions[i]} if captions else {}))
         groups.append(styles[c] | {"name": names[c], "size": sizes[c], "pictures": pictures})
     return markup.clusters(clustering.keyword, groups)
 
@@ -108,8 +102,7 @@ def clusters(
 def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
     """Positions (n, 2) of x (n, d) by t-SNE; None where fewer than 5 rows are different.
 
-    500 steps instead of scikit-learn's 1,000, so that the map comes sooner. It preserves neighbors
-    as well; a test compares the two.
+    500 steps instead of scikit-learn's 1,000: sooner, and neighbors are preserved as well.
     """
     from sklearn.manifold import TSNE
 
@@ -121,9 +114,7 @@ def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
     return model.fit_transform(x)
 
 
-def scatter(
-    clustering: Clustering, positions: np.ndarray | None, picture_names: Sequence[str]
-) -> str:
+def scatter(clustering: Clustering, positions: np.ndarray | None, picture_names: list[str]) -> str:
     """A map of the pictures: positions (n, 2) in the colors and markers of their clusters."""
     if positions is None:
         return markup.note("Too few different pictures for a map.")
@@ -139,16 +130,10 @@ def scatter(
     return markup.map(title, dots, MAP_SIDE, 4.5 if len(dots) < 600 else 2.5)
 
 
-def cross_table(
-    counts: pd.DataFrame, one: Clustering, other: Clustering, uris: Sequence[str]
-) -> str:
-    """Counts of two clusterings, clusters by clusters, with the first picture of each cell.
-
-    Darker cells hold a larger share of their row.
-    """
-    first: dict[tuple, str] = {}
-    for cell, uri in zip(zip(one.labels, other.labels), uris):
-        first.setdefault(cell, uri)
+def cross_table(counts: pd.DataFrame, one: Clustering, other: Clustering, uris: list[str]) -> str:
+    """The counts, with each cell's first picture; darker cells have more of their row."""
+    pairs = list(zip(one.labels, other.labels))
+    first = dict(zip(reversed(pairs), reversed(uris)))  # the first picture replaces later ones
     cells = []
     for r, row in enumerate(counts.to_numpy()):
         lightness = 100 - 35 * row / max(1, row.sum())

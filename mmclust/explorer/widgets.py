@@ -1,7 +1,7 @@
 """The explorer: a form around an `ExplorerSession`, in a notebook or (`server`) as a web page.
 
 What is slow (torch, the encoder, the first result) runs in a thread, so that the form appears at
-once; the status line names each step. An error is shown at the field that caused it.
+once. An error is shown at the field that caused it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mmclust.explorer.pictures import MAX_UPLOAD, MB, thumbnails
 from mmclust.explorer.session import METHOD_LABELS, Clustering, ExplorerSession, InputError
 from mmclust.explorer.views import markup
 from mmclust.methods import method_class
+from mmclust.words import keywords as lexicon_keywords
 
 try:
     import ipywidgets
@@ -50,25 +51,18 @@ NO_KERNEL = (
 
 
 class ResultPanel:
-    """The result of one keyword: its heading, the clusters and their map."""
+    """The result of one keyword."""
 
     def __init__(self) -> None:
         self.heading, self.clusters, self.map = (ipywidgets.HTML() for _ in range(3))
         body = ipywidgets.VBox([self.clusters, self.map]).add_class("mm-result")
         self.box = ipywidgets.VBox([self.heading, body]).add_class("mm-card")
 
-    def clear(self) -> None:
-        self.heading.value = self.clusters.value = self.map.value = ""
-        self.box.layout.display = "none"
-
 
 class Explorer:
     """Widgets to cluster pictures by keywords; they appear as the value of a notebook's cell.
 
-    Args: as for `ExplorerSession`.
-
-    Raises:
-        ImportError: without ipywidgets.
+    The arguments are those of `ExplorerSession`. Raises ImportError without ipywidgets.
     """
 
     def __init__(
@@ -91,10 +85,9 @@ class Explorer:
 
     def _make_inputs(self) -> None:
         # A field counts when it is left, not at each key.
-        text, combobox, textarea = (
-            partial(widget, continuous_update=False)
-            for widget in (ipywidgets.Text, ipywidgets.Combobox, ipywidgets.Textarea)
-        )
+        text = partial(ipywidgets.Text, continuous_update=False)
+        combobox = partial(ipywidgets.Combobox, continuous_update=False)
+        textarea = partial(ipywidgets.Textarea, continuous_update=False)
         cfg = self.session.cfg
         sources = [(WORLD_LABELS.get(name, name), name) for name in cfg.worlds]
         sources += [("a folder on this machine", "folder"), ("an upload", "upload")]
@@ -105,14 +98,13 @@ class Explorer:
         )
         self.domain = text(value="photo", description="What they show, in one word")
         self.keywords = [
-            combobox(
-                value=cfg.keyword, placeholder="type or pick one", description=LABELS["keyword"]
-            ),
+            combobox(placeholder="type or pick one", description=LABELS["keyword"]),
             combobox(placeholder="none", description=LABELS["second"]),
         ]
+        self.keywords[0].value = cfg.keyword
         self.chips = [ipywidgets.HBox().add_class("mm-chips") for _ in KEYWORD_FIELDS]
         self.words = [textarea(description=LABELS[name]) for name in WORDS_FIELDS]
-        methods = [(label, name) for name, label in METHOD_LABELS.items()]
+        methods = list(zip(METHOD_LABELS.values(), METHOD_LABELS))
         self.method = ipywidgets.Dropdown(options=methods, description=LABELS["method"])
         self.clusters = text(value="auto", description="Clusters: a number, or auto")
         self.encoder = combobox(value=cfg.encoder, options=ENCODERS, description=LABELS["encoder"])
@@ -133,8 +125,8 @@ class Explorer:
         }  # fmt: skip
         self.fields = {}
         for name, widgets in controls.items():
-            box = ipywidgets.VBox([*widgets, self.notes[name]]).add_class("mm-field")
-            self.fields[name] = box.add_class(f"mm-field-{name}")
+            self.fields[name] = ipywidgets.VBox([*widgets, self.notes[name]])
+            self.fields[name].add_class("mm-field").add_class(f"mm-field-{name}")
         self.fields["pictures"].children += (self.strip,)
         form = ipywidgets.VBox(list(self.fields.values())).add_class("mm-form").add_class("mm-card")
         bar = ipywidgets.HBox([self.status, self.download]).add_class("mm-bar")
@@ -148,16 +140,15 @@ class Explorer:
         for k, keyword in enumerate(self.keywords):
             keyword.observe(lambda _, k=k: self._change_keyword(k), "value")
         self.method.observe(lambda _: self._change_method(), "value")
-        for name, widget in (
-            *zip(WORDS_FIELDS, self.words), ("encoder", self.encoder), ("clusters", self.clusters)
-        ):  # fmt: skip
+        inputs = [*self.words, self.encoder, self.clusters]
+        for name, widget in zip((*WORDS_FIELDS, "encoder", "clusters"), inputs):
             widget.observe(lambda _, name=name: self._set_note(name), "value")
         self.sort_button.on_click(lambda _: self.sort())
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         self.start()
-        static = {"text/plain": NO_KERNEL, "text/html": f"<p>{NO_KERNEL}</p>"}
-        return self.box._repr_mimebundle_() | static
+        texts = {"text/plain": NO_KERNEL, "text/html": f"<p>{NO_KERNEL}</p>"}
+        return self.box._repr_mimebundle_() | texts
 
     def start(self) -> None:
         """Load torch, the encoder and the pictures in a thread, and show a first result."""
@@ -212,10 +203,9 @@ class Explorer:
         self.notes[field].value = markup.note(text, error)
 
     def _show_error(self, error: Exception) -> None:
-        if isinstance(error, InputError):
-            self._set_note(error.field, str(error), error=True)
-        else:
-            self._set_note("run", f"unexpected error: {type(error).__name__}: {error}", error=True)
+        if not isinstance(error, InputError):
+            error = InputError("run", f"unexpected error: {type(error).__name__}: {error}")
+        self._set_note(error.field, str(error), error=True)
         fields = [LABELS[f] for f, note in self.notes.items() if "mm-error" in note.value]
         keywords = [clustering.keyword for clustering in self._clusterings]
         result = f"sorted by {keywords[0]} only" if keywords else "nothing was sorted"
@@ -248,12 +238,10 @@ class Explorer:
 
     def _load_pictures(self) -> None:
         session = self.session
-        source = self.source.value
-        value = self.path.value
-        if source == "upload":
-            value = [(file["name"], bytes(file["content"])) for file in self.upload.value]
+        uploads = [(file["name"], bytes(file["content"])) for file in self.upload.value]
+        value = uploads if self.source.value == "upload" else self.path.value
         self._set_status("reading the pictures ...")
-        data = session.load(source, value, self.domain.value)
+        data = session.load(self.source.value, value, self.domain.value)
         self._set_status(f"encoding {len(data)} pictures ...")
         with suppress(InputError):  # shown when the pictures are sorted
             session.encoder(self.encoder.value).encode_images(data.images)
@@ -265,7 +253,7 @@ class Explorer:
 
     def _offer_keywords(self) -> None:
         """Offer keywords that have words; switch to a labeled one where the present one is not."""
-        offered = self.session.keywords()
+        offered = lexicon_keywords(self.session.data.domain)
         criteria = self.session.data.criteria
         # The words of "identity" are drawn at random: only useful where it is a label.
         chips = [k for k in offered if k != "identity" or k in criteria][:N_CHIPS]
@@ -283,8 +271,8 @@ class Explorer:
         self._change_keyword(1)
 
     def _pick(self, field: Any, chip: Any) -> None:
-        optional = field is self.keywords[1]
-        field.value = "" if optional and field.value == chip.description else chip.description
+        removed = field is self.keywords[1] and field.value == chip.description
+        field.value = "" if removed else chip.description
 
     def _change_keyword(self, k: int) -> None:
         """Fetch the reference words of the first (k = 0) or the second keyword (k = 1)."""
@@ -306,11 +294,10 @@ class Explorer:
             self._set_note(KEYWORD_FIELDS[k], str(error), error=True)
 
     def _change_method(self) -> None:
-        zero_shot = self.method.value == "CLIP_GPT"
-        self.clusters.disabled = zero_shot
+        self.clusters.disabled = self.method.value == "CLIP_GPT"
         self._set_note("clusters")
         note = "one cluster per word that is nearest to a picture; nothing is learned"
-        self._set_note("method", note if zero_shot else "")
+        self._set_note("method", note if self.clusters.disabled else "")
 
     def sort(self) -> None:
         """Cluster the pictures as the fields say; errors are shown at the fields."""
@@ -325,39 +312,35 @@ class Explorer:
             self._load_pictures()
         keywords = [" ".join(field.value.split()) for field in self.keywords]
         keywords = keywords if keywords[1] else keywords[:1]
-        if len(set(keywords)) < len(keywords):
+        if keywords[1:] == keywords[:1]:
             raise InputError("second", "the same keyword as the first: type another, or none")
+        choices = (self.method.value, self.encoder.value, self.clusters.value)
         n = len(self.session.data)
         for k, keyword in enumerate(keywords):
             self._set_status(f"sorting {n} pictures by {keyword} ...")
+            others = [other for other in keywords if other != keyword]
             try:
-                self._cluster(k, keywords)
+                clustering = self.session.cluster(keyword, self.words[k].value, *choices, others)
             except InputError as error:
                 self._draw_maps()
-                second = {"keyword": "second", "words": "second_words"} if k else {}
-                raise InputError(second.get(error.field, error.field), error) from error
+                names = {"keyword": KEYWORD_FIELDS[k], "words": WORDS_FIELDS[k]}
+                raise InputError(names.get(error.field, error.field), error) from error
+            self._clusterings.append(clustering)
             self._set_note(KEYWORD_FIELDS[k])
             self._show_results(len(keywords))  # the first, while the second is sorted
         self._set_status(f"sorted in {time.perf_counter() - start:.1f} s; drawing the map ...")
         self._draw_maps()
         result = f"{n} pictures sorted by {' and by '.join(keywords)}"
-        seconds = time.perf_counter() - start
-        self._set_status(
-            f"{result} in {seconds:.1f} s. Click a picture for its word weights.", "done"
-        )
-
-    def _cluster(self, k: int, keywords: list[str]) -> None:
-        others = [keyword for keyword in keywords if keyword != keywords[k]]
-        choices = (self.method.value, self.encoder.value, self.clusters.value)
-        words = self.words[k].value
-        self._clusterings.append(self.session.cluster(keywords[k], words, *choices, others))
+        result += f" in {time.perf_counter() - start:.1f} s. Click a picture for its word weights."
+        self._set_status(result, "done")
 
     def _clear_results(self) -> None:
         self._clusterings = []
         self.download.value = self.comparison.value = ""
         self.comparison.layout.display = "none"
         for panel in self.panels:
-            panel.clear()
+            panel.heading.value = panel.clusters.value = panel.map.value = ""
+            panel.box.layout.display = "none"
 
     def _show_results(self, n_keywords: int) -> None:
         """Show the clusters so far, their comparison and the file of labels."""

@@ -1,8 +1,7 @@
 """Run notebooks in processes of their own, several at the same time, and report how they ended.
 
 A `NotebookWorker` is a process that runs one notebook after the other: importing papermill takes
-seconds, and is done once. Its environment, which the kernels inherit, is set for each notebook in
-that process alone. A worker ends with the process that started it, however that ends (kill -9
+seconds, and is done once. It ends with the process that started it, however that ends (kill -9
 included), and takes its kernel with it.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import threading
 import time
@@ -29,7 +27,7 @@ from mmclust.pipeline.gallery import read_notes, to_html
 from mmclust.results.output import STATE
 from mmclust.threads import cores, thread_environment
 
-ERROR_LENGTH = 500  # characters of an error that are kept
+ERROR_LENGTH = 500  # characters
 # An event's name, its subject and the expected seconds that are left: see `notebooks.reproduce`.
 OnEvent = Callable[[str, Any, float], None]
 
@@ -71,7 +69,7 @@ class Backend:
     """Where the experiments of the notebooks are computed."""
 
     address: str | None  # of a Dask scheduler; None: in the notebooks' own kernels
-    parallel: int  # notebooks at the same time, by default
+    parallel: int  # notebooks at the same time
     poll: Callable[[], None] = lambda: None  # called every second
     pause: Callable[[], None] = lambda: None  # called before a notebook that runs alone
 
@@ -80,7 +78,7 @@ class Backend:
 def open_backend(
     address: str | None, device: str, workers: int | None, on_event: OnEvent
 ) -> Iterator[Backend]:
-    """The backend for `notebooks.reproduce` with these arguments, as a context."""
+    """A context with the backend for `notebooks.reproduce` with these arguments."""
     if address:
         with dask_backend.connect(address) as client:
             count = len(client.scheduler_info()["workers"])
@@ -138,14 +136,10 @@ class Schedule:
 
 
 def run_jobs(
-    jobs: dict[str, Job],
-    parallel: int,
-    backend: Backend,
-    save: Callable[[Outcome], None],
-    on_event: OnEvent,
+    jobs: dict[str, Job], backend: Backend, save: Callable[[Outcome], None], on_event: OnEvent
 ) -> None:
-    """Run notebooks, `parallel` at the same time; `save` is called with each outcome."""
-    schedule = Schedule(jobs, parallel)
+    """Run notebooks, `backend.parallel` at the same time; `save` is called with each outcome."""
+    schedule = Schedule(jobs, backend.parallel)
     workers = [NotebookWorker() for _ in range(schedule.parallel)]
     try:
         while schedule.waiting or schedule.started:
@@ -157,10 +151,8 @@ def run_jobs(
                 on_event("start", name, schedule.remaining())
             ready = wait([worker.pipe for worker in workers if worker.name], timeout=1)
             backend.poll()
-            progress = {
-                name: run_log.read_progress(jobs[name].progress) for name in schedule.started
-            }
-            on_event("tick", progress, schedule.remaining())
+            rows = {name: run_log.read_progress(jobs[name].progress) for name in schedule.started}
+            on_event("tick", rows, schedule.remaining())
             for worker in [worker for worker in workers if worker.name and worker.pipe in ready]:
                 outcome = worker.result()
                 file = jobs[outcome.notebook].progress
@@ -177,14 +169,12 @@ def run_jobs(
 class NotebookWorker:
     """A process that runs one notebook after the other."""
 
+    name = ""  # the notebook that it runs
+    process: Any = None
     pipe: Connection  # for jobs and outcomes
 
-    def __init__(self) -> None:
-        self.name = ""  # the notebook that it runs
-        self.process: Any = None
-
     def start(self, name: str, job: Job, parallel: int, address: str | None) -> None:
-        """Run a notebook that has its share of the cores; one that runs alone has all of them."""
+        """Run a notebook with its share of the cores, or with all of them if it runs alone."""
         if not self.process:
             context = multiprocessing.get_context("spawn")
             self.pipe, remote = context.Pipe()
@@ -236,7 +226,7 @@ def _end_with_parent() -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    """In a worker's process: run the notebooks that come through the pipe."""
+    """Run the notebooks that come through the pipe, in a worker's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError):
@@ -246,34 +236,26 @@ def _serve(pipe: Connection) -> None:
             try:
                 outcome = execute(job)
             except Exception as error:  # such as a full disk
-                message = f"{type(error).__name__}: {error}"
-                outcome = Outcome(
-                    job.source.stem, "failed", error=message, where="its output files"
-                )
+                text = f"{type(error).__name__}: {error}"
+                outcome = Outcome(job.source.stem, "failed", error=text, where="its output files")
             pipe.send(outcome)
 
 
 def execute(job: Job) -> Outcome:
     """Run a notebook in a kernel; keep the executed copy and its HTML in `notebooks/`."""
-    import nbformat
     import papermill
 
     name = job.source.stem
     executed = job.out / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     job.progress.unlink(missing_ok=True)
+    options: Any = {"kernel_name": "python3", "cwd": job.source.parent, "progress_bar": False}
     start = time.time()
     error = ""
     where = ""
     try:
         papermill.execute_notebook(
-            job.source,
-            executed,
-            job.parameters,
-            kernel_name="python3",
-            cwd=job.source.parent,
-            progress_bar=False,
-            extra_arguments=["--log-level=50"],
+            job.source, executed, job.parameters, **options, extra_arguments=["--log-level=50"]
         )
     except papermill.PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
@@ -283,8 +265,8 @@ def execute(job: Job) -> Outcome:
         where = "its kernel"
     seconds = time.time() - start
     if executed.exists():
-        to_html(nbformat.read(executed, as_version=4), executed.with_suffix(".html"))
+        to_html(executed)
     outputs = [file for note in read_notes(job.out, name) for file in note["files"]]
     outputs += [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
-    message = re.sub(r"\s+", " ", error)[:ERROR_LENGTH]
+    message = " ".join(error.split())[:ERROR_LENGTH]
     return Outcome(name, "failed" if error else "done", seconds, message, where, outputs)

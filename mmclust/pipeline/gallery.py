@@ -1,9 +1,8 @@
 """The gallery `index.html` of an output folder, and executed notebooks as HTML.
 
 The page is built from the notes that notebooks leave in the folder (`NotebookOutput`) and from the
-state of their last run. It is one file that loads nothing from the network: the template includes
-style sheets and script. All text is escaped (jinja2's `autoescape`); only the HTML of tables, which
-`NotebookOutput.table` has escaped, goes in as markup.
+state of their last run. It loads nothing from the network. All text is escaped (jinja2's
+`autoescape`); only the HTML of tables, which `NotebookOutput.table` has escaped, goes in as markup.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import re
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
@@ -24,9 +23,6 @@ from PIL import Image
 from mmclust.profiles import load_profile
 from mmclust.results.output import STATE
 from mmclust.storage import write_atomically
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 HERE = Path(__file__).parent
 TEMPLATE = Environment(
@@ -50,8 +46,7 @@ def write_index(out: Path, profile: str) -> Path:
     ]
     figures = [item for notebook in notebooks for item in notebook["items"] if "png" in item]
     with ThreadPoolExecutor() as pool:  # Pillow reads and writes without holding the GIL
-        for figure, sizes in zip(figures, pool.map(lambda item: _thumb(out, item), figures)):
-            figure.update(sizes)
+        list(pool.map(partial(_add_thumb, out), figures))
     named = {paper for notebook in notebooks for paper in notebook["papers"]}
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
     axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
@@ -81,51 +76,49 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
     """What the template needs of a notebook."""
     state = read_state(out, name)
     html = f"notebooks/{name}.html"
-    return {
-        "name": name,
-        "number": re.findall(r"^\d*", name)[0],
-        "title": settings["title"],
-        "papers": settings.get("papers", []),
-        "shows": settings.get("shows", ""),
-        "items": [_item(out, note) for note in read_notes(out, name)],
-        "html": html if (out / html).exists() else "",
-        "made": _provenance(name, state, profile),
-        "error": state["error"],
-        "where": state["where"],
-    }
+    return (
+        {"papers": []}
+        | settings
+        | {
+            "name": name,
+            "number": re.findall(r"^\d*", name)[0],
+            "items": [_item(out, note) for note in read_notes(out, name)],
+            "html": html if (out / html).exists() else "",
+            "made": _provenance(name, state, profile),
+            "error": state["error"],
+            "where": state["where"],
+        }
+    )
 
 
 def _item(out: Path, note: dict) -> dict:
     """What the template needs of a figure or table."""
     files = [file for file in note["files"] if (out / file).exists()]
-    item = note | {
-        "id": f"{note['notebook']}--{note['name'] or 'main'}",
-        "files": files,
-        "one_page": True,  # when printed
-    }
-    by_suffix = {Path(file).suffix: file for file in files}
+    item = note | {"id": f"{note['notebook']}--{note['name'] or 'main'}", "files": files}
     if note["kind"] == "table":
         return item | _table(note.get("table", ""))
+    by_suffix = {Path(file).suffix: file for file in files}
     if png := by_suffix.get(".png"):
         item |= {"png": png, "svg": by_suffix.get(".svg", png)}
     return item
 
 
-def _thumb(out: Path, item: dict) -> dict:
-    """The sizes of a figure on the page, and a small copy, written again if the figure is newer."""
+def _add_thumb(out: Path, item: dict) -> None:
+    """Add the sizes of a figure, and a small copy, written again if the figure is newer."""
     source = out / item["png"]
     thumb = out / THUMBS / f"{source.stem}.webp"
     with Image.open(source) as picture:
-        size = [round(side * FIGURE_SCALE) for side in picture.size]
+        item["size"] = [round(side * FIGURE_SCALE) for side in picture.size]
         if not thumb.exists() or thumb.stat().st_mtime_ns < source.stat().st_mtime_ns:
             small = picture.convert("RGB")  # figures have an opaque background
-            box = (THUMB_WIDTH, 2 * THUMB_WIDTH)
-            small.thumbnail(box, Image.Resampling.LANCZOS, reducing_gap=2)
+            small.thumbnail(
+                (THUMB_WIDTH, 2 * THUMB_WIDTH), Image.Resampling.LANCZOS, reducing_gap=2
+            )
             data = BytesIO()
             small.save(data, "WEBP", quality=85, method=2)
             write_atomically(thumb, data.getvalue())
     with Image.open(thumb) as small:
-        return {"size": size, "thumb": f"{THUMBS}/{thumb.name}", "thumb_size": small.size}
+        item |= {"thumb": f"{THUMBS}/{thumb.name}", "thumb_size": small.size}
 
 
 def _table(html: str) -> dict:
@@ -136,20 +129,17 @@ def _table(html: str) -> dict:
     head, tbody, body = html.partition("<tbody>")
     rows = re.findall(r"<tr.*?</tr>", body, flags=re.S)
     preview = f"{head}<tbody>{''.join(rows[:PREVIEW_ROWS])}</tbody></table>" if tbody else html
-    return {
-        "table": Markup(html),
-        "preview": Markup(preview),
-        "one_page": len(rows) < ROWS_PER_PAGE,
-    }
+    several_pages = len(rows) >= ROWS_PER_PAGE
+    return {"table": Markup(html), "preview": Markup(preview), "several_pages": several_pages}
 
 
 def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
     """How a notebook was run, for the reader; empty where its state does not say."""
     profile = state.get("profile", profile)
     device = state.get("device", "")
-    seeds = state.get("seeds")
-    named = ("profile", "device")  # options of their own
-    parameters = {k: v for k, v in state.get("parameters", {}).items() if k not in named}
+    parameters = dict(state.get("parameters", {}))
+    for option in ("profile", "device"):
+        parameters.pop(option, None)
     command = ["python", "run_all.py", "--force", "--only", name]
     if profile != "demo":
         command += ["--profile", profile]
@@ -158,37 +148,35 @@ def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
     for key, value in parameters.items():
         plain = isinstance(value, str) and re.fullmatch("[A-Za-z][A-Za-z_/-]*", value)
         command += ["-p", f"{key}={value if plain else json.dumps(value)}"]
+    written = ", ".join(f"{k} = {json.dumps(v)}" for k, v in parameters.items())
     finished = time.strftime("%Y-%m-%d %H:%M", time.localtime(state["time"]))
     return {
         "when": f"{finished}, {state['seconds']:.0f} s",
         "profile": profile,
         "device": device,
-        "seeds": ", ".join(map(str, seeds or [])),
-        "parameters": ", ".join(f"{k} = {json.dumps(v)}" for k, v in parameters.items())
-        or "the profile's",
+        "seeds": ", ".join(map(str, state.get("seeds") or [])),
+        "parameters": written or "the profile's",
         "commit": state.get("commit", ""),
         "versions": ", ".join(f"{k} {v}" for k, v in state.get("versions", {}).items()),
         "command": shlex.join(command),
     }
 
 
-def to_html(notebook: NotebookNode, path: Path) -> None:
+def to_html(path: Path) -> None:
     """Write an executed notebook as one HTML file that loads nothing from the network."""
+    import nbformat
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(
-        template_name="lab",
-        mathjax_url="",
-        require_js_url="",
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )
-    # Widgets do nothing without a kernel, and their script would be loaded from the network: the
-    # page shows the text that stands beside them in the notebook's outputs.
+    notebook = nbformat.read(path, as_version=4)
+    exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="")
+    exporter.exclude_input_prompt = True
+    exporter.exclude_output_prompt = True
+    # Widgets need a kernel, and a script from the network: the page shows their text instead.
     notebook.metadata.pop("widgets", None)
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     html = exporter.from_notebook_node(notebook)[0]
     style = (HERE / "notebook.css").read_text(encoding="utf-8")
     html = html.replace("</head>", f"<style>{style}</style></head>", 1)
-    path.write_text(html, encoding="utf-8")
+    path.with_suffix(".html").write_text(html, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 A notebook is up to date if nothing has changed that its outputs depend on (`stamp`) and its files
 exist. How notebooks run is in `mmclust.pipeline.execution`, the page in `mmclust.pipeline.gallery`.
-Notebooks compute no experiments twice: rows are stored by what they depend on (`mm.run`).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,10 @@ DEFAULT_SECONDS = 60  # a notebook's expected time where neither a run nor its p
 
 
 def select(only: list[str] | None, profile: str) -> list[str]:
-    """Names of notebooks of a profile, in its order.
+    """Names of notebooks of a profile, in its order. Raises ValueError for an unknown name.
 
-    Args:
-        only: names in full, their beginnings such as "00", or "teaching" for all that teach; None
-            takes all but those that teach.
-
-    Raises:
-        ValueError: for a name that the profile does not have.
+    `only` has full names, beginnings such as "00", or "teaching" for all that teach; None takes all
+    but those.
     """
     entries = load_profile(profile)["notebooks"]
     teaching = [name for name, entry in entries.items() if entry.get("teaching")]
@@ -54,8 +50,7 @@ def select(only: list[str] | None, profile: str) -> list[str]:
     for wanted in only:
         stem = wanted.removesuffix(".ipynb")
         matches = [name for name in entries if name == stem or name.startswith(f"{stem}_")]
-        if wanted == "teaching":
-            matches = teaching
+        matches += teaching if wanted == "teaching" else []
         if not matches:
             names = ", ".join(entries)
             raise ValueError(f"unknown notebook {wanted!r}: profile {profile!r} has {names}")
@@ -64,26 +59,16 @@ def select(only: list[str] | None, profile: str) -> list[str]:
 
 
 def notebook_parameters(path: Path) -> set[str]:
-    """The names that the cell tagged "parameters" assigns.
-
-    `papermill.inspect_notebook` finds the same, but importing papermill takes four times as long
-    as everything else that a run with nothing to do needs.
-    """
+    """The names that the cell tagged "parameters" assigns, without the slow import of papermill."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in tagged))
-    assigned = [
-        target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
-    ]
-    return {target.id for target in assigned if isinstance(target, ast.Name)}
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
 def stamp(path: Path, parameters: dict) -> str:
-    """A hash of all that a notebook's outputs depend on.
-
-    That is its file, its parameters, the profile, the package (comments and docstrings do not
-    count), plug-ins, stored answers of a language model, and a user's folder of images.
-    """
+    """A hash of all that a notebook's outputs depend on, such as the code without comments."""
     digest = hashlib.sha256(path.read_bytes())
 
     def add(value: Any) -> None:
@@ -127,8 +112,7 @@ def reproduce(
         only: see `select`.
         parameters: values for the notebooks' parameters cells.
         jobs, force, scheduler, workers: see `python run_all.py --help`; `scheduler` is by default
-            that in `MMCLUST_SCHEDULER`. Without a scheduler and workers, notebooks compute in their
-            kernels; on two cores that is the default, because a cluster takes time from the fits.
+            that in `MMCLUST_SCHEDULER`.
         on_event: called with an event, its subject and the expected seconds that are left: "wait"
             or "cluster" with a sentence, "start" with a notebook's name, "end" with its outcome,
             and every second "tick" with notebook -> rows (asked for, stored before, computed).
@@ -153,7 +137,8 @@ def reproduce(
                 outcomes[outcome.notebook] = outcome
 
             with open_backend(address, device, workers, on_event) as backend:
-                run_jobs(todo, jobs or backend.parallel, backend, save, on_event)
+                backend.parallel = jobs or backend.parallel
+                run_jobs(todo, backend, save, on_event)
         write_index(out, profile)
     return [outcomes[name] for name in select(only, profile)]
 
@@ -165,10 +150,7 @@ def plan(
 ) -> tuple[dict[str, Job], dict[str, Outcome]]:  # fmt: skip
     """The notebooks that `reproduce` would run with these arguments, and those up to date, by name.
 
-    Nothing is written.
-
-    Raises:
-        ValueError: see `reproduce`.
+    Nothing is written. Raises ValueError: see `reproduce`.
     """
     out = Path(out).resolve()
     names = select(only, profile)
@@ -181,16 +163,15 @@ def plan(
     if unknown := sorted(parameters.keys() - set().union(*takes.values())):
         known = ", ".join(f"{name}: {sorted(takes[name])}" for name in names)
         raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; {known}")
-    for name in names:
-        entry = settings["notebooks"][name]
-        if isinstance(folder, str) and "data" in entry:  # its faults are reported before any run
-            describe_folder(entry | {"source": settings.get("source")} | parameters)
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the folder of the notebooks
     values = {"profile": profile, "device": device, "out": str(out)} | parameters
     todo: dict[str, Job] = {}
     fresh: dict[str, Outcome] = {}
     for name in names:
+        entry = settings["notebooks"][name]
+        if isinstance(folder, str) and "data" in entry:  # its faults are reported before any run
+            describe_folder(entry | {"source": settings.get("source")} | parameters)
         source = notebooks / f"{name}.ipynb"
         accepted = {key: value for key, value in values.items() if key in takes[name]}
         key = stamp(source, accepted)
@@ -199,7 +180,6 @@ def plan(
         if state.get("stamp") == key and complete and not force:
             fresh[name] = Outcome(name, "up to date", outputs=state["outputs"])
             continue
-        entry = settings["notebooks"][name]
         seconds = state.get("seconds") or entry.get("seconds", DEFAULT_SECONDS)
         alone = entry.get("alone", False)
         todo[name] = Job(source, accepted, out, seconds, alone, key, measured="seconds" in state)
@@ -218,39 +198,31 @@ def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:
 
 
 def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
-    """Write how a notebook ended, and remove files that its earlier runs left and this did not."""
+    """Write how a notebook ended, and remove files of earlier runs that it no longer writes."""
     name = outcome.notebook
-    state = (
-        asdict(outcome)
-        | made
-        | {
-            "stamp": job.stamp if outcome.status == "done" else "",
-            "parameters": {key: value for key, value in job.parameters.items() if key != "out"},
-            "seeds": seeds(job.parameters, load_profile(made["profile"])["notebooks"][name]),
-            "time": time.time(),
-        }
-    )
+    state = asdict(outcome) | made
+    state |= {
+        "stamp": job.stamp if outcome.status == "done" else "",
+        "parameters": {key: value for key, value in job.parameters.items() if key != "out"},
+        "seeds": seeds(job.parameters, load_profile(made["profile"])["notebooks"][name]),
+        "time": time.time(),
+    }
     before = read_state(out, name).get("outputs", [])
-    data = json.dumps(state, indent=1).encode()
-    storage.write_atomically(out / STATE / f"{name}.json", data)
+    file = out / STATE / f"{name}.json"
+    storage.write_atomically(file, json.dumps(state, indent=1).encode())
     if outcome.status == "done":
-        for file in set(before) - set(outcome.outputs):
-            (out / file).unlink(missing_ok=True)
+        for former in set(before) - set(outcome.outputs):
+            (out / former).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
-    from importlib.metadata import version
-
     packages = ("mmclust", "torch", "open_clip_torch", "scikit-learn", "numpy")
     return {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
 
 
 def commit() -> str:
-    """The git commit of this package, followed by "+" if files differ from it.
-
-    Empty if the package is not in a git repository, or not one of its tracked folders.
-    """
+    """The git commit of this package, with a "+" if files differ from it; empty if git has none."""
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(PACKAGE), *args]
@@ -259,8 +231,9 @@ def commit() -> str:
     try:
         if not git("ls-files", "__init__.py"):  # installed inside another project's repository
             return ""
-        changed = git("status", "--porcelain")
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+        return git("rev-parse", "--short=10", "HEAD") + (
+            "+" if git("status", "--porcelain") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
 

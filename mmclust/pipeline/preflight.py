@@ -13,10 +13,9 @@ from mmclust.profiles import load_profile
 def needs(
     names: list[str], profile: str = "demo", parameters: dict | None = None
 ) -> dict[str, list[str]]:
-    """What notebooks of a profile need, what of it is there, and where the rest comes from.
+    """What notebooks need and where it comes from: sentences on "data", "encoders" and "words".
 
-    Returns sentences under "data", "encoders" and "words". `parameters` take the place of the
-    profile's. Raises ValueError: see `describe_folder`.
+    `parameters` take the place of the profile's. Raises ValueError: see `describe_folder`.
     """
     settings = load_profile(profile)
     source = settings.get("source", "lexicon")
@@ -28,9 +27,9 @@ def needs(
             wanted[notebook["world"]] = notebook.get("keywords") or [notebook["keyword"]]
         for name, keywords in wanted.items():
             criteria.setdefault(name, set()).update(keywords)
-    used = dict.fromkeys([settings["encoder"]])
+    used = [settings["encoder"]]
     for notebook in notebooks:
-        used |= dict.fromkeys(notebook.get("encoders") or {})
+        used += notebook.get("encoders") or []
     folder: dict = next((notebook for notebook in notebooks if "data" in notebook), {})
     folder_data, folder_words = describe_folder(folder | {"source": source} | (parameters or {}))
     questions = {
@@ -42,7 +41,7 @@ def needs(
     }
     return {
         "data": [f"{name}: {data.where_from(name)}" for name in criteria] + folder_data,
-        "encoders": [f"{name}: {encoders.where_from(name)}" for name in used],
+        "encoders": [f"{name}: {encoders.where_from(name)}" for name in dict.fromkeys(used)],
         "words": words.where_from(source, questions) + folder_words,
     }
 
@@ -50,9 +49,7 @@ def needs(
 def describe_folder(parameters: dict) -> tuple[list[str], list[str]]:
     """Sentences on a user's images and on the words for the keyword, from notebook 00's parameters.
 
-    Raises:
-        ValueError: the folder or its images are missing, its labels can't be read, or there is no
-            keyword or no words for it.
+    Raises ValueError if images, readable labels, a keyword or words for it are missing.
     """
     path = parameters.get("data")
     if not path:
