@@ -256,7 +256,7 @@ DRAW = {
     "quality of equals": lambda: figures.quality_time(
         timed().assign(NMI=lambda rows: 0.8 + rows["NMI"] / 100)
     ),
-    "seconds": lambda: figures.cost_bars(costs(), title="one epoch, ViT-B/32, 105 pictures"),
+    "seconds": lambda: figures.cost_bars(costs()),
     "megabytes": lambda: figures.cost_bars(costs("megabytes", METHODS[3:5]), "megabytes", "MB"),
     "candidates": lambda: figures.candidates(pruned(WORDS), 80, COLORS),
     "many candidates": lambda: figures.candidates(

@@ -38,20 +38,11 @@ TICK_LETTER_WIDTH = 7.5  # points, with a margin
 
 def use_theme() -> None:
     """Set the style of the figures that follow; an SVG is the same, byte by byte, in every run."""
-    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, font="DejaVu Sans")
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "savefig.dpi": 200,
-            "savefig.bbox": "tight",
-            "savefig.pad_inches": 0.08,
-            "axes.titleweight": "bold",
-            "axes.titlesize": 12,
-            "svg.hashsalt": "mmclust",
-            "figure.constrained_layout.use": True,
-            "legend.frameon": False,
-        }
-    )
+    rc: dict[str, Any] = {"figure.dpi": 110, "figure.constrained_layout.use": True}
+    rc |= {"savefig.dpi": 200, "savefig.bbox": "tight", "savefig.pad_inches": 0.08}
+    rc |= {"axes.titleweight": "bold", "axes.titlesize": 12, "legend.frameon": False}
+    sns.set_theme(style="whitegrid", palette=PALETTE, font="DejaVu Sans", rc=rc)
+    mpl.rcParams["svg.hashsalt"] = "mmclust"
 
 
 def palette(n: int) -> list:
@@ -116,14 +107,14 @@ def legend_above(
 ) -> None:
     """One legend above all panels, in as few lines as its texts need.
 
-    It replaces the legend of `ax`, whose handles and texts it takes unless others are passed.
+    By default with the handles and texts of the legend of `ax`, which it replaces.
     """
-    if (legend := ax.get_legend()) is not None:
-        handles = handles or legend.legend_handles
-        texts = texts or [text.get_text() for text in legend.get_texts()]
+    if handles is None or texts is None:
+        legend = ax.get_legend()
+        assert legend is not None
+        handles = legend.legend_handles
+        texts = [text.get_text() for text in legend.get_texts()]
         legend.remove()
-    handles = list(handles or ())
-    texts = list(texts or ())
     width = sum(LETTER_WIDTH * len(text) + LEGEND_KEY_WIDTH for text in texts)
     lines = math.ceil(width / (fig.get_figwidth() - 0.2))
     style: dict[str, Any] = {"fontsize": 10.5, "columnspacing": 1.2, "handletextpad": 0.4}
@@ -143,10 +134,7 @@ def category_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def number_ticks(ax: Axes, positions: dict[str, float]) -> None:
-    """Ticks on x, text -> position, without those that are too near to the one before.
-
-    The figure must have its layout: call `fig.draw_without_rendering()` before.
-    """
+    """Ticks on x (text -> position), without those too near to the one before; after layout."""
     pixels = ax.transData.transform([(x, 1) for x in positions.values()])[:, 0]
     letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
     visible: list[str] = []
@@ -161,7 +149,7 @@ def number_ticks(ax: Axes, positions: dict[str, float]) -> None:
 
 
 def category_ticks(ax: Axes, positions: dict[str, float]) -> None:
-    """Ticks on x, text -> position, wrapped to the width of the axes (after layout, as above)."""
+    """Ticks on x, text -> position, wrapped to the width of the axes (after layout)."""
     letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
     width = max(5, int(ax.get_window_extent().width / len(positions) / letter))
     ax.set_xticks(list(positions.values()), [wrap(text, width) for text in positions])
