@@ -262,16 +262,14 @@ DRAW = {
     "many candidates": lambda: figures.candidates(
         pruned([f"{w} {k}" for w in WORDS for k in range(3)], 5, 2), 100
     ),
-    "confusion 13": lambda: figures.confusion(
-        *clustered(RANKS, 13), RANKS[::-1], RANKS, "Multi-Sub by order"
-    ),
+    "confusion 13": lambda: figures.confusion(*clustered(RANKS, 13), RANKS[::-1], RANKS),
     "confusion of more": lambda: figures.confusion(
         *clustered(COLORS[:4], 7),
         ["fire", "sun", "leaf", "sea", "sky", "stone", LONG[0]],
         COLORS[:4],
     ),
     "confusion of one": lambda: figures.confusion(
-        [0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4], "one cluster"
+        [0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4]
     ),
     "tsne color": lambda: tsne(COLORS, panels=3),
     "tsne species": lambda: tsne(FRUITS[:8]),

@@ -10,6 +10,7 @@ import base64
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -173,6 +174,7 @@ def draw_landscapes(
     return fig
 
 
+@dataclass(eq=False, repr=False)
 class Walk:
     """The path of one picture's proxy, or several paths to compare, over a landscape.
 
@@ -180,35 +182,30 @@ class Walk:
         surface: the landscape, a frame of `landscape`; `plane`, its plane.
         paths: name -> words (epochs, e); a ValueError unless as many epochs as in `scores`.
         scores: (epochs, K), drawn as bars that change; NaN: no bar.
-        words: K names of the bars; `label`, the label of their axis.
-        max_bars: the words with the largest scores of any epoch are drawn.
+        words: K names of the bars, of which the `max_bars` with the largest scores of any epoch
+            are drawn; `label`, the label of their axis.
     """
 
-    def __init__(
-        self,
-        picture: Image.Image,
-        surface: pd.DataFrame,
-        plane: Plane,
-        paths: dict[str, torch.Tensor],
-        scores: Any,
-        words: Sequence[str],
-        label: str,
-        max_bars: int = 7,
-    ) -> None:
-        self.picture = picture
-        self.surface = surface
-        self.plane = plane
-        self.label = label
-        self.paths = {name: plane.coordinates(path) for name, path in paths.items()}
-        scores = np.asarray(scores, dtype=float)
+    picture: Image.Image
+    surface: pd.DataFrame
+    plane: Plane
+    paths: dict[str, Any]  # afterwards their coordinates (epochs, 2)
+    scores: Any
+    words: Sequence[str]
+    label: str
+    max_bars: int = 7
+
+    def __post_init__(self) -> None:
+        self.paths = {name: self.plane.coordinates(path) for name, path in self.paths.items()}
+        scores = np.asarray(self.scores, dtype=float)
         self.epochs = len(scores)
         for name, path in self.paths.items():
             if len(path) != self.epochs:
                 raise ValueError(f"path {name!r}: {len(path)} epochs, {self.epochs} in the scores")
         largest = np.where(np.isnan(scores), -np.inf, scores).max(0)
-        top = np.sort(np.argsort(-largest, kind="stable")[:max_bars])
+        top = np.sort(np.argsort(-largest, kind="stable")[: self.max_bars])
         self.scores = scores[:, top]
-        self.words = [words[k] for k in top]
+        self.words = [self.words[k] for k in top]
 
     def frames(self, max_frames: int = 30) -> np.ndarray:
         """The epochs to draw, closer together at the start, where a proxy moves most."""

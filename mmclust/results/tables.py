@@ -94,8 +94,8 @@ def published(metric: str | None = None) -> pd.DataFrame:
 
 
 def paper_datasets() -> pd.DataFrame:
-    """The papers' data sets: data set, images, criterion, clusters (missing: [?]), remark."""
-    path = Path(__file__).parents[1] / "data" / "paper_datasets.csv"
+    """The papers' data sets: data set, images, criterion, clusters (NA: not in a source), remark."""
+    path = Path(__file__).parents[1] / "data/paper_datasets.csv"
     return pd.read_csv(path, dtype={"clusters": "Int64"}).fillna({"remark": ""})
 
 
@@ -173,7 +173,9 @@ def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             what = "encoder" if first["published_dataset"] == first["dataset"] else "data"
             header += f" ({first['published_dataset']}: other {what})"
         table[criterion] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
-        table[header] = cells["published"].map(_published_cell)
+        # the digits of the source, at least three
+        texts = [np.format_float_positional(value, min_digits=3) for value in cells["published"]]
+        table[header] = pd.Series(texts, methods).replace("nan", "")
         gray[header] = cells["published"].notna() & (not first["comparable"])
         if cells["difference"].notna().any():
             differences = cells["difference"].map("{:+.3f}".format, na_action="ignore")
@@ -195,8 +197,3 @@ def _cell(mean: float, std: float) -> str:
     if np.isnan(mean):
         return ""
     return f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"  # one seed has no std
-
-
-def _published_cell(value: float) -> str:
-    """The digits of the source, at least three."""
-    return "" if np.isnan(value) else np.format_float_positional(value, min_digits=3)

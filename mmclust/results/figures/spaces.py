@@ -69,11 +69,7 @@ def tsne_panels(
 
 
 def confusion(
-    labels: ArrayLike,
-    truth: ArrayLike,
-    names: Sequence[str],
-    classes: Sequence[str],
-    title: str | None = None,
+    labels: ArrayLike, truth: ArrayLike, names: Sequence[str], classes: Sequence[str]
 ) -> Figure:
     """The counts of `confusion_table`: clusters (down, with name and size) by true classes.
 
@@ -89,8 +85,6 @@ def confusion(
     ax.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns, rotation=90, fontsize=10)
     ax.set_yticks(np.arange(table.shape[0]) + 0.5, table.index, rotation=0, fontsize=10)
     ax.set(xlabel="true class", ylabel="cluster (size)")
-    if title:
-        ax.set_title(wrap(title, 40))
     return fig
 
 

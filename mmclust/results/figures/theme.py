@@ -59,8 +59,7 @@ def class_colors(names: Sequence[str]) -> list:
     """A color per class, the color itself where the classes are colors: a blue dot is not "red"."""
     if not set(names) <= set(COLORS):
         return palette(len(names))
-    hsv = [COLORS[name] for name in names]
-    return [colorsys.hsv_to_rgb(hue / 360, saturation, value) for hue, saturation, value in hsv]
+    return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in map(COLORS.__getitem__, names)]
 
 
 def looks(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
@@ -88,8 +87,7 @@ def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
     ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set(visible=edge is not None, color=edge, linewidth=2.5)
+    ax.spines[:].set(visible=edge is not None, color=edge, linewidth=2.5)
 
 
 def row_title(ax: Axes, text: str, fontsize: float = 10) -> None:
@@ -110,8 +108,7 @@ def legend_above(
     By default with the handles and texts of the legend of `ax`, which it replaces.
     """
     if handles is None or texts is None:
-        legend = ax.get_legend()
-        assert legend is not None
+        legend: Any = ax.get_legend()
         handles = legend.legend_handles
         texts = [text.get_text() for text in legend.get_texts()]
         legend.remove()

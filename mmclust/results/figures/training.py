@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
 
 from mmclust.experiments.statistics import interval
 import mmclust.results.figures.theme as theme
@@ -120,7 +119,7 @@ def candidates(
         word: next((u["epoch"] for u in updates if word not in u["candidates"]), epochs)
         for word in words
     }
-    order = sorted(words, key=lambda word: -lifetimes[word])
+    order = sorted(words, key=lifetimes.__getitem__, reverse=True)
     hits = [word.lower() in true for word in order]
     fig, ax = plt.subplots(figsize=(5.2, 0.2 * len(order) + 1.2))
     colors = [BAR_COLORS[hit] for hit in hits]
@@ -221,7 +220,7 @@ def _draw_untrained(ax: Axes, values: pd.Series) -> list[list[list[float]]]:
 def _label_dots(ax: Axes, labels: list[tuple[float, float, str]], lines: list[Any]) -> None:
     """A label beside each dot, where it covers no line and no other label; else none."""
     paths = [Path(ax.transData.transform(line)) for line in lines]  # in pixels
-    boxes: list[Bbox] = []
+    boxes: list[Any] = []
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9.5, "color": "0.2"}
     for x, y, text in labels:
         for offset in LABEL_OFFSETS:
