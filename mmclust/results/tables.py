@@ -94,7 +94,7 @@ def published(metric: str | None = None) -> pd.DataFrame:
 
 
 def paper_datasets() -> pd.DataFrame:
-    """The papers' data sets: data set, images, criterion, clusters (NA: not in a source), remark."""
+    """The papers' data sets: data set, images, criterion, clusters (NA: no source), remark."""
     path = Path(__file__).parents[1] / "data/paper_datasets.csv"
     return pd.read_csv(path, dtype={"clusters": "Int64"}).fillna({"remark": ""})
 
