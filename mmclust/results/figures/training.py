@@ -9,14 +9,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.container import BarContainer
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from mmclust.experiments.statistics import interval
 import mmclust.results.figures.theme as theme
+from mmclust.experiments.statistics import interval
 
 BAR_COLORS = {True: theme.PALETTE[0], False: "0.75"}  # is the candidate a true class?
 EVENT_LETTER = 0.078  # inches, of a letter at 9.5 points
