@@ -256,22 +256,20 @@ DRAW = {
     "quality of equals": lambda: figures.quality_time(
         timed().assign(NMI=lambda rows: 0.8 + rows["NMI"] / 100)
     ),
-    "seconds": lambda: figures.cost_bars(costs(), title="one epoch, ViT-B/32, 105 pictures"),
+    "seconds": lambda: figures.cost_bars(costs()),
     "megabytes": lambda: figures.cost_bars(costs("megabytes", METHODS[3:5]), "megabytes", "MB"),
     "candidates": lambda: figures.candidates(pruned(WORDS), 80, COLORS),
     "many candidates": lambda: figures.candidates(
         pruned([f"{w} {k}" for w in WORDS for k in range(3)], 5, 2), 100
     ),
-    "confusion 13": lambda: figures.confusion(
-        *clustered(RANKS, 13), RANKS[::-1], RANKS, "Multi-Sub by order"
-    ),
+    "confusion 13": lambda: figures.confusion(*clustered(RANKS, 13), RANKS[::-1], RANKS),
     "confusion of more": lambda: figures.confusion(
         *clustered(COLORS[:4], 7),
         ["fire", "sun", "leaf", "sea", "sky", "stone", LONG[0]],
         COLORS[:4],
     ),
     "confusion of one": lambda: figures.confusion(
-        [0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4], "one cluster"
+        [0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4]
     ),
     "tsne color": lambda: tsne(COLORS, panels=3),
     "tsne species": lambda: tsne(FRUITS[:8]),

@@ -10,6 +10,7 @@ import base64
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -53,20 +54,16 @@ def prompt_tokens(encoder: Encoder, template: str) -> pd.DataFrame:
     names = [PLACEHOLDER if i is None else encoder.tokenizer.decoder[i] for i in ids]
     unread = encoder.tokenizer.context_length - len(ids)
     roles = ["before"] * len(before) + ["word"] + ["after"] * len(after)
-    return pd.DataFrame(
-        {
-            "position": range(len(ids) + unread),
-            "token": [name.removesuffix("</w>") for name in names] + [""] * unread,
-            "id": pd.array(ids + [padding] * unread, dtype="Int64"),
-            "role": roles + ["never read"] * unread,
-        }
-    )
+    tokens = pd.DataFrame({"position": range(len(ids) + unread)})
+    tokens["token"] = [name.removesuffix("</w>") for name in names] + [""] * unread
+    tokens["id"] = pd.array(ids + [padding] * unread, dtype="Int64")
+    tokens["role"] = roles + ["never read"] * unread
+    return tokens
 
 
-def draw_tokens(tokens: pd.DataFrame, unread: int = 3) -> Figure:
-    """`prompt_tokens` as a row of boxes, colored by role, the last `unread` of them never read."""
-    used = tokens[tokens["role"] != "never read"]
-    visible = tokens.iloc[: len(used) + unread]
+def draw_tokens(tokens: pd.DataFrame) -> Figure:
+    """`prompt_tokens` as a row of boxes, colored by role, the last three of them never read."""
+    visible = tokens.iloc[: (tokens["role"] != "never read").sum() + 3]
     fig, ax = plt.subplots(figsize=(7.2, 1.7))
     center: dict[str, Any] = {"ha": "center", "va": "center"}
     for i, row in enumerate(visible.itertuples()):
@@ -87,10 +84,8 @@ def draw_tokens(tokens: pd.DataFrame, unread: int = 3) -> Figure:
 class Plane:
     """The plane through three words: w(x, y) = a + x (b - a) + y (c - a).
 
-    Args:
-        points: embeddings (3, e) of the words a, b and c; a ValueError if they are on one line.
-        names: the words.
-        hull: whether drawings show the triangle of the three, which contains their mixtures.
+    `points`: embeddings (3, e) of the words a, b and c; a ValueError if they are on one line.
+    `hull`: whether drawings show the triangle of the three, which contains their mixtures.
     """
 
     def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False) -> None:
@@ -117,14 +112,9 @@ class Plane:
         return (w.detach() - nearest).norm(dim=1).numpy()
 
 
-def landscape(
-    loss: Callable, plane: Plane, size: int = 41, limits: tuple[float, float] = (-0.5, 1.5)
-) -> pd.DataFrame:
-    """A loss over the plane: x, y and loss at size x size points between the `limits`.
-
-    `loss` takes words (m, e) and returns (m,).
-    """
-    axis = np.linspace(*limits, size)
+def landscape(loss: Callable, plane: Plane) -> pd.DataFrame:
+    """A loss, words (m, e) to numbers (m,), over the plane: x, y and loss at 41 x 41 points."""
+    axis = np.linspace(-0.5, 1.5, 41)
     x, y = (grid.ravel() for grid in np.meshgrid(axis, axis))
     with torch.no_grad():
         values = loss(plane.point(x, y))
@@ -184,44 +174,38 @@ def draw_landscapes(
     return fig
 
 
+@dataclass(eq=False, repr=False)
 class Walk:
     """The path of one picture's proxy, or several paths to compare, over a landscape.
 
     Args:
-        picture: PIL.
         surface: the landscape, a frame of `landscape`; `plane`, its plane.
         paths: name -> words (epochs, e); a ValueError unless as many epochs as in `scores`.
         scores: (epochs, K), drawn as bars that change; NaN: no bar.
-        words: K names of the bars; `label`, the label of their axis.
-        max_bars: the words with the largest scores of any epoch are drawn.
+        words: K names of the bars, of which the `max_bars` with the largest scores of any epoch
+            are drawn; `label`, the label of their axis.
     """
 
-    def __init__(
-        self,
-        picture: Image.Image,
-        surface: pd.DataFrame,
-        plane: Plane,
-        paths: dict[str, torch.Tensor],
-        scores: Any,
-        words: Sequence[str],
-        label: str,
-        max_bars: int = 7,
-    ) -> None:
-        self.picture = picture
-        self.surface = surface
-        self.plane = plane
-        self.label = label
-        self.paths = {name: plane.coordinates(path) for name, path in paths.items()}
-        scores = np.asarray(scores, dtype=float)
+    picture: Image.Image
+    surface: pd.DataFrame
+    plane: Plane
+    paths: dict[str, Any]  # afterwards their coordinates (epochs, 2)
+    scores: Any
+    words: Sequence[str]
+    label: str
+    max_bars: int = 7
+
+    def __post_init__(self) -> None:
+        self.paths = {name: self.plane.coordinates(path) for name, path in self.paths.items()}
+        scores = np.asarray(self.scores, dtype=float)
         self.epochs = len(scores)
         for name, path in self.paths.items():
             if len(path) != self.epochs:
-                lengths = f"{len(path)} epochs, the scores have {self.epochs}"
-                raise ValueError(f"path {name!r} has {lengths}: they must be equal")
+                raise ValueError(f"path {name!r}: {len(path)} epochs, {self.epochs} in the scores")
         largest = np.where(np.isnan(scores), -np.inf, scores).max(0)
-        top = np.sort(np.argsort(-largest, kind="stable")[:max_bars])
+        top = np.sort(np.argsort(-largest, kind="stable")[: self.max_bars])
         self.scores = scores[:, top]
-        self.words = [words[k] for k in top]
+        self.words = [self.words[k] for k in top]
 
     def frames(self, max_frames: int = 30) -> np.ndarray:
         """The epochs to draw, closer together at the start, where a proxy moves most."""
@@ -230,11 +214,9 @@ class Walk:
 
     def table(self) -> pd.DataFrame:
         """The coordinates that are drawn: epoch, path, x, y."""
-        frames = []
-        for name, path in self.paths.items():
-            frame = pd.DataFrame(path, columns=["x", "y"])
-            frames.append(frame.assign(epoch=range(self.epochs), path=name))
-        return pd.concat(frames)[["epoch", "path", "x", "y"]]
+        frames = {name: pd.DataFrame(path, columns=["x", "y"]) for name, path in self.paths.items()}
+        table = pd.concat(frames, names=["path", "epoch"]).reset_index()
+        return table[["epoch", "path", "x", "y"]]
 
     def animation(self, max_frames: int = 30) -> FuncAnimation:
         """Picture, plane and bars, a frame for each epoch of `frames`."""
@@ -293,11 +275,8 @@ class Walk:
             dot.set_data(*path[epoch : epoch + 1].T)
 
 
-def player(animation: FuncAnimation, dpi: int = 96) -> HTML:
-    """An animation with its buttons, as HTML for a notebook.
-
-    The frames are embedded, with up to 256 colors each, and nothing is loaded from a server.
-    """
+def player(animation: FuncAnimation) -> HTML:
+    """An animation and its buttons as HTML: frames embedded, 256 colors, nothing from a server."""
     from IPython.display import HTML
 
     def compress(match: re.Match) -> str:
@@ -307,7 +286,7 @@ def player(animation: FuncAnimation, dpi: int = 96) -> HTML:
         picture.save(packed, "PNG", optimize=True)
         return f'"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"'
 
-    with mpl.rc_context({"savefig.dpi": dpi, "animation.embed_limit": 5}):
+    with mpl.rc_context({"savefig.dpi": 96, "animation.embed_limit": 5}):
         html = animation.to_jshtml(default_mode="once")
     plt.close(getattr(animation, "_fig"))  # noqa: B009  (not in matplotlib's stubs)
     html = re.sub(r'"data:image/png;base64,([^"]*)"', compress, html)
@@ -319,7 +298,6 @@ def spaces(
     panels: dict[str, tuple[np.ndarray, float]],
     labels: Sequence[int] | np.ndarray,
     names: Sequence[str],
-    columns: int = 3,
 ) -> Figure:
     """A panel per representation, title -> (array (n, d), NMI): its first two principal components.
 
@@ -328,8 +306,8 @@ def spaces(
     from sklearn.decomposition import PCA
 
     labels = np.asarray(labels)
-    rows = -(-len(panels) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(7.2, 2.35 * rows + 0.6), squeeze=False)
+    rows = -(-len(panels) // 3)
+    fig, axes = plt.subplots(rows, 3, figsize=(7.2, 2.35 * rows + 0.6), squeeze=False)
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")
     style: dict[str, Any] = {"ms": 5.5, "ls": "none", **EDGE}
@@ -349,9 +327,8 @@ def same_curve(
     by_hand: Sequence[float], library: Sequence[float], ylabel: str = "loss"
 ) -> tuple[Figure, pd.DataFrame]:
     """Two losses by epoch, one over the other, with their largest difference; the frame of both."""
-    both = pd.DataFrame({"epoch": range(1, len(by_hand) + 1)})
-    both["by hand"] = np.asarray(by_hand, float)
-    both["library"] = np.asarray(library, float)
+    both = pd.DataFrame({"by hand": by_hand, "library": library}, dtype=float)
+    both.insert(0, "epoch", both.index + 1)
     fig, ax = plt.subplots(figsize=(6.2, 2.7))
     ax.plot(both["epoch"], both["library"], color=PALETTE[4], lw=6, alpha=0.6, label="the library")
     ax.plot(both["epoch"], both["by hand"], "--", color="0.15", lw=1.5, label="by hand")

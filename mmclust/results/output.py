@@ -21,25 +21,16 @@ if TYPE_CHECKING:
 
 STATE = ".state"  # folder of captions and stamps, below the output folder
 GRAY_CLASS = "other"  # of cells in gray; the gallery's CSS has a color for it, too
-GRAY = "#6a7385"
-LATEX_ESCAPES: dict[str, Any] = {
+LATEX_ESCAPES = str.maketrans({
     **{char: "\\" + char for char in "&%$#_{}"},
     **{char: f"${char}$" for char in "<>|"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "[": "{[}",  # after \\ it would open an option
-}
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "[": "{[}",  # after \\ it would open an option
+})  # fmt: skip
 
 
 class NotebookOutput:
-    """The outputs of one notebook, `OUT/<notebook>[_<name>].csv|png|svg`.
-
-    Args:
-        notebook: its name, such as "00_quickstart".
-        out: the output folder.
-    """
+    """The outputs of a notebook such as "00_quickstart": `OUT/<notebook>[_<name>].csv|png|svg`."""
 
     def __init__(self, notebook: str, out: str | Path = "../figures") -> None:
         self.notebook = notebook
@@ -73,19 +64,13 @@ class NotebookOutput:
     ) -> Styler:
         """Save a frame as CSV and a table of it as Markdown, as LaTeX and for the gallery.
 
-        LaTeX needs the packages booktabs and xcolor.
+        The table is returned for the notebook. LaTeX needs the packages booktabs and xcolor.
 
         Args:
             displayed: the table, if it is not the frame itself.
             decimals: of numbers; text is not changed.
-            bold: boolean frame of the shape of the table: these cells are bold.
-            not_comparable: the same: these cells are gray.
-
-        Returns:
-            The table, for a notebook to display.
-
-        Raises:
-            ValueError: if `bold` or `not_comparable` has another shape.
+            bold, not_comparable: boolean frames of the cells that are bold, and gray; a ValueError
+                if their shape is not that of the table.
         """
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)
@@ -104,16 +89,20 @@ class NotebookOutput:
         cells = _format(text, "latex", strong, gray)
         style: dict[str, Any] = {"hrules": True, "position_float": "centering"}
         style |= {"column_format": "".join(side[0] for side in sides), "label": f"tab:{stem.name}"}
-        latex = Styler(cells).hide(axis="index").to_latex(caption=_latex(caption), **style)
-        text_latex = "% \\usepackage{booktabs,xcolor}\n" + latex
-        Path(f"{stem}.tex").write_text(text_latex, encoding="utf-8")
+        latex = (
+            Styler(cells)
+            .hide(axis="index")
+            .to_latex(caption=caption.translate(LATEX_ESCAPES), **style)
+        )
+        latex = "% \\usepackage{booktabs,xcolor}\n" + latex
+        Path(f"{stem}.tex").write_text(latex, encoding="utf-8")
 
         cells = _format(text, "html", strong, gray)
         uuid = re.sub(r"\W", "-", stem.name)  # not random: the HTML is the same in every run
         styler = Styler(cells, uuid=uuid, cell_ids=False).hide(axis="index")
         if gray.any():
             styler.set_td_classes(cells.mask(gray, GRAY_CLASS).where(gray, ""))
-            styler.set_table_styles([{"selector": f".{GRAY_CLASS}", "props": f"color: {GRAY}"}])
+            styler.set_table_styles([{"selector": f".{GRAY_CLASS}", "props": "color: #6a7385"}])
         self._write_caption(name, "table", [".csv", ".md", ".tex"], caption, styler.to_html())
         return styler
 
@@ -144,17 +133,12 @@ def _text(value: Any, decimals: int) -> str:
     return str(value).replace("\n", " ")
 
 
-def _latex(text: str) -> str:
-    return text.translate(str.maketrans(LATEX_ESCAPES))
-
-
 def _marked_cells(marks: pd.DataFrame | None, text: pd.DataFrame, name: str) -> np.ndarray:
     """A boolean array of the shape of `text`; empty cells are never marked."""
     if marks is None:
         return np.zeros(text.shape, bool)
     if marks.shape != text.shape:
-        shapes = f"{marks.shape}, the table {text.shape}"
-        raise ValueError(f"{name} has the shape {shapes}: they must be equal")
+        raise ValueError(f"{name}: its shape {marks.shape} is not that of the table, {text.shape}")
     return (text != "").to_numpy() & marks.to_numpy(dtype=bool)
 
 
@@ -169,6 +153,10 @@ def _format(text: pd.DataFrame, syntax: str, bold: np.ndarray, gray: np.ndarray)
 
 SYNTAXES: dict[str, tuple[Callable[[str], str], str, str]] = {  # escape, template of bold, of gray
     "markdown": (lambda text: text.replace("|", r"\|"), "**{}**", "*({})*"),
-    "latex": (_latex, r"\textbf{{{}}}", r"\textcolor{{gray}}{{{}}}"),
+    "latex": (
+        lambda text: text.translate(LATEX_ESCAPES),
+        r"\textbf{{{}}}",
+        r"\textcolor{{gray}}{{{}}}",
+    ),
     "html": (escape, "<b>{}</b>", "{}"),  # gray is a class there
 }

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from mmclust.experiments.statistics import LEVEL, differ
 
 PAPER_NAMES = {"MultiMaP": "Multi-MaP", "MultiSub": "Multi-Sub", "MultiDProxy": "Multi-DProxy"}
 # rendered data set -> the data set of the papers whose values are printed beside it
@@ -23,9 +24,8 @@ PAIR = ["dataset", "criterion"]
 def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd.DataFrame:
     """Mean and standard deviation over seeds, "0.912 ± 0.013", and the mean over criteria.
 
-    Args:
-        rows: a tidy frame with criterion, seed, the metric and the column `by`; and dataset, if
-            several data sets have a criterion of the same name.
+    `rows`: a tidy frame with criterion, seed, the metric and the column `by`; and dataset, if
+    several data sets have a criterion of the same name.
     """
     rows = rows.assign(column=_columns(rows))
     order = rows[by].unique()
@@ -41,7 +41,7 @@ def best(
     metric: str = "NMI",
     by: str = "method",
     among: Iterable[str] | None = None,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> pd.DataFrame:
     """The cells of `summarize` to print in bold: the best of a column, if all others are lower.
 
@@ -49,11 +49,8 @@ def best(
     rows; in the column "mean", over the means of the criteria per seed. A constant difference is
     a difference. Nothing is bold with one seed, one row, or rows of different seeds.
 
-    Args:
-        among: the names that compete; None: all.
-
-    Raises:
-        ValueError: for an unknown name, or a duplicate of row, criterion and seed.
+    `among`: the names that compete, by default all. A ValueError for an unknown name, or a
+    duplicate of row, criterion and seed.
     """
     names = list(rows[by].unique())
     competing = names if among is None else list(among)
@@ -63,9 +60,8 @@ def best(
     rows = rows.assign(column=_columns(rows))
     columns = list(rows["column"].unique())
     bold = pd.DataFrame(False, index=names, columns=[*columns, "mean"])
-    scores = rows[rows[by].isin(competing)].pivot(
-        index=[by, "seed"], columns="column", values=metric
-    )
+    rows = rows[rows[by].isin(competing)]
+    scores = rows.pivot(index=[by, "seed"], columns="column", values=metric)
     scores = scores.reindex(columns=columns)
     scores["mean"] = scores.mean(axis=1, skipna=False)  # missing if a criterion is missing
     for column in scores:
@@ -75,9 +71,9 @@ def best(
         if min(cells.shape) < 2 or cells.isna().to_numpy().any():
             continue
         top = cells.mean(axis=1).idxmax()
-        differences = cells.loc[top] - cells.drop(index=top)
-        differences = differences.round(12)  # rounding errors of floats are no difference
-        bold.loc[top, column] = all(_differ(row, level) for row in differences.to_numpy())
+        # rounded, as errors of floats are no difference
+        differences = (cells.loc[top] - cells.drop(index=top)).round(12)
+        bold.loc[top, column] = all(differ(row, level) for row in differences.to_numpy())
     return bold.rename_axis(by).reset_index().assign(**{by: False})
 
 
@@ -98,11 +94,8 @@ def published(metric: str | None = None) -> pd.DataFrame:
 
 
 def paper_datasets() -> pd.DataFrame:
-    """The papers' data sets: data set, images, criterion, clusters, remark.
-
-    `clusters` is missing where no source that could be read has the number.
-    """
-    path = Path(__file__).parents[1] / "data" / "paper_datasets.csv"
+    """The papers' data sets: data set, images, criterion, clusters (NA: no source), remark."""
+    path = Path(__file__).parents[1] / "data/paper_datasets.csv"
     return pd.read_csv(path, dtype={"clusters": "Int64"}).fillna({"remark": ""})
 
 
@@ -123,12 +116,8 @@ def compare_with_published(
     published) is NaN. `published_dataset`: the data set itself or the one that it stands for
     (`STANDS_FOR`), "" if no source has it.
 
-    Args:
-        rows: a tidy frame with dataset, criterion, encoder, method, seed, the metric and the
-            column `by`.
-
-    Raises:
-        ValueError: for a criterion that was measured with several encoders.
+    `rows`: a tidy frame with dataset, criterion, encoder, method, seed, the metric and the column
+    `by`. A ValueError for a criterion that was measured with several encoders.
     """
     pairs = _published_pairs(rows)
     key = [*PAIR, "source_method"]
@@ -157,9 +146,8 @@ def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """The measured pairs of data set and criterion, with `pair`, their number, and their source."""
     for (dataset, criterion), encoders in rows.groupby(PAIR)["encoder"].unique().items():
         if len(encoders) > 1:
-            raise ValueError(
-                f"several encoders for {dataset} by {criterion}: {', '.join(encoders)}; choose one"
-            )
+            names = ", ".join(encoders)
+            raise ValueError(f"several encoders for {dataset} by {criterion}: {names}; choose one")
     pairs = rows.drop_duplicates(PAIR)[[*PAIR, "encoder"]]
     source = pairs["dataset"].replace(STANDS_FOR)
     source = source.where(source.isin(published()["dataset"]), "")
@@ -170,30 +158,29 @@ def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
 def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A table of `compare_with_published`: methods down; measured, published, difference across.
 
-    Returns:
-        The cells as text, "" for no value; and a boolean frame of the same shape, True for
-        published values that are not comparable: of other data or another encoder.
+    With the cells, text, comes a boolean frame of the same shape: True for published values that
+    are not comparable, of other data or another encoder.
     """
     measured = long.groupby("method", sort=False)["seeds"].any()
     methods = measured.sort_values(ascending=False, kind="stable").index
     table = pd.DataFrame({"method": methods}, index=methods)
-    not_comparable = pd.DataFrame({"method": False}, index=methods)
+    gray = {}
     for criterion, rows in long.groupby(_columns(long), sort=False):
         cells = rows.set_index("method").reindex(methods)
         first = rows.iloc[0]
         header = f"{criterion} published"
         if first["published_dataset"] and not first["comparable"]:
-            same_data = first["published_dataset"] == first["dataset"]
-            what = "encoder" if same_data else "data"
+            what = "encoder" if first["published_dataset"] == first["dataset"] else "data"
             header += f" ({first['published_dataset']}: other {what})"
         table[criterion] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
-        table[header] = cells["published"].map(_published_cell)
-        not_comparable[criterion] = False
-        not_comparable[header] = cells["published"].notna() & (not first["comparable"])
+        # the digits of the source, at least three
+        texts = [np.format_float_positional(value, min_digits=3) for value in cells["published"]]
+        table[header] = pd.Series(texts, methods).replace("nan", "")
+        gray[header] = cells["published"].notna() & (not first["comparable"])
         if cells["difference"].notna().any():
             differences = cells["difference"].map("{:+.3f}".format, na_action="ignore")
             table[f"{criterion} difference"] = differences.fillna("")
-            not_comparable[f"{criterion} difference"] = False
+    not_comparable = pd.DataFrame(gray, methods).reindex(columns=table.columns, fill_value=False)
     return table.reset_index(drop=True), not_comparable.reset_index(drop=True)
 
 
@@ -210,15 +197,3 @@ def _cell(mean: float, std: float) -> str:
     if np.isnan(mean):
         return ""
     return f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"  # one seed has no std
-
-
-def _published_cell(value: float) -> str:
-    """The digits of the source, at least three."""
-    return "" if np.isnan(value) else np.format_float_positional(value, min_digits=3)
-
-
-def _differ(differences: np.ndarray, level: float) -> bool:
-    """Whether paired differences (seeds,) are not zero, by a two-sided t-test."""
-    if np.ptp(differences) == 0:  # constant differences have no t
-        return bool(differences[0] != 0)
-    return bool(stats.ttest_1samp(differences, 0).pvalue < 1 - level)

@@ -16,13 +16,10 @@ from matplotlib.ticker import MaxNLocator
 
 import mmclust.results.figures.theme as theme
 
-LABEL_LETTER = 0.1  # inches, of a tick label
-
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, (int, float, np.number)) and value == value  # not NaN
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return number and value == value  # not NaN
 
 
 def _text(value: Any) -> str:
@@ -49,9 +46,8 @@ def heat_maps(
 ) -> Figure:
     """A heat map of x against y for each value of `panel`, means over seeds, one color scale.
 
-    Args:
-        rows: a tidy frame with the columns x, y (numbers or text), `panel` and the metric.
-        mark: (x, y) of the chosen setting, which gets a frame.
+    `rows`: a tidy frame with the columns x, y (numbers or text), `panel` and the metric; `mark`:
+    (x, y) of the chosen setting, which gets a frame.
     """
     across = list(_positions(rows[x]))
     down = list(_positions(rows[y]))
@@ -59,20 +55,17 @@ def heat_maps(
     columns = min(len(panels), 3 if len(across) <= 5 else 2)
     lines = math.ceil(len(panels) / columns)
     cell = min(0.62, 5.6 / columns / len(across))
-    label = LABEL_LETTER * max(map(len, across))
+    label = 0.1 * max(map(len, across))  # inches
     vertical = label > cell
     height = (0.4 * len(down) + 0.4) * lines + 0.7 + (0.9 * label if vertical else 0)
     size = (max(cell * len(across) * columns + 1.8, 3.6), height)
     fig, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     texts = rows.assign(**{name: [_text(v) for v in rows[name]] for name in (x, y)})
-    tables = {
-        name: group.pivot_table(index=y, columns=x, values=metric).reindex(down, columns=across)
-        for name, group in texts.groupby(panel, sort=False)
-    }
-    means = np.array(list(tables.values()))
-    style = {"vmin": np.nanmin(means), "vmax": np.nanmax(means), "cmap": "YlGnBu", "cbar": False}
+    means = texts.groupby([panel, y, x])[metric].mean()
+    style = {"vmin": means.min(), "vmax": means.max(), "cmap": "YlGnBu", "cbar": False}
     style |= {"linewidths": 0.5, "annot": True, "annot_kws": {"fontsize": 9.5}}
-    for k, (ax, (name, table)) in enumerate(zip(axes.flat, tables.items())):
+    for k, (ax, name) in enumerate(zip(axes.flat, panels)):
+        table = means[name].unstack().reindex(down, columns=across)
         sns.heatmap(table, fmt=".3f" if cell > 0.5 else ".2f", ax=ax, **style)
         lowest = k + columns >= len(panels)
         ax.set(facecolor="0.9", xlabel=x if lowest else "", ylabel=y if k % columns == 0 else "")
@@ -98,9 +91,7 @@ def curves(
     mark: dict[str, Any] | None = None,
     log: Container[str] = (),
 ) -> Figure:
-    """A panel per parameter: the metric against its values, a line per `hue`.
-
-    The bands are 95 % intervals over seeds.
+    """A panel per parameter: the metric against its values, a line and a 95 % band per `hue`.
 
     Args:
         rows: a tidy frame with parameter, value (numbers; text, bools and None are categories),
@@ -130,8 +121,8 @@ def curves(
         if name in log:
             _logarithmic(ax, list(positions.values()))
         if mark and name in mark:
-            x = positions.get(_text(mark[name]), mark[name])
-            _mark_default(ax, x, f"default {_text(mark[name])}")
+            default = _text(mark[name])
+            _mark_default(ax, positions.get(default, mark[name]), f"default {default}")
         ax.set(xlabel=name, ylabel=metric, ylim=(max(0, low - 0.05), min(1.02, high + 0.05)))
         ax.yaxis.set_major_locator(MaxNLocator(5))
     fig.draw_without_rendering()
@@ -148,11 +139,10 @@ def curves(
 
 def _logarithmic(ax: Axes, values: list[float]) -> None:
     """A logarithmic x; a value of zero is drawn one decade below the smallest positive one."""
-    positive = [value for value in values if value > 0]
-    if len(positive) == len(values):
+    if min(values) > 0:
         ax.set_xscale("log")
     else:
-        ax.set_xscale("symlog", linthresh=min(positive))
+        ax.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
     scale = ax.xaxis.get_transform()
     ends = scale.transform([min(values), max(values)])
     margin = 0.06 * (np.ptp(ends) or 1)  # the margins of symlog itself are not equal
@@ -165,10 +155,6 @@ def _mark_default(ax: Axes, x: float, text: str) -> None:
     ax.axvline(x, color="0.3", linestyle="--", linewidth=1.2)
     pixel = ax.transData.transform((x, ax.get_ylim()[0]))
     across = ax.transAxes.inverted().transform(pixel)[0]
-    place = "center"
-    if across < 0.3:
-        place = "left"
-    elif across > 0.7:
-        place = "right"
+    place = ["left", "center", "right"][np.searchsorted([0.3, 0.7], across)]
     style: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
     ax.annotate(text, (x, 1), (0, 3), ha=place, fontsize=9.5, **style)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -34,18 +34,11 @@ def gallery(
     names: Sequence[str],
     title: str | None = None,
     per_cluster: int = 8,
-    order: ArrayLike | None = None,
 ) -> Figure:
     """A row of members for each cluster, with its name and size.
 
-    Args:
-        images: n pictures; labels (n,); names, one per cluster.
-        per_cluster: pictures in a row.
-        order: ranking key (n,): the members with the largest are drawn. Default: members that are
-            evenly spread, as the files of a folder are often sorted by class.
-
-    Returns:
-        The matplotlib figure.
+    Of each cluster, `per_cluster` members are drawn, evenly spread: the files of a folder are
+    often sorted by class. `labels` (n,) of the n pictures; `names`, one per cluster.
     """
     labels = np.asarray(labels)
     clusters = [c for c in range(len(names)) if (labels == c).any()]
@@ -59,10 +52,7 @@ def gallery(
     )
     for row, c, color, text in zip(axes, clusters, colors, titles):
         members = np.flatnonzero(labels == c)
-        if order is None:
-            spread = np.unique(np.linspace(0, len(members) - 1, per_cluster).astype(int))
-        else:
-            spread = np.argsort(-np.asarray(order)[members], kind="stable")[:per_cluster]
+        spread = np.unique(np.linspace(0, len(members) - 1, per_cluster).astype(int))
         _draw_row(row, [images[int(i)] for i in members[spread]], color)
         row_title(row[0], text, 10.5)
     if title:
@@ -80,12 +70,6 @@ def sample_grid(datasets: Mapping[str, ImageDataset], columns: int = 8) -> Figur
     return fig
 
 
-class _Panel(NamedTuple):
-    title: str
-    rows: list[list[int]]  # numbers of the pictures
-    names: list[str]  # of the rows, wrapped; empty: rows without names
-
-
 def teaser(
     images: Sequence[Image.Image],
     clusterings: Mapping[str, tuple[np.ndarray, Sequence[str]]],
@@ -94,43 +78,34 @@ def teaser(
 ) -> Figure:
     """The idea in one figure: the same images unsorted, then sorted into rows once per keyword.
 
-    Args:
-        images: n pictures.
-        clusterings: keyword -> (labels (n,), names per cluster).
-        columns, rows: pictures across and down in each panel.
+    `clusterings`: keyword -> (labels (n,), names per cluster); `columns` and `rows`: pictures
+    across and down in each panel.
     """
     first = list(range(min(len(images), columns * rows)))
     unsorted = [first[i : i + columns] for i in range(0, len(first), columns)]
-    panels = [_Panel("images", unsorted, [])]
+    # title, the numbers of the pictures in each row, and the names of the rows
+    panels: list[tuple[str, list[list[int]], list[str]]] = [("images", unsorted, [])]
     for keyword, (labels, names) in clusterings.items():
         sizes = np.bincount(labels, minlength=len(names))
         largest = sorted(c for c in np.argsort(-sizes, kind="stable")[:rows] if sizes[c])
         members = [np.flatnonzero(labels == c)[:columns].tolist() for c in largest]
-        panels.append(
-            _Panel(f"keyword: “{keyword}”", members, [wrap(names[c], 16) for c in largest])
-        )
+        panels.append((f"keyword: “{keyword}”", members, [wrap(names[c], 16) for c in largest]))
     widths = []
-    for panel in panels:
-        letters = max(len(line) for name in panel.names or [""] for line in name.split("\n"))
+    for *_, names in panels:
+        letters = max(len(line) for name in names or [""] for line in name.split("\n"))
         widths.append(0.34 * columns + 0.14 + TITLE_LETTER * letters)
-    lines = max((1 + name.count("\n") for panel in panels for name in panel.names), default=1)
+    lines = max((1 + name.count("\n") for *_, names in panels for name in names), default=1)
     height = max(0.4, 0.18 * lines) * rows + 0.35
     fig = plt.figure(figsize=(sum(widths) + 0.1 * len(panels), height))
     layout = fig.get_layout_engine()
     if isinstance(layout, ConstrainedLayoutEngine):  # as `use_theme` sets it
         layout.set(wspace=0, hspace=0, w_pad=0.03, h_pad=0.02)
     subfigures = fig.subfigures(1, len(panels), squeeze=False, width_ratios=widths)
-    for subfigure, panel in zip(subfigures.flat, panels):
-        _draw_panel(subfigure, panel, images, columns, rows)
+    for subfigure, (title, members, names) in zip(subfigures.flat, panels):
+        subfigure.suptitle(title, fontsize=12, fontweight="bold")
+        axes = subfigure.subplots(rows, columns, squeeze=False)
+        for row, numbers in itertools.zip_longest(axes, members, fillvalue=()):
+            _draw_row(row, [images[i] for i in numbers])
+        for row, name in zip(axes, names):
+            row_title(row[0], name)
     return fig
-
-
-def _draw_panel(
-    fig: SubFigure, panel: _Panel, images: Sequence[Image.Image], columns: int, rows: int
-) -> None:
-    fig.suptitle(panel.title, fontsize=12, fontweight="bold")
-    axes = fig.subplots(rows, columns, squeeze=False)
-    for row, numbers in itertools.zip_longest(axes, panel.rows, fillvalue=()):
-        _draw_row(row, [images[i] for i in numbers])
-    for row, name in zip(axes, panel.names):
-        row_title(row[0], name)

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.container import BarContainer
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,22 +19,20 @@ import mmclust.results.figures.theme as theme
 DWARFED = 8  # an effect is magnified where it is this many times smaller than the largest
 
 
-def score_bars(rows: pd.DataFrame, metric: str = "NMI", title: str | None = None) -> Figure:
+def score_bars(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
     """Vertical bars of one metric. `rows`: criterion (across), method (in color), the metric."""
     n = rows["method"].nunique()
     width = min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6))
     fig, ax = plt.subplots(figsize=(width, 3.2))
     style = {"palette": theme.palette(n), "saturation": 1, "errorbar": None}
     sns.barplot(rows, x="criterion", y=metric, hue="method", ax=ax, **style)
-    for bars in ax.containers:
-        ax.bar_label(cast(BarContainer, bars), fmt="%.2f", fontsize=9, padding=1)
+    for bars in cast(list[BarContainer], ax.containers):
+        ax.bar_label(bars, fmt="%.2f", fontsize=9, padding=1)
     ax.set(ylim=(0, 1.12), yticks=np.linspace(0, 1, 6))
     ax.set(xlabel="the keyword that was asked for", ylabel=f"{metric} with the true classes")
     ax.set_axisbelow(True)
     ax.grid(axis="y", alpha=0.5)
     sns.despine(ax=ax, left=True)
-    if title:
-        ax.set_title(title)
     theme.legend_above(fig, ax)
     return fig
 
@@ -44,9 +42,8 @@ def method_scores(
 ) -> Figure:
     """A row per criterion, in it a dot per method (color and marker) with its 95 % interval.
 
-    Args:
-        rows: a tidy frame with criterion, method, seed and the metric (0 to 1).
-        order: the methods, default: as in `rows`; those without rows are left out.
+    `rows`: a tidy frame with criterion, method, seed and the metric (0 to 1); `order`: the methods,
+    by default as in `rows`, without those that have no rows.
     """
     measured = list(rows["method"].unique())
     methods = measured if order is None else [name for name in order if name in measured]
@@ -70,20 +67,14 @@ def _dot_style(hue: str, levels: Sequence[str], spread: float) -> dict[str, Any]
 
 
 def ablation(
-    rows: pd.DataFrame,
-    by: str = "row",
-    metric: str = "NMI",
-    baseline: str | None = None,
-    order: Iterable[str] | None = None,
+    rows: pd.DataFrame, by: str = "row", metric: str = "NMI", baseline: str | None = None
 ) -> Figure:
     """A bar per setting, the mean over criteria with its 95 % interval; a dot per criterion.
 
     At the right of each bar: its mean, or its difference to the `baseline`, one of the settings.
-
-    Args:
-        rows: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1).
+    `rows`: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1).
     """
-    settings = list(rows[by].unique() if order is None else order)
+    settings = list(rows[by].unique())
     criteria = list(rows["criterion"].unique())
     per_seed = rows.groupby([by, "seed"], as_index=False)[metric].mean()
     means = per_seed.groupby(by)[metric].mean()
@@ -112,9 +103,8 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
     A filled marker is an effect whose interval excludes zero, a hollow one an effect that may be
     zero. If a few effects are far larger than the others, a second panel magnifies the small ones.
 
-    Args:
-        table: from `paper_vs_code.effects`: method, parameter, flipped, effect, and ± (half the
-            interval, NaN for one seed).
+    `table` is that of `paper_vs_code.effects`: method, parameter, flipped, effect, and ± (half the
+    interval, NaN for one seed).
     """
     table = table.reset_index(drop=True)
     methods = list(table["method"].unique())
@@ -137,10 +127,9 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
         axes[0, 1].set(xlim=(-near, near), xlabel="the same, magnified")
         axes[0, 1].xaxis.set_major_locator(MaxNLocator(4))
         axes[0, 1].tick_params(labelleft=False)
-    handles = [
-        plt.Line2D([], [], color=color, marker=marker, markersize=7, linestyle="none")
-        for _, color, marker in theme.looks(methods)
-    ]
+    style: dict[str, Any] = {"markersize": 7, "linestyle": "none"}
+    looks = theme.looks(methods)
+    handles = [plt.Line2D([], [], color=c, marker=marker, **style) for _, c, marker in looks]
     theme.legend_above(fig, axes[0, 0], handles, methods)
     return fig
 
@@ -152,6 +141,5 @@ def _draw_effects(ax: Axes, table: pd.DataFrame) -> None:
         certain = rows["effect"].abs() > rows["±"]
         for group, face in ((rows[certain], color), (rows[~certain], "white")):
             style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": color}
-            style |= {"markerfacecolor": face, "markeredgecolor": color, "elinewidth": 1.8}
-            x = group["effect"]
-            ax.errorbar(x, group.index, xerr=group["±"], linestyle="none", **style)
+            style |= {"markerfacecolor": face, "elinewidth": 1.8, "linestyle": "none"}
+            ax.errorbar(group["effect"], group.index, xerr=group["±"], **style)

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
@@ -30,12 +29,8 @@ def tsne_panels(
 ) -> tuple[Figure, pd.DataFrame]:
     """t-SNE of each representation (n, d), side by side, in the colors and markers of the classes.
 
-    Args:
-        representations: title -> array (n, d).
-        labels: (n,), and `names`, one per class.
-
-    Returns:
-        The figure and a tidy frame of the coordinates: panel, x, y, class.
+    `labels` (n,) are numbers of classes, `names` one per class. With the figure comes a tidy frame
+    of the coordinates: panel, x, y, class.
     """
     from sklearn.manifold import TSNE
 
@@ -46,14 +41,17 @@ def tsne_panels(
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     labels = np.asarray(labels)
     frames = []
+    dots: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
     for ax, (title, x) in zip(axes.flat, representations.items()):
         perplexity = min(30, max(2, (len(x) - 1) // 3))
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
         points = tsne.fit_transform(np.asarray(x, np.float32))
-        _scatter(ax, points, labels, names)
+        for c, (name, color, marker) in enumerate(looks(names)):
+            ax.scatter(*points[labels == c].T, color=color, marker=marker, label=name, **dots)
+        ax.set(xticks=[], yticks=[])
         ax.set_title(wrap(title, 20), fontsize=11)
-        frame = {"panel": title, "x": points[:, 0], "y": points[:, 1], "class": [names[c] for c in labels]}
-        frames.append(pd.DataFrame(frame))
+        frame = pd.DataFrame(points, columns=["x", "y"])
+        frames.append(frame.assign(**{"panel": title, "class": [names[c] for c in labels]}))
     unused = axes.flat[len(representations) :]
     for ax in unused:
         ax.axis("off")
@@ -67,29 +65,15 @@ def tsne_panels(
         unused[0].legend(handles, texts, loc="center left", **style).set_in_layout(False)
     else:
         fig.legend(handles, texts, loc="outside lower center", **style)
-    return fig, pd.concat(frames)
-
-
-def _scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
-    """Points (n, 2) without ticks, a color and a marker per class."""
-    style: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
-    for c, (name, color, marker) in enumerate(looks(names)):
-        ax.scatter(*points[labels == c].T, color=color, marker=marker, label=name, **style)
-    ax.set(xticks=[], yticks=[])
+    return fig, pd.concat(frames)[["panel", "x", "y", "class"]]
 
 
 def confusion(
-    labels: ArrayLike,
-    truth: ArrayLike,
-    names: Sequence[str],
-    classes: Sequence[str],
-    title: str | None = None,
+    labels: ArrayLike, truth: ArrayLike, names: Sequence[str], classes: Sequence[str]
 ) -> Figure:
     """The counts of `confusion_table`: clusters (down, with name and size) by true classes.
 
-    Args:
-        labels, truth: (n,) numbers of the cluster and of the class.
-        names, classes: one per cluster, one per class.
+    `labels` and `truth`: (n,) numbers of the cluster and of the class, as in `names`, `classes`.
     """
     table = confusion_table(labels, truth, names, classes)
     class_height = 0.1 * max(map(len, table.columns))  # inches of the vertical class names
@@ -101,8 +85,6 @@ def confusion(
     ax.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns, rotation=90, fontsize=10)
     ax.set_yticks(np.arange(table.shape[0]) + 0.5, table.index, rotation=0, fontsize=10)
     ax.set(xlabel="true class", ylabel="cluster (size)")
-    if title:
-        ax.set_title(wrap(title, 40))
     return fig
 
 

@@ -38,20 +38,11 @@ TICK_LETTER_WIDTH = 7.5  # points, with a margin
 
 def use_theme() -> None:
     """Set the style of the figures that follow; an SVG is the same, byte by byte, in every run."""
-    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, font="DejaVu Sans")
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "savefig.dpi": 200,
-            "savefig.bbox": "tight",
-            "savefig.pad_inches": 0.08,
-            "axes.titleweight": "bold",
-            "axes.titlesize": 12,
-            "svg.hashsalt": "mmclust",
-            "figure.constrained_layout.use": True,
-            "legend.frameon": False,
-        }
-    )
+    rc: dict[str, Any] = {"figure.dpi": 110, "figure.constrained_layout.use": True}
+    rc |= {"savefig.dpi": 200, "savefig.bbox": "tight", "savefig.pad_inches": 0.08}
+    rc |= {"axes.titleweight": "bold", "axes.titlesize": 12, "legend.frameon": False}
+    sns.set_theme(style="whitegrid", palette=PALETTE, font="DejaVu Sans", rc=rc)
+    mpl.rcParams["svg.hashsalt"] = "mmclust"
 
 
 def palette(n: int) -> list:
@@ -68,8 +59,7 @@ def class_colors(names: Sequence[str]) -> list:
     """A color per class, the color itself where the classes are colors: a blue dot is not "red"."""
     if not set(names) <= set(COLORS):
         return palette(len(names))
-    hsv = [COLORS[name] for name in names]
-    return [colorsys.hsv_to_rgb(hue / 360, saturation, value) for hue, saturation, value in hsv]
+    return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in map(COLORS.__getitem__, names)]
 
 
 def looks(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
@@ -97,8 +87,7 @@ def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
     ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set(visible=edge is not None, color=edge, linewidth=2.5)
+    ax.spines[:].set(visible=edge is not None, color=edge, linewidth=2.5)
 
 
 def row_title(ax: Axes, text: str, fontsize: float = 10) -> None:
@@ -116,14 +105,13 @@ def legend_above(
 ) -> None:
     """One legend above all panels, in as few lines as its texts need.
 
-    It replaces the legend of `ax`, whose handles and texts it takes unless others are passed.
+    By default with the handles and texts of the legend of `ax`, which it replaces.
     """
-    if (legend := ax.get_legend()) is not None:
-        handles = handles or legend.legend_handles
-        texts = texts or [text.get_text() for text in legend.get_texts()]
+    if handles is None or texts is None:
+        legend: Any = ax.get_legend()
+        handles = legend.legend_handles
+        texts = [text.get_text() for text in legend.get_texts()]
         legend.remove()
-    handles = list(handles or ())
-    texts = list(texts or ())
     width = sum(LETTER_WIDTH * len(text) + LEGEND_KEY_WIDTH for text in texts)
     lines = math.ceil(width / (fig.get_figwidth() - 0.2))
     style: dict[str, Any] = {"fontsize": 10.5, "columnspacing": 1.2, "handletextpad": 0.4}
@@ -143,10 +131,7 @@ def category_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def number_ticks(ax: Axes, positions: dict[str, float]) -> None:
-    """Ticks on x, text -> position, without those that are too near to the one before.
-
-    The figure must have its layout: call `fig.draw_without_rendering()` before.
-    """
+    """Ticks on x (text -> position), without those too near to the one before; after layout."""
     pixels = ax.transData.transform([(x, 1) for x in positions.values()])[:, 0]
     letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
     visible: list[str] = []
@@ -161,7 +146,7 @@ def number_ticks(ax: Axes, positions: dict[str, float]) -> None:
 
 
 def category_ticks(ax: Axes, positions: dict[str, float]) -> None:
-    """Ticks on x, text -> position, wrapped to the width of the axes (after layout, as above)."""
+    """Ticks on x, text -> position, wrapped to the width of the axes (after layout)."""
     letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
     width = max(5, int(ax.get_window_extent().width / len(positions) / letter))
     ax.set_xticks(list(positions.values()), [wrap(text, width) for text in positions])

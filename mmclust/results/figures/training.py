@@ -9,15 +9,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.container import BarContainer
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
 
-from mmclust.experiments.statistics import interval
 import mmclust.results.figures.theme as theme
+from mmclust.experiments.statistics import interval
 
 BAR_COLORS = {True: theme.PALETTE[0], False: "0.75"}  # is the candidate a true class?
 EVENT_LETTER = 0.078  # inches, of a letter at 9.5 points
@@ -39,9 +38,8 @@ def _log_ticks(ax: Axes) -> None:
 def convergence(history: pd.DataFrame) -> Figure:
     """A row per method: its loss by epoch, and beside it the terms, each as a share of its maximum.
 
-    Args:
-        history: a tidy frame with method, epoch, term ("loss" and its terms), value and,
-            optionally, event (a text at some epochs, missing at the others).
+    `history`: a tidy frame with method, epoch, term ("loss" and its terms), value and, optionally,
+    event (a text at some epochs, missing at the others).
     """
     methods = list(history["method"].unique())
     fig = plt.figure(figsize=(6.6, 2.5 * len(methods)))
@@ -83,8 +81,7 @@ def _draw_terms(ax: Axes, terms: pd.DataFrame) -> None:
 def _draw_events(panels: Sequence[Axes], rows: pd.DataFrame) -> int:
     """A dotted line at the epoch of each event, its text above the first panel.
 
-    Returns:
-        How many lines of text there are: texts that would overlap are on different lines.
+    Returns the number of lines of text: texts that would overlap are on different lines.
     """
     width = 2.5 if len(panels) > 1 else 5.8  # inches of the first panel
     first = rows["epoch"].min()
@@ -113,10 +110,8 @@ def candidates(
 ) -> Figure:
     """How long each word of Multi-DProxy was a candidate, the longest on top.
 
-    Args:
-        updates: `updates_` of the estimator: {"epoch", "candidates"}, first with all words.
-        epochs: their total number.
-        classes: names of true classes, whose bars have a color and a check mark.
+    `updates`: `updates_` of the estimator, {"epoch", "candidates"}, first with all words; `epochs`:
+    their total number; `classes`: names of true classes, whose bars have a color and a check mark.
     """
     words = updates[0]["candidates"]
     true = {str(name).lower() for name in classes}
@@ -124,7 +119,7 @@ def candidates(
         word: next((u["epoch"] for u in updates if word not in u["candidates"]), epochs)
         for word in words
     }
-    order = sorted(words, key=lambda word: -lifetimes[word])
+    order = sorted(words, key=lifetimes.__getitem__, reverse=True)
     hits = [word.lower() in true for word in order]
     fig, ax = plt.subplots(figsize=(5.2, 0.2 * len(order) + 1.2))
     colors = [BAR_COLORS[hit] for hit in hits]
@@ -144,15 +139,11 @@ def candidates(
     return fig
 
 
-def cost_bars(
-    rows: pd.DataFrame, value: str = "seconds", unit: str = "s", title: str | None = None
-) -> Figure:
+def cost_bars(rows: pd.DataFrame, value: str = "seconds", unit: str = "s") -> Figure:
     """Horizontal bars in pairs on a logarithmic axis, the cost at their ends.
 
     At the right of each pair: how many times cheaper the second way is than the first.
-
-    Args:
-        rows: method, way (two of them) and the column `value`, averaged over equal pairs.
+    `rows`: method, way (two of them) and the column `value`, averaged over equal pairs.
     """
     methods = list(rows["method"].unique())
     ways = list(rows["way"].unique())
@@ -165,10 +156,8 @@ def cost_bars(
     sns.barplot(rows, y="method", x=value, hue="way", ax=ax, **orders, **style)
     xlim = (10 ** np.floor(np.log10(low / 1.5)), high * (high / low) ** 0.25 * 2)
     ax.set(xscale="log", xlim=xlim, xlabel=f"{value} ({unit}), logarithmic")
-    for bars in ax.containers:
-        widths = cast(np.ndarray, cast(BarContainer, bars).datavalues)
-        texts = [f"{_amount(width)} {unit}" for width in widths]
-        ax.bar_label(cast(BarContainer, bars), texts, padding=3, fontsize=10)
+    for bars in cast(list[BarContainer], ax.containers):
+        ax.bar_label(bars, fmt=lambda width: f"{_amount(width)} {unit}", padding=3, fontsize=10)
     theme.category_rows(ax, methods)
     _log_ticks(ax)
     if len(ways) > 1:
@@ -176,8 +165,6 @@ def cost_bars(
             if np.isfinite(ratio):
                 text = f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
                 theme.text_at_right(ax, i, text, fontsize=11, fontweight="bold")
-    if title:
-        ax.set_title(title)
     theme.legend_above(fig, ax)
     return fig
 
@@ -186,9 +173,7 @@ def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
     """Seconds (logarithmic) against the mean over criteria with its 95 % interval over seeds.
 
     A line per method through its numbers of epochs; methods without epochs are dashed lines.
-
-    Args:
-        rows: method, epochs (NaN: none), seconds, criterion, seed and the metric.
+    `rows`: method, epochs (NaN: none), seconds, criterion, seed and the metric.
     """
     trained = rows[rows["epochs"].notna()]
     untrained = rows[rows["epochs"].isna()].groupby("method", sort=False)[metric].mean()
@@ -235,7 +220,7 @@ def _draw_untrained(ax: Axes, values: pd.Series) -> list[list[list[float]]]:
 def _label_dots(ax: Axes, labels: list[tuple[float, float, str]], lines: list[Any]) -> None:
     """A label beside each dot, where it covers no line and no other label; else none."""
     paths = [Path(ax.transData.transform(line)) for line in lines]  # in pixels
-    boxes: list[Bbox] = []
+    boxes: list[Any] = []
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9.5, "color": "0.2"}
     for x, y, text in labels:
         for offset in LABEL_OFFSETS:
