@@ -24,9 +24,6 @@ def name_clusters(
         labels: (n,), clusters 0..M-1.
         image_embeddings: (n, d), and `text_embeddings` (K, d), both L2-normalized.
         words: the K words. With fewer words than clusters, words are used again with a number.
-
-    Returns:
-        One name per cluster in the order of the labels.
     """
     return cluster_words(labels, image_embeddings, text_embeddings, words)["name"].tolist()
 
@@ -58,16 +55,11 @@ def cluster_words(
     rows = []
     for c, k in enumerate(assigned):
         repeat, word = divmod(int(k), len(words))
+        name = f"{words[word]} {repeat + 1}" if repeat else words[word]
         others = np.where(np.arange(len(words)) == word, -np.inf, means[c])
         second = int(others.argmax()) if len(words) > 1 else None
-        rows.append(
-            {
-                "cluster": c,
-                "size": int((labels == c).sum()),
-                "name": f"{words[word]} {repeat + 1}" if repeat else words[word],
-                "score": float(means[c, word]),
-                "next": None if second is None else words[second],
-                "next_score": np.nan if second is None else float(others[second]),
-            }
-        )
-    return pd.DataFrame(rows)
+        next_word = None if second is None else words[second]
+        next_score = np.nan if second is None else float(others[second])
+        size = int((labels == c).sum())
+        rows.append((c, size, name, float(means[c, word]), next_word, next_score))
+    return pd.DataFrame(rows, columns=["cluster", "size", "name", "score", "next", "next_score"])
