@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmclust.data.images import Images, Pictures
 from mmclust.encoders.prompt import split_template
-from mmclust.methods.cluster_names import cluster_words
+from mmclust.methods.cluster_names import name_clusters
 from mmclust.methods.n_clusters import choose_n_clusters
 from mmclust.methods.parameters import (
     POSITIVE_INTEGER,
@@ -114,8 +114,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         `next` is the second best word."""
         check_is_fitted(self, "labels_")
         texts = self._texts(self.words)
-        table = cluster_words(self.labels_, self.image_embeddings_, texts, self.words)
-        return table if scores else table["name"].tolist()
+        return name_clusters(self.labels_, self.image_embeddings_, texts, self.words, scores)
 
     def explain(self, i: int | None = None, top: int | None = None) -> pd.Series | pd.DataFrame:
         """Image i's weights over the reference words: a pandas Series, word -> weight, largest
@@ -139,10 +138,9 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
         """Words, and each image's weights over them (n, K)."""
-        return self.words, self._softmax_over_words(self.image_embeddings_)
-
-    def _softmax_over_words(self, embeddings: np.ndarray) -> np.ndarray:
-        return softmax(self.encoder.logit_scale * (embeddings @ self._texts(self.words).T), axis=-1)
+        embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)
+        similarity = embeddings @ self._texts(self.words).T
+        return self.words, softmax(self.encoder.logit_scale * similarity, axis=-1)
 
     def _texts(self, words: Sequence[str]) -> np.ndarray:
         """The prompts of words, (K, d)."""

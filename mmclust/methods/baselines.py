@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmclust.methods.base import ImageClusterer, RandomSeed, nearest
-from mmclust.methods.cluster_names import cluster_words
+from mmclust.methods.cluster_names import name_clusters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,8 +78,8 @@ class CLIP_GPT(ImageClusterer):
         if not scores:
             return list(self.words_)
         assigned = [list(self.words).index(word) for word in self.words_]
-        texts = self._texts(self.words)
-        return cluster_words(self.labels_, self.image_embeddings_, texts, self.words, assigned)
+        arguments = (self.labels_, self.image_embeddings_, self._texts(self.words), self.words)
+        return name_clusters(*arguments, scores=True, assigned=assigned)
 
 
 class CLIP_label(CLIP_GPT):

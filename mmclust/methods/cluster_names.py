@@ -12,11 +12,9 @@ if TYPE_CHECKING:
 
 
 def name_clusters(
-    labels: np.ndarray,
-    image_embeddings: np.ndarray,
-    text_embeddings: np.ndarray,
-    words: Sequence[str],
-) -> list[str]:
+    labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray,
+    words: Sequence[str], scores: bool = False, assigned: Sequence[int] | None = None,
+) -> list[str] | pd.DataFrame:  # fmt: skip
     """Names for clusters: the assignment of words to clusters with the largest sum of mean cosines
     between a cluster's images and its word.
 
@@ -24,21 +22,10 @@ def name_clusters(
         labels: (n,), clusters 0..M-1.
         image_embeddings: (n, d), and `text_embeddings` (K, d), both L2-normalized.
         words: the K words. With fewer words than clusters, words are used again with a number.
-    """
-    return cluster_words(labels, image_embeddings, text_embeddings, words)["name"].tolist()
-
-
-def cluster_words(
-    labels: np.ndarray,
-    image_embeddings: np.ndarray,
-    text_embeddings: np.ndarray,
-    words: Sequence[str],
-    assigned: Sequence[int] | None = None,
-) -> pd.DataFrame:
-    """`name_clusters` as a data frame with scores: cluster, size, name, score, next, next_score.
-
-    A score is the mean cosine of the cluster's images with the word, minus that of all images: what
-    sets the cluster apart. `assigned` sets each cluster's word, by index.
+        scores: return a data frame: cluster, size, name, score, next, next_score. A score is the
+            mean cosine of the cluster's images with the word, minus that of all images: what sets
+            the cluster apart. `next` is the second best word.
+        assigned: sets each cluster's word, by index.
     """
     import pandas as pd
     from scipy.optimize import linear_sum_assignment
@@ -62,4 +49,6 @@ def cluster_words(
         next_score = np.nan if second is None else float(others[second])
         size = int((labels == c).sum())
         rows.append((c, size, name, float(means[c, word]), next_word, next_score))
-    return pd.DataFrame(rows, columns=["cluster", "size", "name", "score", "next", "next_score"])
+    columns = ["cluster", "size", "name", "score", "next", "next_score"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table if scores else table["name"].tolist()

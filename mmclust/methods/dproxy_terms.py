@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +23,11 @@ class GatedFusion(nn.Module):
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
 
-        def pair(make: Any) -> nn.ModuleList:  # for V and for T
-            return nn.ModuleList([make(), make()])
+        def pairs(make: Callable[[], nn.Module]) -> Any:  # per layer one for V and one for T
+            return nn.ModuleList([nn.ModuleList([make(), make()]) for _ in range(layers)])
 
-        def attention() -> nn.MultiheadAttention:
-            return nn.MultiheadAttention(width, heads, batch_first=True)
-
-        def gate() -> nn.Linear:
-            return nn.Linear(2 * width, width)
-
-        self.attention: Any = nn.ModuleList([pair(attention) for _ in range(layers)])
-        self.gates: Any = nn.ModuleList([pair(gate) for _ in range(layers)])
+        self.attention = pairs(lambda: nn.MultiheadAttention(width, heads, batch_first=True))
+        self.gates = pairs(lambda: nn.Linear(2 * width, width))
         for module in self.attention.modules():
             if isinstance(module, nn.MultiheadAttention):
                 nn.init.zeros_(module.out_proj.weight)

@@ -163,18 +163,19 @@ class MultiDProxy(ProxyClusterer):
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
-        if self.encoder.embedding_dim % self.heads:
-            raise ValueError(
-                f"heads must divide the embedding width {self.encoder.embedding_dim}, "
-                f"which {self.heads} does not"
-            )
+        width = self.encoder.embedding_dim
+        if width % self.heads:
+            raise ValueError(f"heads must divide the embedding width {width}, not {self.heads}")
 
     def _fit(self, images: Any) -> None:
         generator = torch_generator(self.random_state, "cpu")
         state = self._initial_state(images)
         groups: list[Any] = [{"params": state.factors.parameters}]
         if self.fusion == "gated" and self.modality == "both":
-            state.fusion = self._fusion_layers(generator.initial_seed(), state.images)
+            with torch.random.fork_rng(devices=[]):  # drawn from random_state alone
+                torch.manual_seed(generator.initial_seed())
+                layers = GatedFusion(self.encoder.embedding_dim, self.layers, self.heads)
+            state.fusion = layers.to(state.images)
             groups.append({"params": state.fusion.parameters(), "lr": self.fusion_lr or self.lr})
         optimizer = training.make_optimizer("adam", groups, self.lr, self.weight_decay)
         stop = training.clustering_agreement(self.check_every, self.n_checks, self.agreement)
@@ -193,9 +194,9 @@ class MultiDProxy(ProxyClusterer):
         self.seconds_ = history.seconds
         self.candidates_ = state.words
         self._fusion = state.fusion
-        output = self._output(state)
-        self.weights_, self.proxies_, self.prompt_embeddings_ = output[:3]
-        self.fused_, self.text_, self.visual_, self.mixing_ = output[3:]
+        self._output_ = self._output(state)
+        self.weights_, self.proxies_, self.prompt_embeddings_ = self._output_[:3]
+        self.fused_, self.text_, self.visual_, self.mixing_ = self._output_[3:]
         self._choose_n_clusters(self.prompt_embeddings_, len(self.candidates_))
         self._cluster(self.representation)
 
@@ -210,12 +211,6 @@ class MultiDProxy(ProxyClusterer):
         factors = training.PerImageParameters(start, "full", self.chunk_size)
         return State(factors, list(self.words), candidates, prompt, v, None)
 
-    def _fusion_layers(self, seed: int, like: Tensor) -> GatedFusion:
-        """New layers, drawn from the seed whatever the state of torch's global generator."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return GatedFusion(self.encoder.embedding_dim, self.layers, self.heads).to(like)
-
     def _step(
         self, state: State, optimizer: torch.optim.Optimizer, epoch: int,
         generator: torch.Generator | None = None,
@@ -226,9 +221,8 @@ class MultiDProxy(ProxyClusterer):
         """
         images, candidates = state.images, state.candidates
         alpha, beta = schedule(epoch, self.epochs)
-        weights = images.new_tensor(
-            [1.0, self.user_weight * alpha, self.concept_weight * beta, self.align_weight]
-        )
+        factors = [1.0, self.user_weight * alpha, self.concept_weight * beta, self.align_weight]
+        weights = images.new_tensor(factors)
         scale = training.squared_norm_scale(candidates, self.user_reduction)
         center = candidates.mean(0)  # (e,)
         index = None  # of the negatives, (b,)
@@ -262,9 +256,7 @@ class MultiDProxy(ProxyClusterer):
         return state.factors.epoch(optimizer, loss_of, pass_on_gradient)
 
     def _negatives_among(self, output: Output, index: Tensor) -> Negatives:
-        prompts = output.prompts[index]
-        if not self.negatives_grad:
-            prompts = prompts.detach()
+        prompts = output.prompts[index] if self.negatives_grad else output.prompts[index].detach()
         return Negatives(index, prompts, output.weights.argmax(1)[index])
 
     def _separate_negatives(self, state: State, index: Tensor) -> tuple[Negatives, Tensor]:
@@ -362,8 +354,7 @@ class MultiDProxy(ProxyClusterer):
 
     def _represent(self, name: str) -> np.ndarray:
         """ "fused", "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e)."""
-        output = (self.weights_, self.proxies_, self.prompt_embeddings_)
-        return named(name, Output(*output, self.fused_, self.text_, self.visual_, self.mixing_))
+        return named(name, self._output_)
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
         return self.candidates_, self.weights_

@@ -156,9 +156,6 @@ class MultiMaP(ProxyClusterer):
             return self.prompt_embeddings_
         return self.proxies_ if name == "word" else self.image_embeddings_
 
-    def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
-        return self.words, self._softmax_over_words(self.prompt_embeddings_)
-
     def _prompt(self) -> PromptEncoder:
         s = self.settings()
         return self.encoder.prompt(self._template(), positions=s.positions, final_norm=s.final_norm)

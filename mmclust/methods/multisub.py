@@ -225,12 +225,13 @@ class MultiSub(ProxyClusterer):
             v = self._image_side(state.features, rows, state.projection)
             return alignment(state.prompt(mix(p, state.phi)[1]), v, size)
 
+        def cluster(last: Any) -> tuple[np.ndarray, Any]:
+            return self._pseudo_labels(state.mixture(), last)
+
         for epoch in range(s.phase1_epochs):
             terms = state.factors.epoch(optimizer, loss_of)
             state.history.add(("loss",), terms, alternation=alternation, phase=1)
-            if s.early_stopping and stop.reached(
-                epoch, lambda last: self._pseudo_labels(state.mixture(), last)
-            ):
+            if s.early_stopping and stop.reached(epoch, cluster):
                 break
 
     def _phase2(

@@ -30,11 +30,7 @@ def intra_squared(x: Tensor, labels: Tensor) -> Tensor:
 
 def intra_plain(x: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Mean of ||x_i - x_j|| over pairs i != j of one cluster (L_intra of the released code)."""
-    if len(x) <= MAX_IMAGES_ALL_PAIRS:
-        distances, same = _all_pairs(x, labels)
-        distances = distances[same]
-    else:
-        distances = _distance(x, *sample_same(labels, N_SAMPLED_PAIRS, generator))
+    distances = _distances(x, labels, True, generator)
     return distances.mean() if len(distances) else x.sum() * 0
 
 
@@ -42,11 +38,7 @@ def inter_hinge(
     x: Tensor, labels: Tensor, margin: float, generator: torch.Generator | None = None
 ) -> Tensor:
     """Mean of max(0, margin - ||x_i - x_j||) over pairs of different clusters (L_inter)."""
-    if len(x) <= MAX_IMAGES_ALL_PAIRS:
-        distances, same = _all_pairs(x, labels)
-        distances = distances[~same]
-    else:
-        distances = _distance(x, *sample_different(labels, N_SAMPLED_PAIRS, generator))
+    distances = _distances(x, labels, False, generator)
     return F.relu(margin - distances).mean() if len(distances) else x.sum() * 0
 
 
@@ -60,10 +52,8 @@ def contrast(
 ) -> Tensor:
     """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub,
     Phase II)."""
-    if intra == "squared":
-        within = intra_squared(x, labels)
-    else:
-        within = intra_plain(x, labels, generator)
+    squared = intra == "squared"
+    within = intra_squared(x, labels) if squared else intra_plain(x, labels, generator)
     return lam * within + (1 - lam) * inter_hinge(x, labels, margin, generator)
 
 
@@ -100,11 +90,10 @@ def sample_different(
     return i[different], j[different]
 
 
-def _all_pairs(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of all n (n - 1) / 2 pairs, and whether a pair is in one cluster."""
-    i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
-    return F.pdist(x), labels[i] == labels[j]
-
-
-def _distance(x: Tensor, i: Tensor, j: Tensor) -> Tensor:
+def _distances(x: Tensor, labels: Tensor, same: bool, generator: torch.Generator | None) -> Tensor:
+    """Distances of the pairs of one cluster (`same`), or of those of different clusters."""
+    if len(x) <= MAX_IMAGES_ALL_PAIRS:
+        i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
+        return F.pdist(x)[(labels[i] == labels[j]) == same]
+    i, j = (sample_same if same else sample_different)(labels, N_SAMPLED_PAIRS, generator)
     return torch.linalg.vector_norm(x[i] - x[j], dim=1)
