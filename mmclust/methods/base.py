@@ -92,7 +92,6 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         """Cluster the images, whose embeddings are in `image_embeddings_`."""
 
     def _predict(self, images: Any) -> np.ndarray:
-        """Clusters of at least one new image."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _predict(images)")
 
     def evaluate(
@@ -289,7 +288,6 @@ class ProxyClusterer(ImageClusterer):
         return self
 
     def _cluster(self, name: str) -> None:
-        """Run k-means on a learned representation."""
         self._kmeans(self.represent(name))
         self.current_representation_ = name
 
@@ -300,8 +298,7 @@ class ProxyClusterer(ImageClusterer):
             return torch.cat([prompt(w.to(self.encoder.device)).cpu() for w in chunks]).numpy()
 
     def history_frame(self) -> pd.DataFrame:
-        """`history_` in long form, a pandas DataFrame: epoch (from 1), term, value, and event: what
-        began with that epoch, or None."""
+        """`history_` as a data frame: epoch (from 1), term, value, event (what began, or None)."""
         import pandas as pd
 
         check_is_fitted(self, "history_")

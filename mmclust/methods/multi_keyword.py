@@ -68,10 +68,8 @@ def cluster_by(
         seed: of words that are drawn at random, and of the methods.
 
     Returns:
-        Keyword -> fitted estimator, with `labels`, `names` and `difference`.
-
-    Raises:
-        ValueError: for no keyword, a duplicate one, or one without words; before any work.
+        Keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
+        before any work for no keyword, a duplicate one, or one without words.
     """
     keywords = [keywords] if isinstance(keywords, str) else list(keywords)
     if not keywords or len(set(keywords)) < len(keywords):

@@ -165,7 +165,7 @@ class MultiDProxy(ProxyClusterer):
         super()._check(n_images)
         width = self.encoder.embedding_dim
         if width % self.heads:
-            raise ValueError(f"heads must divide the embedding width {width}, not {self.heads}")
+            raise ValueError(f"heads must divide the embedding width {width}, not be {self.heads}")
 
     def _fit(self, images: Any) -> None:
         generator = torch_generator(self.random_state, "cpu")
@@ -194,9 +194,9 @@ class MultiDProxy(ProxyClusterer):
         self.seconds_ = history.seconds
         self.candidates_ = state.words
         self._fusion = state.fusion
-        self._output_ = self._output(state)
-        self.weights_, self.proxies_, self.prompt_embeddings_ = self._output_[:3]
-        self.fused_, self.text_, self.visual_, self.mixing_ = self._output_[3:]
+        self._learned = self._output(state)
+        self.weights_, self.proxies_, self.prompt_embeddings_ = self._learned[:3]
+        self.fused_, self.text_, self.visual_, self.mixing_ = self._learned[3:]
         self._choose_n_clusters(self.prompt_embeddings_, len(self.candidates_))
         self._cluster(self.representation)
 
@@ -304,7 +304,6 @@ class MultiDProxy(ProxyClusterer):
         return x
 
     def _output(self, state: State) -> Output:
-        """What is learned about all images, as arrays."""
         output = state.factors.map(partial(self._forward, state))
         return Output(*(x.cpu().numpy() for x in output))
 
@@ -354,7 +353,7 @@ class MultiDProxy(ProxyClusterer):
 
     def _represent(self, name: str) -> np.ndarray:
         """ "fused", "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e)."""
-        return named(name, self._output_)
+        return named(name, self._learned)
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
         return self.candidates_, self.weights_
@@ -368,7 +367,6 @@ class MultiDProxy(ProxyClusterer):
 
 
 def named(name: str, output: Output) -> np.ndarray:
-    """A representation by name."""
     if name == "concatenation":
         return np.hstack([output.text, output.visual])
     return output.proxies if name == "word" else getattr(output, name)

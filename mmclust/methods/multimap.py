@@ -47,8 +47,7 @@ class MultiMaP(ProxyClusterer):
         concepts: concept words, the user's first, such as ["color", "species"]; None leaves the
             concept term out.
         representation: what k-means clusters: "prompt" t(w_i) (paper), "word" w_i, "image" v_i.
-        variant: "paper", or "released" for the authors' code. It sets every parameter below that is
-            None; each can also be set alone.
+        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         alpha, beta: weights of the concept and the reference term; the paper searches {0.1 .. 1.0},
             the code has 0.3 and 0.4 for fruit.
         choose_by: reference words by the "template" filled with the word (paper), or by the "word"
@@ -127,10 +126,8 @@ class MultiMaP(ProxyClusterer):
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
         if self.concepts is not None and not isinstance(self.concepts, (list, tuple)):
-            raise ValueError(
-                f"concepts must be a list with the user's concept first, such as "
-                f"['color', 'species'], not {self.concepts!r}"
-            )
+            example = "a list with the user's concept first, such as ['color', 'species']"
+            raise ValueError(f"concepts must be {example}, not {self.concepts!r}")
 
     def _fit(self, images: Any) -> None:
         history = training.History()
@@ -151,7 +148,6 @@ class MultiMaP(ProxyClusterer):
         return nearest(self._encode_proxies(self._prompt(), proxies), self.cluster_centers_)
 
     def _represent(self, name: str) -> np.ndarray:
-        """ "prompt" (n, d), "word" (n, e), "image" (n, d)."""
         if name == "prompt":
             return self.prompt_embeddings_
         return self.proxies_ if name == "word" else self.image_embeddings_
@@ -171,10 +167,8 @@ class MultiMaP(ProxyClusterer):
     def _learn(
         self, embeddings: np.ndarray, history: training.History, epochs: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Proxies (n, e) and reference words (n,) of images with embeddings (n, d).
-
-        `epochs`: their number for new images, which are learned without early stopping.
-        """
+        """Proxies (n, e) and reference words (n,) of images with embeddings (n, d). `epochs` sets
+        their number for new images, which are learned without early stopping."""
         s = self.settings()
         prompt = self._prompt()
         v = torch.from_numpy(embeddings).to(self.encoder.device)  # (n, d)

@@ -85,8 +85,7 @@ class MultiSub(ProxyClusterer):
             Or "assignment", the paper's end-to-end rule: each image's heaviest word if K = M, else
             k-means on v'. Token embeddings are short (norms near 0.5 in the embedded encoder), so v
             dominates v' as the paper concatenates it.
-        variant: "paper", or "released" for the authors' code. It sets every parameter below that is
-            None; each can also be set alone.
+        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         subspace: what spans it (the paper's ablation). "token": token embeddings phi(z); the proxy
             goes through the text encoder. "prompt": outputs t(z) of the text encoder for the filled
             template; "text": for the word alone. Then the mixture of outputs is compared with the
@@ -180,10 +179,8 @@ class MultiSub(ProxyClusterer):
         state = self._initial_state(images)
         state.generator = torch_generator(self.random_state, self.encoder.device)
         projection = state.projection.requires_grad_(True)
-        groups = [
-            {"params": state.factors.parameters},
-            {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0},
-        ]
+        projection_group = {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0}
+        groups = [{"params": state.factors.parameters}, projection_group]
         phase1 = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
         phase2 = training.make_optimizer(s.optimizer, [projection], s.contrast_lr, weight_decay=0.0)
         stop = training.clustering_agreement(1, 1, s.agreement)
@@ -206,7 +203,12 @@ class MultiSub(ProxyClusterer):
 
     def _initial_state(self, images: Any) -> State:
         s = self.settings()
-        phi = self._basis()
+        if self.subspace == "token":
+            phi = self.encoder.word_embeddings(self.words).to(self.encoder.device)  # (K, e)
+        else:
+            template = self._template() if self.subspace == "prompt" else None
+            texts = self.encoder.encode_words(self.words, template)
+            phi = torch.from_numpy(texts).to(self.encoder.device)
         h = as_tensor(self.encoder.features(images)).to(self.encoder.device)  # (n, h)
         start = phi.new_zeros(len(h), phi.shape[1])  # p before training, (n, e)
         if s.init == "text":
@@ -217,7 +219,6 @@ class MultiSub(ProxyClusterer):
         return State(phi, self._prompt(), factors, h, projection)
 
     def _phase1(self, state: State, optimizer: torch.optim.Optimizer, alternation: int) -> None:
-        """Learn p and P with -<v_i, t(w_i)>."""
         s = self.settings()
         stop = training.clustering_agreement(s.check_every, s.n_checks, s.agreement)
 
@@ -290,20 +291,14 @@ class MultiSub(ProxyClusterer):
 
     def _represent(self, name: str) -> np.ndarray:
         """ "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d), which
-        "assignment" clusters if K != M.
-
-        With subspace "prompt" or "text", e is d, "prompt" is "word" normalized, and there is no
-        "word-eot".
-        """
+        "assignment" clusters if K != M. With subspace "prompt" or "text", e is d, "prompt" is
+        "word" normalized, and there is no "word-eot"."""
         self._check_subspace(name)
-        return self._named(
-            name, self.proxies_, self.prompt_embeddings_, self.image_embeddings_, self._image_norms
-        )
+        images = (self.image_embeddings_, self._image_norms)
+        return self._named(name, self.proxies_, self.prompt_embeddings_, *images)
 
-    def _named(
-        self, name: str, proxies: np.ndarray, prompts: np.ndarray, v: np.ndarray, norms: np.ndarray
-    ) -> np.ndarray:
-        """A representation by name, from w, t(w), v and the norms (n, 1) of P h."""
+    def _named(self, name: str, proxies: Any, prompts: Any, v: Any, norms: Any) -> np.ndarray:
+        """A representation by name, from w, t(w), v and the norms (n, 1) of P h, all arrays."""
         image = v if self.settings().normalize_image else v * norms
         if name == "prompt":
             return prompts
@@ -324,14 +319,6 @@ class MultiSub(ProxyClusterer):
         return [
             names[phase] if phase != before else None for before, phase in zip([1, *phases], phases)
         ]
-
-    def _basis(self) -> Tensor:
-        """The reference words that proxies are mixtures of, (K, e)."""
-        if self.subspace == "token":
-            return self.encoder.word_embeddings(self.words).to(self.encoder.device)
-        template = self._template() if self.subspace == "prompt" else None
-        texts = self.encoder.encode_words(self.words, template)
-        return torch.from_numpy(texts).to(self.encoder.device)
 
     def _prompt(self, template: str | None = None) -> Callable[[Tensor], Tensor]:
         """A function from proxies (n, e) to prompts (n, d), L2-normalized."""

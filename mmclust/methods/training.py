@@ -119,9 +119,7 @@ class History:
 
     def table(self) -> list[dict]:
         """One dictionary per epoch."""
-        return [
-            more | dict(zip(names, values.double().tolist())) for names, values, more in self.rows
-        ]
+        return [more | dict(zip(names, v.double().tolist())) for names, v, more in self.rows]
 
 
 class EarlyStopping:
