@@ -9,8 +9,8 @@ from mmclust import plugins
 
 METHODS = {  # name -> module of its class, imported when it is first used
     "KMeans": "mmclust.methods.baselines",
-    "CLIP_GPT": "mmclust.methods.zero_shot",
-    "CLIP_label": "mmclust.methods.zero_shot",
+    "CLIP_GPT": "mmclust.methods.baselines",
+    "CLIP_label": "mmclust.methods.baselines",
     "MultiMaP": "mmclust.methods.multimap",
     "MultiSub": "mmclust.methods.multisub",
     "MultiDProxy": "mmclust.methods.multidproxy",
@@ -26,8 +26,6 @@ def method_class(name: str) -> type[Any]:
     if plugins.is_plugin_name(name):
         return plugins.resolve(name)
     if name not in METHODS:
-        known = ", ".join(METHODS)
-        raise ValueError(
-            f'unknown method {name!r}: use one of {known}, or "module:Class" of your own'
-        )
+        known = f'one of {", ".join(METHODS)}, or "module:Class" of your own'
+        raise ValueError(f"unknown method {name!r}: use {known}")
     return getattr(import_module(METHODS[name]), name)

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmclust.data.images import Images, Pictures
 from mmclust.encoders.prompt import split_template
-from mmclust.methods.cluster_names import cluster_words
+from mmclust.methods.cluster_names import name_clusters
 from mmclust.methods.n_clusters import choose_n_clusters
 from mmclust.methods.parameters import (
     POSITIVE_INTEGER,
@@ -54,16 +54,16 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     takes_features: ClassVar[bool] = False
     auto_clusters: ClassVar[bool] = False  # whether n_clusters="auto" is allowed
 
-    encoder: Any  # parameters may be of any type until `fit` checks them
-    words: Any
-    n_init: Any
-    random_state: Any
     labels_: np.ndarray
     image_embeddings_: np.ndarray
     representation_: np.ndarray | None
     cluster_centers_: Any  # (M, width), or None if there was no k-means
     n_clusters_: int  # with n_clusters="auto" 0 until a number is chosen
     n_clusters_curve_: pd.DataFrame | None
+
+    def _store(self, arguments: dict[str, Any]) -> None:
+        """Set a constructor's arguments, its `locals()`, as attributes, which `fit` checks."""
+        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
 
     def fit(self, images: Pictures, y: ArrayLike | None = None) -> Self:
         """Cluster the images. `y` is not used; scikit-learn's pipelines pass it."""
@@ -79,11 +79,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     def predict(self, images: Pictures) -> np.ndarray:
         """Clusters, int64 (n,), of new images. What a method learns per image is learned for them
-        with everything else frozen; each image then takes the nearest center.
-
-        Raises:
-            NotFittedError: before `fit`. ValueError: for no images.
-        """
+        with everything else frozen; each image then takes the nearest center. Raises NotFittedError
+        before `fit`, and ValueError for no images."""
         check_is_fitted(self, "labels_")
         images = self._inputs(images, reset=False)
         if not len(images):
@@ -95,17 +92,14 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         """Cluster the images, whose embeddings are in `image_embeddings_`."""
 
     def _predict(self, images: Any) -> np.ndarray:
-        """Clusters of at least one new image."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _predict(images)")
 
     def evaluate(
         self, labels_true: ArrayLike, seeds: Iterable[int] = range(10)
     ) -> dict[str, float]:
-        """NMI, RI, ARI, AMI of the fitted clustering against labels (n,), and `NMI_std`.
-
-        The papers' protocol: k-means on `representation_` once per seed, scores averaged. A
-        clustering without k-means is scored as it is.
-        """
+        """NMI, RI, ARI, AMI of the fitted clustering against labels (n,), and `NMI_std`. As in the
+        papers, k-means runs on `representation_` once per seed, and scores are averaged; a
+        clustering without k-means is scored as it is."""
         check_is_fitted(self, "labels_")
         representation = getattr(self, "representation_", None)
         if representation is None:
@@ -113,16 +107,13 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         return score_kmeans(representation, labels_true, self.n_clusters_, seeds, self.n_init)
 
     def name_clusters(self, scores: bool = False) -> list[str] | pd.DataFrame:
-        """The reference word that fits each cluster best; no word twice if there are enough.
-
-        With `scores` a data frame: cluster, size, name, score, next, next_score. A score is the
-        mean cosine of the cluster's images with the word, minus that of all images; `next` is the
-        second best word. See `mm.name_clusters`.
-        """
+        """The reference word that fits each cluster best, see `mm.name_clusters`; no word twice if
+        there are enough. With `scores` a data frame: cluster, size, name, score, next, next_score.
+        A score is the mean cosine of the cluster's images with the word, minus that of all images;
+        `next` is the second best word."""
         check_is_fitted(self, "labels_")
-        texts = self.encoder.encode_words(self.words, self._template())
-        table = cluster_words(self.labels_, self.image_embeddings_, texts, self.words)
-        return table if scores else table["name"].tolist()
+        texts = self._texts(self.words)
+        return name_clusters(self.labels_, self.image_embeddings_, texts, self.words, scores)
 
     def explain(self, i: int | None = None, top: int | None = None) -> pd.Series | pd.DataFrame:
         """Image i's weights over the reference words: a pandas Series, word -> weight, largest
@@ -131,9 +122,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
         They are the method's mixture weights (Multi-Sub, Multi-DProxy), else the softmax of the
         cosines of the image's prompt, or of the image, with the words, at the model's temperature.
-
-        Raises:
-            IndexError: if there is no image i.
+        Raises IndexError if there is no image i.
         """
         import pandas as pd
 
@@ -148,19 +137,20 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
         """Words, and each image's weights over them (n, K)."""
-        return self.words, self._softmax_over_words(self.image_embeddings_)
+        embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)
+        similarity = embeddings @ self._texts(self.words).T
+        return self.words, softmax(self.encoder.logit_scale * similarity, axis=-1)
 
-    def _softmax_over_words(self, embeddings: np.ndarray) -> np.ndarray:
-        texts = self.encoder.encode_words(self.words, self._template())
-        return softmax(self.encoder.logit_scale * (embeddings @ texts.T), axis=-1)
+    def _texts(self, words: Sequence[str]) -> np.ndarray:
+        """The prompts of words, (K, d)."""
+        return self.encoder.encode_words(words, self._template())
 
     def _inputs(self, images: Any, reset: bool) -> Any:
         if self.encoder is not None:
             return Images.of(images)
         if not self.takes_features:
-            raise ValueError(
-                f"{type(self).__name__} needs an encoder, such as mm.load_encoder('mini')"
-            )
+            name = type(self).__name__
+            raise ValueError(f"{name} needs an encoder, such as mm.load_encoder('mini')")
         return validate_data(self, images, dtype=[np.float64, np.float32], reset=reset)
 
     def _embed(self, images: Any) -> np.ndarray:
@@ -177,7 +167,6 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         return getattr(parameters.get("words"), "template", None) if template is None else template
 
     def _check(self, n_images: int) -> None:
-        """Check all parameters; raises ValueError."""
         if not n_images:
             raise ValueError("no images to cluster")
         parameters = self._parameters()
@@ -194,17 +183,13 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         auto = ("auto",) if self.auto_clusters else ()
         limits = Number(low=1, high=n_images, integer=True, alternatives=auto)
         if not limits.allows(n_clusters):
-            raise ValueError(
-                f"n_clusters must be {limits}, not {n_clusters!r}; there are {n_images} images"
-            )
+            error = f"n_clusters must be {limits}, not {n_clusters!r}; there are {n_images} images"
+            raise ValueError(error)
         words = self._parameters().get("words")
         if n_clusters == "auto" and n_images < 3:
             raise ValueError(f"n_clusters='auto' needs at least 3 images, not {n_images}")
         if n_clusters == "auto" and words is not None and len(words) < 2:
-            raise ValueError(
-                "n_clusters='auto' needs at least 2 reference words, because it chooses at most "
-                "one cluster per word"
-            )
+            raise ValueError("n_clusters='auto' needs at least 2 reference words, one per cluster")
 
     def _choose_n_clusters(self, x: np.ndarray, most: int | None = None) -> None:
         """With n_clusters="auto", unless chosen before in this fit: choose M on x (n, d)."""
@@ -213,27 +198,23 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     def _kmeans(self, x: np.ndarray) -> None:
         self.representation_ = x
-        self.labels_, self.cluster_centers_ = kmeans(
-            x, self.n_clusters_, self.random_state, self.n_init
-        )
+        result = kmeans(x, self.n_clusters_, self.random_state, self.n_init)
+        self.labels_, self.cluster_centers_ = result
 
 
 class ProxyClusterer(ImageClusterer):
     """A method that learns several representations of the images and clusters one of them.
 
-    `VARIANTS` holds what differs between the paper and its released code. A parameter of None takes
-    the variant's value; any other value is used, so that one difference can be changed at a time.
+    A parameter of None takes the value of the variant in `VARIANTS`, which holds what differs
+    between the paper and its released code; each can be set alone.
 
     Parameters that the methods share:
-        encoder: from `mm.load_encoder`.
-        words: K reference words.
+        encoder: from `mm.load_encoder`. words: K reference words.
         template: prompt with one `*`; None takes the template of the words.
         n_clusters: M, in the papers the number of true classes; or "auto", see `choose_n_clusters`.
         representation: what is clustered after training, see `use_representation`.
         chunk_size: images per forward pass; changes results by rounding only.
-        n_init: initializations of k-means.
-        random_state: a seed.
-        verbose: show a progress bar.
+        n_init: initializations of k-means. random_state: a seed. verbose: show a progress bar.
 
     Attributes after `fit`, besides those of `ImageClusterer`:
         current_representation_: the name of what is clustered, and `representation_` itself.
@@ -256,8 +237,6 @@ class ProxyClusterer(ImageClusterer):
     TEXT_AS_TOKENS: ClassVar[tuple[str, ...]] = ()
     auto_clusters = True
 
-    representation: Any
-    chunk_size: Any
     proxies_: np.ndarray
     prompt_embeddings_: np.ndarray
     history_: list[dict[str, Any]]
@@ -265,18 +244,14 @@ class ProxyClusterer(ImageClusterer):
     current_representation_: str
 
     def settings(self) -> SimpleNamespace:
-        """The parameters, with the variant's values for those that are None.
-
-        Raises:
-            ValueError: for an unknown variant.
-        """
+        """The parameters, with the variant's values for those that are None; raises ValueError for
+        an unknown variant."""
         parameters = self.get_params(deep=False)
         variant = parameters.get("variant", "paper")
         check_choice("variant", variant, tuple(self.VARIANTS))
         defaults = self.VARIANTS[variant]
-        return SimpleNamespace(
-            **{k: defaults.get(k) if v is None else v for k, v in parameters.items()}
-        )
+        used = {k: defaults.get(k) if v is None else v for k, v in parameters.items()}
+        return SimpleNamespace(**used)
 
     def _parameters(self) -> dict[str, Any]:
         return vars(self.settings())
@@ -296,11 +271,7 @@ class ProxyClusterer(ImageClusterer):
                 )
 
     def represent(self, name: str) -> np.ndarray:
-        """A learned representation (n, width), float32, by name.
-
-        Raises:
-            ValueError: for an unknown name.
-        """
+        """A learned representation (n, width), float32; raises ValueError for an unknown name."""
         check_choice("representation", name, self.REPRESENTATIONS)
         return self._represent(name)
 
@@ -309,19 +280,14 @@ class ProxyClusterer(ImageClusterer):
 
     def use_representation(self, name: str) -> Self:
         """Cluster another learned representation, without learning again: sets `labels_`,
-        `representation_` and `current_representation_`. If that is the current one, nothing is
-        done. Returns self.
-
-        Raises:
-            NotFittedError: before `fit`. ValueError: for an unknown name.
-        """
+        `representation_` and `current_representation_`, unless it is the current one. Returns self;
+        raises NotFittedError before `fit`, and ValueError for an unknown name."""
         check_is_fitted(self, "labels_")
         if name != self.current_representation_:
             self._cluster(name)
         return self
 
     def _cluster(self, name: str) -> None:
-        """Run k-means on a learned representation."""
         self._kmeans(self.represent(name))
         self.current_representation_ = name
 
@@ -332,8 +298,7 @@ class ProxyClusterer(ImageClusterer):
             return torch.cat([prompt(w.to(self.encoder.device)).cpu() for w in chunks]).numpy()
 
     def history_frame(self) -> pd.DataFrame:
-        """`history_` in long form, a pandas DataFrame: epoch (from 1), term, value, and event: what
-        began with that epoch, or None."""
+        """`history_` as a data frame: epoch (from 1), term, value, event (what began, or None)."""
         import pandas as pd
 
         check_is_fitted(self, "history_")
@@ -347,18 +312,13 @@ class ProxyClusterer(ImageClusterer):
         return long[["epoch", "term", "value", "event"]]
 
     def _events(self) -> list[str | None]:
-        """What began with each epoch."""
         return [None] * len(self.history_)
 
 
 def kmeans(
-    x: np.ndarray,
-    n_clusters: int,
-    random_state: RandomSeed,
-    n_init: int = 1,
-    start: np.ndarray | None = None,
+    x: np.ndarray, n_clusters: int, random_state: RandomSeed, n_init: int = 1, start: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and centers (M, d) of k-means on x (n, d); `start`: centers to begin with."""
+    """Labels (n,) and centers (M, d) of k-means on x (n, d). `start`: centers to begin with."""
     from sklearn.cluster import KMeans
 
     options = {"n_init": n_init} if start is None else {"init": start, "n_init": 1}

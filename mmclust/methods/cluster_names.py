@@ -12,11 +12,9 @@ if TYPE_CHECKING:
 
 
 def name_clusters(
-    labels: np.ndarray,
-    image_embeddings: np.ndarray,
-    text_embeddings: np.ndarray,
-    words: Sequence[str],
-) -> list[str]:
+    labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray,
+    words: Sequence[str], scores: bool = False, assigned: Sequence[int] | None = None,
+) -> list[str] | pd.DataFrame:  # fmt: skip
     """Names for clusters: the assignment of words to clusters with the largest sum of mean cosines
     between a cluster's images and its word.
 
@@ -24,24 +22,10 @@ def name_clusters(
         labels: (n,), clusters 0..M-1.
         image_embeddings: (n, d), and `text_embeddings` (K, d), both L2-normalized.
         words: the K words. With fewer words than clusters, words are used again with a number.
-
-    Returns:
-        One name per cluster in the order of the labels.
-    """
-    return cluster_words(labels, image_embeddings, text_embeddings, words)["name"].tolist()
-
-
-def cluster_words(
-    labels: np.ndarray,
-    image_embeddings: np.ndarray,
-    text_embeddings: np.ndarray,
-    words: Sequence[str],
-    assigned: Sequence[int] | None = None,
-) -> pd.DataFrame:
-    """`name_clusters` as a data frame with scores: cluster, size, name, score, next, next_score.
-
-    A score is the mean cosine of the cluster's images with the word, minus that of all images: what
-    sets the cluster apart. `assigned` sets each cluster's word, by index.
+        scores: return a data frame: cluster, size, name, score, next, next_score. A score is the
+            mean cosine of the cluster's images with the word, minus that of all images: what sets
+            the cluster apart. `next` is the second best word.
+        assigned: sets each cluster's word, by index.
     """
     import pandas as pd
     from scipy.optimize import linear_sum_assignment
@@ -58,16 +42,13 @@ def cluster_words(
     rows = []
     for c, k in enumerate(assigned):
         repeat, word = divmod(int(k), len(words))
+        name = f"{words[word]} {repeat + 1}" if repeat else words[word]
         others = np.where(np.arange(len(words)) == word, -np.inf, means[c])
         second = int(others.argmax()) if len(words) > 1 else None
-        rows.append(
-            {
-                "cluster": c,
-                "size": int((labels == c).sum()),
-                "name": f"{words[word]} {repeat + 1}" if repeat else words[word],
-                "score": float(means[c, word]),
-                "next": None if second is None else words[second],
-                "next_score": np.nan if second is None else float(others[second]),
-            }
-        )
-    return pd.DataFrame(rows)
+        next_word = None if second is None else words[second]
+        next_score = np.nan if second is None else float(others[second])
+        size = int((labels == c).sum())
+        rows.append((c, size, name, float(means[c, word]), next_word, next_score))
+    columns = ["cluster", "size", "name", "score", "next", "next_score"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table if scores else table["name"].tolist()

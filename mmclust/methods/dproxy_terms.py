@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 
 class GatedFusion(nn.Module):
@@ -22,22 +23,16 @@ class GatedFusion(nn.Module):
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
 
-        def pair(make: Any) -> nn.ModuleList:  # for V and for T
-            return nn.ModuleList([make(), make()])
+        def pairs(make: Callable[[], nn.Module]) -> Any:  # per layer one for V and one for T
+            return nn.ModuleList([nn.ModuleList([make(), make()]) for _ in range(layers)])
 
-        def attention() -> nn.MultiheadAttention:
-            return nn.MultiheadAttention(width, heads, batch_first=True)
-
-        def gate() -> nn.Linear:
-            return nn.Linear(2 * width, width)
-
-        self.attention: Any = nn.ModuleList([pair(attention) for _ in range(layers)])
-        self.gates: Any = nn.ModuleList([pair(gate) for _ in range(layers)])
+        self.attention = pairs(lambda: nn.MultiheadAttention(width, heads, batch_first=True))
+        self.gates = pairs(lambda: nn.Linear(2 * width, width))
         for module in self.attention.modules():
             if isinstance(module, nn.MultiheadAttention):
                 nn.init.zeros_(module.out_proj.weight)
 
-    def forward(self, text: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """T^0 and V^0, (n, d) or (n, tokens, d) each, to T^L and V^L of the same shapes."""
         t, v = text, image
         for (attend_v, attend_t), (gate_v, gate_t) in zip(self.attention, self.gates):
@@ -48,9 +43,7 @@ class GatedFusion(nn.Module):
         return t, v
 
 
-def attend(
-    attention: nn.MultiheadAttention, x: torch.Tensor, context: torch.Tensor
-) -> torch.Tensor:
+def attend(attention: nn.MultiheadAttention, x: Tensor, context: Tensor) -> Tensor:
     """MultiHead(x, context, context). With one context token (n, d), its weight is 1 for every
     query, so that only the value and output projections are left."""
     if context.ndim == 3:  # (n, tokens, d)
@@ -65,24 +58,22 @@ def attend(
 class Negatives:
     """The images j that L_c repels in one epoch."""
 
-    index: torch.Tensor  # (b,)
-    prompts: torch.Tensor  # t(w_j) (b, d)
-    heaviest: torch.Tensor  # (b,), each one's candidate with the largest weight
+    index: Tensor  # (b,)
+    prompts: Tensor  # t(w_j) (b, d)
+    heaviest: Tensor  # (b,), each one's candidate with the largest weight
 
 
-def last_token(tokens: torch.Tensor) -> torch.Tensor:
+def last_token(tokens: Tensor) -> Tensor:
     """(n, d) of text tokens (n, l, d), which is end-of-text; or the one pooled token (n, d)."""
     return tokens if tokens.ndim == 2 else tokens[:, -1]
 
 
-def first_token(tokens: torch.Tensor) -> torch.Tensor:
+def first_token(tokens: Tensor) -> Tensor:
     """(n, d) of image tokens (n, 1 + patches, d), the class token; or the one pooled token."""
     return tokens if tokens.ndim == 2 else tokens[:, 0]
 
 
-def better_half(
-    candidates: torch.Tensor, centers: torch.Tensor, n_clusters: int, score: str
-) -> torch.Tensor:
+def better_half(candidates: Tensor, centers: Tensor, n_clusters: int, score: str) -> Tensor:
     """Indices, ascending, of the max(M, ceil(K / 2)) candidates (K, e) with the largest "mean" or
     "max" cosine to the centers (M, e)."""
     cosines = F.normalize(candidates, dim=-1) @ F.normalize(centers, dim=-1).T  # (K, M)
@@ -99,8 +90,8 @@ def schedule(epoch: int, epochs: int) -> tuple[float, float]:
 
 
 def hard_repulsion(
-    fused: torch.Tensor, negatives: torch.Tensor, repelled: torch.Tensor, sigma: float, hard: int
-) -> torch.Tensor:
+    fused: Tensor, negatives: Tensor, repelled: Tensor, sigma: float, hard: int
+) -> Tensor:
     """sum_i log sum_j exp(<f_i, t(w_j)> / sigma) over the `hard` most similar repelled negatives j.
 
     fused (n, d) and negatives (b, d) L2-normalized; repelled (n, b), the pairs that count. An image

@@ -34,12 +34,8 @@ class Clusterings(dict):
         """The same with the clusters' names."""
         import pandas as pd
 
-        return pd.DataFrame(
-            {
-                keyword: np.array(model.name_clusters(), dtype=object)[model.labels_]
-                for keyword, model in self.items()
-            }
-        )
+        names = {keyword: np.array(m.name_clusters(), dtype=object) for keyword, m in self.items()}
+        return pd.DataFrame({keyword: names[keyword][m.labels_] for keyword, m in self.items()})
 
     @property
     def difference(self) -> pd.DataFrame:
@@ -65,29 +61,24 @@ def cluster_by(
 
     Args:
         images: `mm.Images` or a list of pictures.
-        keywords: such as ["color", "species"].
-        encoder: from `mm.load_encoder`.
-        of: the domain, for `mm.reference_words`.
+        keywords: such as ["color", "species"]. of: the domain, for `mm.reference_words`.
         n_clusters: M for all, or keyword -> M; M may be "auto".
         method: the estimator's class. params: its other parameters.
         words: keyword -> reference words, instead of the lexicon's.
         seed: of words that are drawn at random, and of the methods.
 
     Returns:
-        Keyword -> fitted estimator, with `labels`, `names` and `difference`.
-
-    Raises:
-        ValueError: for no keyword, a duplicate one, or one without words; before any work.
+        Keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
+        before any work for no keyword, a duplicate one, or one without words.
     """
     keywords = [keywords] if isinstance(keywords, str) else list(keywords)
     if not keywords or len(set(keywords)) < len(keywords):
         raise ValueError(f"keywords must be at least one, without duplicates, not {keywords}")
     counts = n_clusters if isinstance(n_clusters, dict) else dict.fromkeys(keywords, n_clusters)
-    missing = [keyword for keyword in keywords if keyword not in counts]
-    if missing:
-        raise ValueError(f"n_clusters has no entry for keyword {missing[0]!r}: {counts}")
     models: dict[str, Any] = {}
     for keyword in keywords:
+        if keyword not in counts:
+            raise ValueError(f"n_clusters has no entry for keyword {keyword!r}: {counts}")
         if words and keyword in words:
             chosen = ReferenceWords(words[keyword], template=prompt_template(keyword, of=of))
         else:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from mmclust.methods import training
@@ -46,9 +47,9 @@ class State:
 
     factors: training.PerImageParameters  # w' (n, e)
     words: list[str]  # K candidates
-    candidates: torch.Tensor  # c (K, e)
+    candidates: Tensor  # c (K, e)
     prompt: PromptEncoder
-    images: torch.Tensor  # v (n, d), or all tokens (n, 1 + patches, d)
+    images: Tensor  # v (n, d), or all tokens (n, 1 + patches, d)
     fusion: GatedFusion | None
 
 
@@ -158,40 +159,26 @@ class MultiDProxy(ProxyClusterer):
         check_every: int = 5, n_checks: int = 3, agreement: float = 0.99, chunk_size: int = 4096,
         n_init: int = 1, random_state: RandomSeed = None, verbose: bool = False,
     ) -> None:  # fmt: skip
-        self.encoder, self.words, self.template = encoder, words, template
-        self.n_clusters, self.representation = n_clusters, representation
-        self.epochs, self.weight_decay = epochs, weight_decay
-        self.lr, self.fusion_lr = lr, fusion_lr
-        self.update_every, self.dynamic, self.score = update_every, dynamic, score
-        self.fusion, self.modality, self.tokens = fusion, modality, tokens
-        self.layers, self.heads = layers, heads
-        self.tau, self.tau_alpha, self.sigma = tau, tau_alpha, sigma
-        self.negatives, self.hard, self.repel = negatives, hard, repel
-        self.negatives_grad, self.user_reduction = negatives_grad, user_reduction
-        self.user_weight, self.concept_weight = user_weight, concept_weight
-        self.align_weight, self.early_stopping = align_weight, early_stopping
-        self.check_every, self.n_checks, self.agreement = check_every, n_checks, agreement
-        self.chunk_size, self.n_init = chunk_size, n_init
-        self.random_state, self.verbose = random_state, verbose
+        self._store(locals())
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
-        if self.encoder.embedding_dim % self.heads:
-            raise ValueError(
-                f"heads must divide the embedding width {self.encoder.embedding_dim}, "
-                f"which {self.heads} does not"
-            )
+        width = self.encoder.embedding_dim
+        if width % self.heads:
+            raise ValueError(f"heads must divide the embedding width {width}, not be {self.heads}")
 
     def _fit(self, images: Any) -> None:
         generator = torch_generator(self.random_state, "cpu")
         state = self._initial_state(images)
-        groups: list[dict] = [{"params": state.factors.parameters}]
+        groups: list[Any] = [{"params": state.factors.parameters}]
         if self.fusion == "gated" and self.modality == "both":
-            state.fusion = self._fusion_layers(generator.initial_seed(), state.images)
-            fusion_lr = self.fusion_lr or self.lr
-            groups.append({"params": list(state.fusion.parameters()), "lr": fusion_lr})
+            with torch.random.fork_rng(devices=[]):  # drawn from random_state alone
+                torch.manual_seed(generator.initial_seed())
+                layers = GatedFusion(self.encoder.embedding_dim, self.layers, self.heads)
+            state.fusion = layers.to(state.images)
+            groups.append({"params": state.fusion.parameters(), "lr": self.fusion_lr or self.lr})
         optimizer = training.make_optimizer("adam", groups, self.lr, self.weight_decay)
-        stop = training.ClusteringAgreement(self.check_every, self.n_checks, self.agreement)
+        stop = training.clustering_agreement(self.check_every, self.n_checks, self.agreement)
         history = training.History()
         self.updates_ = [{"epoch": 0, "candidates": state.words}]
         for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
@@ -207,9 +194,9 @@ class MultiDProxy(ProxyClusterer):
         self.seconds_ = history.seconds
         self.candidates_ = state.words
         self._fusion = state.fusion
-        output = self._output(state)
-        self.weights_, self.proxies_, self.prompt_embeddings_ = output[:3]
-        self.fused_, self.text_, self.visual_, self.mixing_ = output[3:]
+        self._learned = self._output(state)
+        self.weights_, self.proxies_, self.prompt_embeddings_ = self._learned[:3]
+        self.fused_, self.text_, self.visual_, self.mixing_ = self._learned[3:]
         self._choose_n_clusters(self.prompt_embeddings_, len(self.candidates_))
         self._cluster(self.representation)
 
@@ -224,25 +211,18 @@ class MultiDProxy(ProxyClusterer):
         factors = training.PerImageParameters(start, "full", self.chunk_size)
         return State(factors, list(self.words), candidates, prompt, v, None)
 
-    def _fusion_layers(self, seed: int, like: torch.Tensor) -> GatedFusion:
-        """New layers, drawn from the seed whatever the state of torch's global generator."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return GatedFusion(self.encoder.embedding_dim, self.layers, self.heads).to(like)
-
     def _step(
         self, state: State, optimizer: torch.optim.Optimizer, epoch: int,
         generator: torch.Generator | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> Tensor:  # fmt: skip
         """One full-batch step; returns the loss and its terms L_a, L_u, L_c, L_align.
 
         Without a generator, or with a concept_weight of 0, L_c is left out and recorded as 0.
         """
         images, candidates = state.images, state.candidates
         alpha, beta = schedule(epoch, self.epochs)
-        weights = images.new_tensor(
-            [1.0, self.user_weight * alpha, self.concept_weight * beta, self.align_weight]
-        )
+        factors = [1.0, self.user_weight * alpha, self.concept_weight * beta, self.align_weight]
+        weights = images.new_tensor(factors)
         scale = training.squared_norm_scale(candidates, self.user_reduction)
         center = candidates.mean(0)  # (e,)
         index = None  # of the negatives, (b,)
@@ -255,7 +235,7 @@ class MultiDProxy(ProxyClusterer):
         if index is not None and len(state.factors.chunks) > 1:
             separate, prompts = self._separate_negatives(state, index)
 
-        def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
+        def loss_of(rows: slice, p: Tensor, size: int) -> tuple[Tensor, tuple]:
             output = self._forward(state, rows, p)
             v = first_token(images[rows])  # (chunk, d)
             fused_align = (1 - (output.fused * self._anchor(v)).sum(-1)).sum() / size
@@ -275,15 +255,11 @@ class MultiDProxy(ProxyClusterer):
 
         return state.factors.epoch(optimizer, loss_of, pass_on_gradient)
 
-    def _negatives_among(self, output: Output, index: torch.Tensor) -> Negatives:
-        prompts = output.prompts[index]
-        if not self.negatives_grad:
-            prompts = prompts.detach()
+    def _negatives_among(self, output: Output, index: Tensor) -> Negatives:
+        prompts = output.prompts[index] if self.negatives_grad else output.prompts[index].detach()
         return Negatives(index, prompts, output.weights.argmax(1)[index])
 
-    def _separate_negatives(
-        self, state: State, index: torch.Tensor
-    ) -> tuple[Negatives, torch.Tensor]:
+    def _separate_negatives(self, state: State, index: Tensor) -> tuple[Negatives, Tensor]:
         """Negatives whose prompts are detached, and these prompts with their graph."""
         with torch.set_grad_enabled(self.negatives_grad):
             factors = torch.cat(state.factors.parameters)[index]
@@ -292,7 +268,7 @@ class MultiDProxy(ProxyClusterer):
         detached = prompts.detach().requires_grad_(self.negatives_grad)
         return Negatives(index, detached, weights.argmax(1)), prompts
 
-    def _concept(self, output: Output, rows: slice, negatives: Negatives) -> torch.Tensor:
+    def _concept(self, output: Output, rows: slice, negatives: Negatives) -> Tensor:
         """L_c, summed over the images `rows`."""
         index = negatives.index
         images = torch.arange(rows.start, rows.stop, device=index.device)
@@ -302,7 +278,7 @@ class MultiDProxy(ProxyClusterer):
         anchors = self._anchor(negatives.prompts)
         return hard_repulsion(output.fused, anchors, repelled, self.sigma, self.hard)
 
-    def _forward(self, state: State, rows: slice, p: torch.Tensor) -> Output:
+    def _forward(self, state: State, rows: slice, p: Tensor) -> Output:
         """From the latent factors p (chunk, e) of some images to F."""
         weights, proxies = mix(p / self.tau_alpha, state.candidates)
         t = state.prompt(proxies, all_tokens=self.tokens == "all")  # (chunk, [l,] d)
@@ -321,14 +297,13 @@ class MultiDProxy(ProxyClusterer):
             fused = F.normalize(lam * text + (1 - lam) * visual, dim=-1)
         return Output(weights, proxies, prompts, fused, text, visual, lam[:, 0])
 
-    def _anchor(self, x: torch.Tensor) -> torch.Tensor:
+    def _anchor(self, x: Tensor) -> Tensor:
         """What F is compared with, for x (m, d): x itself, or [x, x] if F is a concatenation."""
         if self.fusion == "concatenation" and self.modality == "both":
             return torch.cat([x, x], -1) / math.sqrt(2)
         return x
 
     def _output(self, state: State) -> Output:
-        """What is learned about all images, as arrays."""
         output = state.factors.map(partial(self._forward, state))
         return Output(*(x.cpu().numpy() for x in output))
 
@@ -352,20 +327,20 @@ class MultiDProxy(ProxyClusterer):
         last_update = (self.epochs - 1) // self.update_every * self.update_every
         return not self.dynamic or epoch >= last_update or n_candidates <= self.n_clusters_
 
-    def _clustering(self, state: State, centers: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and centers at a check of early stopping."""
+    def _clustering(self, state: State, last: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and centers at a check of early stopping, from those of the last one."""
         output = self._output(state)
         self._choose_n_clusters(output.prompts, len(state.words))
         x = named(self.representation, output)
-        return kmeans(x, self.n_clusters_, self.random_state, start=centers)
+        return kmeans(x, self.n_clusters_, self.random_state, start=last and last[1])
 
     def _predict(self, images: Any) -> np.ndarray:
         """Learn new factors over the candidates as they were pruned, without fusion layers, as at
         the start of training: trained ones would pull F to V whatever the proxy is. L_c is left
         out, because it compares images. Then read the factors through the trained layers."""
         state = self._initial_state(images)
-        groups = [{"params": state.factors.parameters}]
-        optimizer = training.make_optimizer("adam", groups, self.lr, self.weight_decay)
+        factors = state.factors.parameters
+        optimizer = training.make_optimizer("adam", factors, self.lr, self.weight_decay)
         updates = {update["epoch"]: update["candidates"] for update in self.updates_}
         for epoch in range(len(self.history_)):
             if epoch in updates:
@@ -378,8 +353,7 @@ class MultiDProxy(ProxyClusterer):
 
     def _represent(self, name: str) -> np.ndarray:
         """ "fused", "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e)."""
-        output = (self.weights_, self.proxies_, self.prompt_embeddings_)
-        return named(name, Output(*output, self.fused_, self.text_, self.visual_, self.mixing_))
+        return named(name, self._learned)
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
         return self.candidates_, self.weights_
@@ -393,7 +367,6 @@ class MultiDProxy(ProxyClusterer):
 
 
 def named(name: str, output: Output) -> np.ndarray:
-    """A representation by name."""
     if name == "concatenation":
         return np.hstack([output.text, output.visual])
     return output.proxies if name == "word" else getattr(output, name)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from mmclust.methods import training
@@ -46,8 +47,7 @@ class MultiMaP(ProxyClusterer):
         concepts: concept words, the user's first, such as ["color", "species"]; None leaves the
             concept term out.
         representation: what k-means clusters: "prompt" t(w_i) (paper), "word" w_i, "image" v_i.
-        variant: "paper", or "released" for the authors' code. It sets every parameter below that is
-            None; each can also be set alone.
+        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         alpha, beta: weights of the concept and the reference term; the paper searches {0.1 .. 1.0},
             the code has 0.3 and 0.4 for fruit.
         choose_by: reference words by the "template" filled with the word (paper), or by the "word"
@@ -121,27 +121,13 @@ class MultiMaP(ProxyClusterer):
         chunk_size: int = 4096, n_init: int = 1, random_state: RandomSeed = None,
         verbose: bool = False,
     ) -> None:  # fmt: skip
-        self.encoder, self.words, self.template = encoder, words, template
-        self.concepts, self.n_clusters = concepts, n_clusters
-        self.representation, self.variant = representation, variant
-        self.alpha, self.beta, self.reduction = alpha, beta, reduction
-        self.choose_by, self.init, self.targets = choose_by, init, targets
-        self.positions, self.final_norm = positions, final_norm
-        self.concept_loss, self.concept_temperature = concept_loss, concept_temperature
-        self.optimizer, self.batch_size, self.epochs = optimizer, batch_size, epochs
-        self.lr, self.weight_decay = lr, weight_decay
-        self.early_stopping, self.check_every = early_stopping, check_every
-        self.n_checks, self.tol = n_checks, tol
-        self.chunk_size, self.n_init = chunk_size, n_init
-        self.random_state, self.verbose = random_state, verbose
+        self._store(locals())
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
         if self.concepts is not None and not isinstance(self.concepts, (list, tuple)):
-            raise ValueError(
-                f"concepts must be a list with the user's concept first, such as "
-                f"['color', 'species'], not {self.concepts!r}"
-            )
+            example = "a list with the user's concept first, such as ['color', 'species']"
+            raise ValueError(f"concepts must be {example}, not {self.concepts!r}")
 
     def _fit(self, images: Any) -> None:
         history = training.History()
@@ -162,21 +148,15 @@ class MultiMaP(ProxyClusterer):
         return nearest(self._encode_proxies(self._prompt(), proxies), self.cluster_centers_)
 
     def _represent(self, name: str) -> np.ndarray:
-        """ "prompt" (n, d), "word" (n, e), "image" (n, d)."""
-        return {
-            "prompt": self.prompt_embeddings_,
-            "word": self.proxies_,
-            "image": self.image_embeddings_,
-        }[name]
-
-    def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
-        return self.words, self._softmax_over_words(self.prompt_embeddings_)
+        if name == "prompt":
+            return self.prompt_embeddings_
+        return self.proxies_ if name == "word" else self.image_embeddings_
 
     def _prompt(self) -> PromptEncoder:
         s = self.settings()
         return self.encoder.prompt(self._template(), positions=s.positions, final_norm=s.final_norm)
 
-    def _points(self, words: Sequence[str], space: str) -> torch.Tensor:
+    def _points(self, words: Sequence[str], space: str) -> Tensor:
         """Words as points of token space (K, e): token embeddings ("word"), or outputs of the text
         encoder, not normalized ("text")."""
         if space == "word":
@@ -187,10 +167,8 @@ class MultiMaP(ProxyClusterer):
     def _learn(
         self, embeddings: np.ndarray, history: training.History, epochs: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Proxies (n, e) and reference words (n,) of images with embeddings (n, d).
-
-        `epochs`: their number for new images, which are learned without early stopping.
-        """
+        """Proxies (n, e) and reference words (n,) of images with embeddings (n, d). `epochs` sets
+        their number for new images, which are learned without early stopping."""
         s = self.settings()
         prompt = self._prompt()
         v = torch.from_numpy(embeddings).to(self.encoder.device)  # (n, d)
@@ -203,13 +181,12 @@ class MultiMaP(ProxyClusterer):
         scale = training.squared_norm_scale(targets, s.reduction)
         start = self._points(self.words, s.init)[index]  # (n, e)
         proxies = training.PerImageParameters(start, s.batch_size, s.chunk_size)
-        groups = [{"params": proxies.parameters}]
-        optimizer = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
-        stop = training.LossPlateau(s.check_every, s.n_checks, s.tol) if s.early_stopping else None
+        optimizer = training.make_optimizer(s.optimizer, proxies.parameters, s.lr, s.weight_decay)
 
-        def loss_of(
-            rows: slice, w: torch.Tensor, size: int
-        ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        def unchanged(last: float, loss: float) -> bool:
+            return abs(last - loss) <= s.tol * abs(loss)
+
+        def loss_of(rows: slice, w: Tensor, size: int) -> tuple[Tensor, tuple]:
             align = -(prompt(w) * v[rows]).sum() / size
             reference = scale * (w - targets[index[rows]]).square().sum() / size
             concept = torch.zeros_like(align)
@@ -219,22 +196,18 @@ class MultiMaP(ProxyClusterer):
             loss = align + s.alpha * concept + s.beta * reference
             return loss, (loss, align, concept, reference)
 
+        stop = training.EarlyStopping(s.check_every, s.n_checks, unchanged)
         silent = epochs is not None or not self.verbose
         for epoch in tqdm(range(epochs or s.epochs), desc="Multi-MaP", disable=silent):
             terms = proxies.epoch(optimizer, loss_of)
             history.add(("loss", "align", "concept", "reference"), terms)
-            if stop and epochs is None and stop.reached(epoch, float(terms[0])):
+            can_stop = s.early_stopping and epochs is None
+            if can_stop and stop.reached(epoch, lambda _, loss=terms[0]: float(loss)):
                 break
         return proxies.value().cpu().numpy(), reference
 
 
-def concept_term(
-    w: torch.Tensor,
-    concepts: torch.Tensor,
-    loss: str,
-    temperature: float,
-    scale: torch.Tensor | float,
-) -> torch.Tensor:
+def concept_term(w: Tensor, concepts: Tensor, loss: str, temperature: float, scale: Any) -> Tensor:
     """The concept constraint, summed over images: "contrastive", or "mse", which is
     scale * sum_i ||w_i - u_1||^2; w (n, e), concepts u (C, e)."""
     if loss == "contrastive":
@@ -242,9 +215,7 @@ def concept_term(
     return scale * (w - concepts[0]).square().sum()
 
 
-def contrastive_concept(
-    w: torch.Tensor, concepts: torch.Tensor, temperature: float
-) -> torch.Tensor:
+def contrastive_concept(w: Tensor, concepts: Tensor, temperature: float) -> Tensor:
     """-sum_i log softmax_j(cos(w_i, u_j) / temperature) at the user's concept u_1 = concepts[0];
     w (n, e), concepts u (C, e)."""
     logits = F.normalize(w, dim=-1) @ F.normalize(concepts, dim=-1).T / temperature  # (n, C)

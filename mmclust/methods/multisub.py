@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from mmclust.encoders.feature_stream import as_tensor
@@ -32,27 +33,27 @@ if TYPE_CHECKING:
 class Mixture(NamedTuple):
     """What Phase I learns about n images."""
 
-    weights: torch.Tensor  # a (n, K)
-    proxies: torch.Tensor  # w (n, e)
-    prompts: torch.Tensor  # t(w) (n, d)
+    weights: Tensor  # a (n, K)
+    proxies: Tensor  # w (n, e)
+    prompts: Tensor  # t(w) (n, d)
 
 
 @dataclass
 class State:
     """What the steps of one fit share."""
 
-    phi: torch.Tensor  # reference words (K, e)
-    prompt: Callable[[torch.Tensor], torch.Tensor]  # w (n, e) -> t(w) (n, d)
+    phi: Tensor  # reference words (K, e)
+    prompt: Callable[[Tensor], Tensor]  # w (n, e) -> t(w) (n, d)
     factors: training.PerImageParameters  # p (n, e)
-    features: torch.Tensor  # h (n, h): images before the last projection
-    projection: torch.Tensor  # P (h, d)
+    features: Tensor  # h (n, h): images before the last projection
+    projection: Tensor  # P (h, d)
     generator: torch.Generator | None = None  # draws pairs of images
     history: training.History = field(default_factory=training.History)
 
     def mixture(self) -> Mixture:
         """a, w and t(w) of all images, without gradients."""
 
-        def forward(rows: slice, p: torch.Tensor) -> Mixture:
+        def forward(rows: slice, p: Tensor) -> Mixture:
             weights, proxies = mix(p, self.phi)
             return Mixture(weights, proxies, self.prompt(proxies))
 
@@ -84,8 +85,7 @@ class MultiSub(ProxyClusterer):
             Or "assignment", the paper's end-to-end rule: each image's heaviest word if K = M, else
             k-means on v'. Token embeddings are short (norms near 0.5 in the embedded encoder), so v
             dominates v' as the paper concatenates it.
-        variant: "paper", or "released" for the authors' code. It sets every parameter below that is
-            None; each can also be set alone.
+        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         subspace: what spans it (the paper's ablation). "token": token embeddings phi(z); the proxy
             goes through the text encoder. "prompt": outputs t(z) of the text encoder for the filled
             template; "text": for the word alone. Then the mixture of outputs is compared with the
@@ -161,19 +161,7 @@ class MultiSub(ProxyClusterer):
         agreement: float = 0.99, chunk_size: int = 4096, n_init: int = 1,
         random_state: RandomSeed = None, verbose: bool = False,
     ) -> None:  # fmt: skip
-        self.encoder, self.words, self.template = encoder, words, template
-        self.n_clusters, self.representation, self.variant = n_clusters, representation, variant
-        self.subspace, self.init, self.intra = subspace, init, intra
-        self.normalize_parts, self.normalize_image = normalize_parts, normalize_image
-        self.positions, self.final_norm = positions, final_norm
-        self.optimizer, self.batch_size, self.alternations = optimizer, batch_size, alternations
-        self.phase1_epochs, self.phase2_epochs = phase1_epochs, phase2_epochs
-        self.lr, self.projection_lr, self.contrast_lr = lr, projection_lr, contrast_lr
-        self.weight_decay, self.lam, self.margin = weight_decay, lam, margin
-        self.early_stopping, self.check_every = early_stopping, check_every
-        self.n_checks, self.agreement = n_checks, agreement
-        self.chunk_size, self.n_init = chunk_size, n_init
-        self.random_state, self.verbose = random_state, verbose
+        self._store(locals())
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
@@ -191,29 +179,21 @@ class MultiSub(ProxyClusterer):
         state = self._initial_state(images)
         state.generator = torch_generator(self.random_state, self.encoder.device)
         projection = state.projection.requires_grad_(True)
-        groups1 = [
-            {"params": state.factors.parameters},
-            {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0},
-        ]
-        groups2 = [{"params": [projection]}]
-        phase1 = training.make_optimizer(s.optimizer, groups1, s.lr, s.weight_decay)
-        phase2 = training.make_optimizer(s.optimizer, groups2, s.contrast_lr, weight_decay=0.0)
-        labels = None
+        projection_group = {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0}
+        groups = [{"params": state.factors.parameters}, projection_group]
+        phase1 = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
+        phase2 = training.make_optimizer(s.optimizer, [projection], s.contrast_lr, weight_decay=0.0)
+        stop = training.clustering_agreement(1, 1, s.agreement)
         for alternation in tqdm(range(s.alternations), desc="Multi-Sub", disable=not self.verbose):
             self._phase1(state, phase1, alternation)
             learned = state.mixture()
             if alternation == 0:
                 self._choose_n_clusters(learned.prompts.cpu().numpy(), len(self.words))
-            previous = labels
             if s.phase2_epochs or s.early_stopping:
-                labels = self._pseudo_labels(learned)[0]
-                self._phase2(state, phase2, alternation, learned.proxies, labels)
-            if (
-                s.early_stopping
-                and previous is not None
-                and training.same_clustering(previous, labels, s.agreement)
-            ):
-                break
+                clustering = self._pseudo_labels(learned)
+                self._phase2(state, phase2, alternation, learned.proxies, clustering[0])
+                if s.early_stopping and stop.reached(alternation, lambda _, c=clustering: c):
+                    break
         self.history_ = state.history.table()
         self.seconds_ = state.history.seconds
         self.weights_, self.proxies_, self.prompt_embeddings_ = (x.cpu().numpy() for x in learned)
@@ -222,25 +202,32 @@ class MultiSub(ProxyClusterer):
         self._cluster(self.representation)
 
     def _initial_state(self, images: Any) -> State:
-        """The state before the first step."""
         s = self.settings()
-        phi = self._basis()
+        if self.subspace == "token":
+            phi = self.encoder.word_embeddings(self.words).to(self.encoder.device)  # (K, e)
+        else:
+            template = self._template() if self.subspace == "prompt" else None
+            texts = self.encoder.encode_words(self.words, template)
+            phi = torch.from_numpy(texts).to(self.encoder.device)
         h = as_tensor(self.encoder.features(images)).to(self.encoder.device)  # (n, h)
-        factors = training.PerImageParameters(self._start(len(h), phi), s.batch_size, s.chunk_size)
+        start = phi.new_zeros(len(h), phi.shape[1])  # p before training, (n, e)
+        if s.init == "text":
+            placeholder = self.encoder.encode_texts(["*"], normalize=False)  # (1, e)
+            start = torch.from_numpy(placeholder).to(phi).repeat(len(h), 1)
+        factors = training.PerImageParameters(start, s.batch_size, s.chunk_size)
         projection = self.encoder.image_projection.to(h.dtype).clone()  # (h, d)
         return State(phi, self._prompt(), factors, h, projection)
 
     def _phase1(self, state: State, optimizer: torch.optim.Optimizer, alternation: int) -> None:
-        """Learn p and P with -<v_i, t(w_i)>."""
         s = self.settings()
-        stop = training.ClusteringAgreement(s.check_every, s.n_checks, s.agreement)
+        stop = training.clustering_agreement(s.check_every, s.n_checks, s.agreement)
 
-        def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
+        def loss_of(rows: slice, p: Tensor, size: int) -> tuple[Tensor, tuple]:
             v = self._image_side(state.features, rows, state.projection)
             return alignment(state.prompt(mix(p, state.phi)[1]), v, size)
 
-        def cluster(centers: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-            return self._pseudo_labels(state.mixture(), centers)
+        def cluster(last: Any) -> tuple[np.ndarray, Any]:
+            return self._pseudo_labels(state.mixture(), last)
 
         for epoch in range(s.phase1_epochs):
             terms = state.factors.epoch(optimizer, loss_of)
@@ -250,7 +237,7 @@ class MultiSub(ProxyClusterer):
 
     def _phase2(
         self, state: State, optimizer: torch.optim.Optimizer, alternation: int,
-        proxies: torch.Tensor, labels: np.ndarray,
+        proxies: Tensor, labels: np.ndarray,
     ) -> None:  # fmt: skip
         """Learn P with lambda L_intra + (1 - lambda) L_inter for pseudo-labels (n,)."""
         s = self.settings()
@@ -266,15 +253,13 @@ class MultiSub(ProxyClusterer):
             terms = loss.detach()[None]
             state.history.add(("loss",), terms, alternation=alternation, phase=2)
 
-    def _pseudo_labels(
-        self, learned: Mixture, centers: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def _pseudo_labels(self, learned: Mixture, last: Any = None) -> tuple[np.ndarray, Any]:
         """Labels (n,) and centers: the heaviest word if K = M (or M is not chosen yet), else
-        k-means on t(w) [?]."""
+        k-means on t(w) [?], from the centers of the `last` result."""
         if self.n_clusters_ in (0, len(self.words)):
             return learned.weights.argmax(1).cpu().numpy(), None
         prompts = learned.prompts.cpu().numpy()
-        return kmeans(prompts, self.n_clusters_, self.random_state, start=centers)
+        return kmeans(prompts, self.n_clusters_, self.random_state, start=last and last[1])
 
     def _predict(self, images: Any) -> np.ndarray:
         s = self.settings()
@@ -282,11 +267,11 @@ class MultiSub(ProxyClusterer):
         v, norms = self._project(state.features)
         on_device = torch.from_numpy(v).to(self.encoder.device)
 
-        def loss_of(rows: slice, p: torch.Tensor, size: int) -> tuple[torch.Tensor, tuple]:
+        def loss_of(rows: slice, p: Tensor, size: int) -> tuple[Tensor, tuple]:
             return alignment(state.prompt(mix(p, state.phi)[1]), on_device[rows], size)
 
-        groups = [{"params": state.factors.parameters}]
-        optimizer = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
+        factors = state.factors.parameters
+        optimizer = training.make_optimizer(s.optimizer, factors, s.lr, s.weight_decay)
         for _ in range(sum(row["phase"] == 1 for row in self.history_)):
             state.factors.epoch(optimizer, loss_of)
         weights, proxies, prompts = (x.cpu().numpy() for x in state.mixture())
@@ -306,20 +291,14 @@ class MultiSub(ProxyClusterer):
 
     def _represent(self, name: str) -> np.ndarray:
         """ "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d), which
-        "assignment" clusters if K != M.
-
-        With subspace "prompt" or "text", e is d, "prompt" is "word" normalized, and there is no
-        "word-eot".
-        """
+        "assignment" clusters if K != M. With subspace "prompt" or "text", e is d, "prompt" is
+        "word" normalized, and there is no "word-eot"."""
         self._check_subspace(name)
-        prompts = self.prompt_embeddings_
-        v = self.image_embeddings_
-        return self._named(name, self.proxies_, prompts, v, self._image_norms)
+        images = (self.image_embeddings_, self._image_norms)
+        return self._named(name, self.proxies_, self.prompt_embeddings_, *images)
 
-    def _named(
-        self, name: str, proxies: np.ndarray, prompts: np.ndarray, v: np.ndarray, norms: np.ndarray
-    ) -> np.ndarray:
-        """A representation by name, from w, t(w), v and the norms (n, 1) of P h."""
+    def _named(self, name: str, proxies: Any, prompts: Any, v: Any, norms: Any) -> np.ndarray:
+        """A representation by name, from w, t(w), v and the norms (n, 1) of P h, all arrays."""
         image = v if self.settings().normalize_image else v * norms
         if name == "prompt":
             return prompts
@@ -341,54 +320,36 @@ class MultiSub(ProxyClusterer):
             names[phase] if phase != before else None for before, phase in zip([1, *phases], phases)
         ]
 
-    def _basis(self) -> torch.Tensor:
-        """The reference words that proxies are mixtures of, (K, e)."""
-        if self.subspace == "token":
-            return self.encoder.word_embeddings(self.words).to(self.encoder.device)
-        template = self._template() if self.subspace == "prompt" else None
-        texts = self.encoder.encode_words(self.words, template)
-        return torch.from_numpy(texts).to(self.encoder.device)
-
-    def _prompt(self, template: str | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _prompt(self, template: str | None = None) -> Callable[[Tensor], Tensor]:
         """A function from proxies (n, e) to prompts (n, d), L2-normalized."""
         if self.subspace != "token":
             return partial(F.normalize, dim=-1)
         s = self.settings()
-        return self.encoder.prompt(
-            template or self._template(), positions=s.positions, final_norm=s.final_norm
-        )
+        template = template or self._template()
+        return self.encoder.prompt(template, positions=s.positions, final_norm=s.final_norm)
 
-    def _start(self, n: int, phi: torch.Tensor) -> torch.Tensor:
-        """Latent factors p (n, e) before training."""
-        if self.settings().init == "zero":
-            return phi.new_zeros(n, phi.shape[1])
-        placeholder = self.encoder.encode_texts(["*"], normalize=False)  # (1, e)
-        return torch.from_numpy(placeholder).to(phi).repeat(n, 1)
-
-    def _image_side(self, h: torch.Tensor, rows: slice, projection: torch.Tensor) -> torch.Tensor:
+    def _image_side(self, h: Tensor, rows: slice, projection: Tensor) -> Tensor:
         """v (rows, d). A benchmark overrides it to run the whole image encoder in every batch."""
         return F.normalize(h[rows] @ projection, dim=-1)
 
-    def _project(self, features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _project(self, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """v (n, d) with the learned P, and the norms (n, 1) of P h."""
         projected = features.cpu() @ torch.from_numpy(self.projection_)  # (n, d)
         norms = projected.norm(dim=-1, keepdim=True)
         return F.normalize(projected, dim=-1).numpy(), norms.numpy()
 
-    def _word_half(self, proxies: torch.Tensor) -> torch.Tensor:
+    def _word_half(self, proxies: Tensor) -> Tensor:
         return F.normalize(proxies, dim=-1) if self.normalize_parts else proxies
 
 
-def mix(factors: torch.Tensor, phi: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def mix(factors: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
     """Weights a (n, K) and proxies w (n, e) from latent factors (n, e) and reference words phi
     (K, e) (Multi-Sub, subspace proxy)."""
     weights = (factors @ phi.T).softmax(-1)  # (n, K)
     return weights, weights @ phi
 
 
-def alignment(
-    prompts: torch.Tensor, images: torch.Tensor, n: int
-) -> tuple[torch.Tensor, tuple[torch.Tensor]]:
+def alignment(prompts: Tensor, images: Tensor, n: int) -> tuple[Tensor, tuple[Tensor]]:
     """-sum_i <v_i, t(w_i)> / n over some of n images; both (chunk, d), L2-normalized (Multi-Sub,
     Phase I). The loss, and the terms to record."""
     loss = -(prompts * images).sum() / n

@@ -44,11 +44,8 @@ def choose_n_clusters(
     less well: free words keep some of what the keyword does not ask for
     (`python -m benchmarks.n_clusters --tuning --method NAME`).
 
-    Returns:
-        M and the curve, a data frame with the columns n_clusters and criterion.
-
-    Raises:
-        ValueError: for fewer than 3 rows, or `most` below 2.
+    Returns M and the curve, a data frame with the columns n_clusters and criterion. Raises
+    ValueError for fewer than 3 rows, or `most` below 2.
     """
     if len(x) < 3:
         raise ValueError(f"a number of clusters is chosen on at least 3 images, not {len(x)}")

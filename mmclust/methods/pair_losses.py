@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 MAX_IMAGES_ALL_PAIRS = 1024
 N_SAMPLED_PAIRS = 65_536
 
 
-def intra_squared(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def intra_squared(x: Tensor, labels: Tensor) -> Tensor:
     """Mean of ||x_i - x_j||^2 over ordered pairs i != j of one cluster (Multi-Sub, L_intra as in
     the paper); x (n, d), labels (n,). Zero if no cluster has a pair.
 
@@ -27,53 +28,38 @@ def intra_squared(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (2 * sizes * squares - 2 * sums.square().sum(1)).sum() / n_pairs.clamp(min=1)
 
 
-def intra_plain(
-    x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
-) -> torch.Tensor:
+def intra_plain(x: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Mean of ||x_i - x_j|| over pairs i != j of one cluster (L_intra of the released code)."""
-    if len(x) <= MAX_IMAGES_ALL_PAIRS:
-        distances, same = _all_pairs(x, labels)
-        distances = distances[same]
-    else:
-        distances = _distance(x, *sample_same(labels, N_SAMPLED_PAIRS, generator))
+    distances = _distances(x, labels, True, generator)
     return distances.mean() if len(distances) else x.sum() * 0
 
 
 def inter_hinge(
-    x: torch.Tensor,
-    labels: torch.Tensor,
-    margin: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    x: Tensor, labels: Tensor, margin: float, generator: torch.Generator | None = None
+) -> Tensor:
     """Mean of max(0, margin - ||x_i - x_j||) over pairs of different clusters (L_inter)."""
-    if len(x) <= MAX_IMAGES_ALL_PAIRS:
-        distances, same = _all_pairs(x, labels)
-        distances = distances[~same]
-    else:
-        distances = _distance(x, *sample_different(labels, N_SAMPLED_PAIRS, generator))
+    distances = _distances(x, labels, False, generator)
     return F.relu(margin - distances).mean() if len(distances) else x.sum() * 0
 
 
 def contrast(
-    x: torch.Tensor,
-    labels: torch.Tensor,
+    x: Tensor,
+    labels: Tensor,
     lam: float,
     margin: float,
     intra: str,
     generator: torch.Generator | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub,
     Phase II)."""
-    if intra == "squared":
-        within = intra_squared(x, labels)
-    else:
-        within = intra_plain(x, labels, generator)
+    squared = intra == "squared"
+    within = intra_squared(x, labels) if squared else intra_plain(x, labels, generator)
     return lam * within + (1 - lam) * inter_hinge(x, labels, margin, generator)
 
 
 def sample_same(
-    labels: torch.Tensor, count: int, generator: torch.Generator | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+    labels: Tensor, count: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """`count` pairs, uniform over ordered pairs i != j of one cluster; none if no cluster has two
     images."""
     order = labels.argsort(stable=True)
@@ -95,8 +81,8 @@ def sample_same(
 
 
 def sample_different(
-    labels: torch.Tensor, count: int, generator: torch.Generator | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+    labels: Tensor, count: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Pairs uniform over pairs of different clusters: `count` are drawn from all, and those of one
     cluster are rejected."""
     i, j = torch.randint(len(labels), (2, count), generator=generator, device=labels.device)
@@ -104,11 +90,10 @@ def sample_different(
     return i[different], j[different]
 
 
-def _all_pairs(x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances of all n (n - 1) / 2 pairs, and whether a pair is in one cluster."""
-    i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
-    return F.pdist(x), labels[i] == labels[j]
-
-
-def _distance(x: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+def _distances(x: Tensor, labels: Tensor, same: bool, generator: torch.Generator | None) -> Tensor:
+    """Distances of the pairs of one cluster (`same`), or of those of different clusters."""
+    if len(x) <= MAX_IMAGES_ALL_PAIRS:
+        i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
+        return F.pdist(x)[(labels[i] == labels[j]) == same]
+    i, j = (sample_same if same else sample_different)(labels, N_SAMPLED_PAIRS, generator)
     return torch.linalg.vector_norm(x[i] - x[j], dim=1)

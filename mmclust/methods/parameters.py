@@ -51,11 +51,7 @@ Constraint = Number | tuple[str, ...]
 
 
 def check_parameters(values: Mapping[str, Any], constraints: Mapping[str, Constraint]) -> None:
-    """Check the parameters that have a constraint.
-
-    Raises:
-        ValueError: for the first value that is not allowed; the message says what is.
-    """
+    """Raise ValueError for the first value that its constraint does not allow."""
     for name, value in values.items():
         allowed = constraints.get(name)
         if isinstance(allowed, tuple):

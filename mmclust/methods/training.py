@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 NORM_REDUCTIONS = ("sum", "mean", "relative")
 
@@ -27,9 +27,9 @@ class PerImageParameters:
             size changes results by rounding only.
     """
 
-    def __init__(self, start: torch.Tensor, batch_size: int | str, chunk_size: int) -> None:
+    def __init__(self, start: Tensor, batch_size: int | str, chunk_size: int) -> None:
         self.n = len(start)
-        self.batches: list[list[tuple[slice, torch.Tensor]]] = []
+        self.batches: list[list[tuple[slice, Tensor]]] = []
         first = 0
         for batch in start.split(self.n if batch_size == "full" else int(batch_size)):
             chunks = []
@@ -40,19 +40,19 @@ class PerImageParameters:
             self.batches.append(chunks)
 
     @property
-    def chunks(self) -> list[tuple[slice, torch.Tensor]]:
+    def chunks(self) -> list[tuple[slice, Tensor]]:
         """The rows of every chunk, and their parameters."""
         return [chunk for batch in self.batches for chunk in batch]
 
     @property
-    def parameters(self) -> list[torch.Tensor]:
+    def parameters(self) -> list[Tensor]:
         return [parameters for _, parameters in self.chunks]
 
-    def value(self) -> torch.Tensor:
+    def value(self) -> Tensor:
         """All rows (n, e), detached."""
         return torch.cat([parameters.detach() for parameters in self.parameters])
 
-    def map(self, function: Callable) -> tuple[torch.Tensor, ...]:
+    def map(self, function: Callable) -> tuple[Tensor, ...]:
         """The tensors that `function(rows, parameters)` returns for every chunk, concatenated;
         without gradients."""
         with torch.no_grad():
@@ -64,13 +64,11 @@ class PerImageParameters:
         optimizer: torch.optim.Optimizer,
         loss_of: Callable,
         before_step: Callable | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """One step per batch. Returns the terms, averaged over all rows.
 
-        Args:
-            loss_of: `loss_of(rows, parameters, size)` returns a chunk's share of the loss of its
-                batch, and a tuple of terms to be recorded, all divided by the batch's `size`.
-            before_step: called before each step of the optimizer.
+        `loss_of(rows, parameters, size)` returns a chunk's share of the loss of its batch, and a
+        tuple of terms to be recorded, all divided by the batch's `size`.
         """
         total: Any = 0.0
         for batch in self.batches:
@@ -87,14 +85,14 @@ class PerImageParameters:
 
 
 def make_optimizer(
-    name: str, groups: list[dict], lr: float, weight_decay: float
+    name: str, params: list[Any], lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """ "adam" (the papers) or "adagrad" (the released code)."""
+    """ "adam" (the papers) or "adagrad" (the released code) for tensors, or groups of them."""
     optimizers = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
-    return optimizers[name](groups, lr=lr, weight_decay=weight_decay)
+    return optimizers[name](params, lr=lr, weight_decay=weight_decay)
 
 
-def squared_norm_scale(words: torch.Tensor, reduction: str) -> torch.Tensor | float:
+def squared_norm_scale(words: Tensor, reduction: str) -> Tensor | float:
     """What a squared distance in token space is multiplied by; words (K, e).
 
     "sum": 1. "mean": 1 / e, as `MSELoss` does. "relative": 1 / mean ||word||^2, which gives a
@@ -106,15 +104,14 @@ def squared_norm_scale(words: torch.Tensor, reduction: str) -> torch.Tensor | fl
 
 
 class History:
-    """What each epoch recorded, by name; values stay on their device until `table`. And the seconds
-    that each epoch took."""
+    """What each epoch recorded, and its seconds; values stay on their device until `table`."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[tuple[str, ...], torch.Tensor, dict[str, Any]]] = []
+        self.rows: list[tuple[tuple[str, ...], Tensor, dict[str, Any]]] = []
         self.seconds: list[float] = []
         self._last = time.perf_counter()
 
-    def add(self, names: tuple[str, ...], values: torch.Tensor, **more: Any) -> None:
+    def add(self, names: tuple[str, ...], values: Tensor, **more: Any) -> None:
         now = time.perf_counter()
         self.rows.append((names, values, more))
         self.seconds.append(now - self._last)
@@ -122,57 +119,37 @@ class History:
 
     def table(self) -> list[dict]:
         """One dictionary per epoch."""
-        return [
-            more | dict(zip(names, values.double().tolist())) for names, values, more in self.rows
-        ]
+        return [more | dict(zip(names, v.double().tolist())) for names, v, more in self.rows]
 
 
-class LossPlateau:
-    """Stop if, at `n_checks` successive checks, the loss has changed by less than `tol` of its size
-    since the check before; a check is made every `every` epochs."""
+class EarlyStopping:
+    """Stop if at `n_checks` successive checks, one every `every` epochs, a value was unchanged
+    since the check before, by `unchanged(last, value)`."""
 
-    def __init__(self, every: int, n_checks: int, tol: float) -> None:
+    def __init__(self, every: int, n_checks: int, unchanged: Callable[[Any, Any], bool]) -> None:
         self.every = every
         self.n_checks = n_checks
-        self.tol = tol
+        self.unchanged = unchanged
         self.n_unchanged = 0
-        self.last: float | None = None
+        self.last: Any = None
 
-    def reached(self, epoch: int, loss: float) -> bool:
+    def reached(self, epoch: int, compute: Callable) -> bool:
+        """`compute(last)` returns the value; `last` is that of the check before, first None."""
         if (epoch + 1) % self.every:
             return False
-        unchanged = self.last is not None and abs(self.last - loss) <= self.tol * abs(loss)
-        self.n_unchanged = self.n_unchanged + 1 if unchanged else 0
-        self.last = loss
+        value = compute(self.last)
+        is_unchanged = self.last is not None and self.unchanged(self.last, value)
+        self.n_unchanged = self.n_unchanged + 1 if is_unchanged else 0
+        self.last = value
         return self.n_unchanged >= self.n_checks
 
 
-class ClusteringAgreement:
-    """Stop if, at `n_checks` successive checks, the clustering agrees with that of the check before
-    (adjusted Rand index of at least `least`); a check is made every `every` epochs."""
-
-    def __init__(self, every: int, n_checks: int, least: float) -> None:
-        self.every = every
-        self.n_checks = n_checks
-        self.least = least
-        self.n_unchanged = 0
-        self.last: np.ndarray | None = None
-        self.centers: np.ndarray | None = None
-
-    def reached(self, epoch: int, cluster: Callable) -> bool:
-        """`cluster(centers)` returns labels (n,) and centers. It gets the centers of the check
-        before (None at the first), so that k-means does not differ only by where it starts."""
-        if (epoch + 1) % self.every:
-            return False
-        labels, self.centers = cluster(self.centers)
-        unchanged = self.last is not None and same_clustering(self.last, labels, self.least)
-        self.n_unchanged = self.n_unchanged + 1 if unchanged else 0
-        self.last = labels
-        return self.n_unchanged >= self.n_checks
-
-
-def same_clustering(first: np.ndarray, second: np.ndarray | None, least: float) -> bool:
-    """Whether two labelings (n,) agree: adjusted Rand index of at least `least`."""
+def clustering_agreement(every: int, n_checks: int, least: float) -> EarlyStopping:
+    """Stop if clusterings (labels, centers) agree: adjusted Rand index of at least `least`. Each is
+    computed from the last one's centers, so as not to differ only by where k-means starts."""
     from sklearn.metrics import adjusted_rand_score
 
-    return adjusted_rand_score(first, second) >= least
+    def agree(last: tuple, clustering: tuple) -> bool:
+        return adjusted_rand_score(last[0], clustering[0]) >= least
+
+    return EarlyStopping(every, n_checks, agree)
