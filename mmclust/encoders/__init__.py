@@ -30,7 +30,6 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
             a checkpoint (required files: `load_open_clip`, `load_transformers`); or
             "module:function", your own function, which returns an `Encoder` and is called with
             those of the arguments device and autocast that it accepts.
-        device: torch device.
         autocast: run the image and text towers in bfloat16: faster on a GPU, but results agree
             to about two digits only.
 
@@ -73,18 +72,13 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
 
 def where_from(name: str) -> str:
     """Where an encoder's weights come from, as a phrase. Nothing is downloaded."""
-    from pathlib import Path
-
-    from mmclust.encoders.mini import CHECKPOINTS
-
     if name == "mini" or name in CHECKPOINTS:
         return "in the package"
     if plugins.is_plugin_name(name):
         return "a plug-in"
     if Path(name).is_dir():
         return "a folder"
-    repository = REPOSITORIES.get(name)
-    origin = (
-        f"{repository} on the Hugging Face hub" if repository else "the hub that open_clip names"
-    )
+    origin = "the hub that open_clip names"
+    if name in REPOSITORIES:
+        origin = f"{REPOSITORIES[name]} on the Hugging Face hub"
     return f"weights from the local cache, downloaded from {origin} at the first use"

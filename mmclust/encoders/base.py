@@ -48,9 +48,7 @@ class Encoder(ABC):
         preprocess: PIL picture to tensor (3, height, width).
         tokenizer: texts to token ids (n, context), called like open_clip's tokenizers.
         name: shown in tables.
-        device: torch device.
-        autocast: run image tower and prompts in bfloat16 (torch's autocast); results and losses
-            stay float32.
+        autocast: run image tower and prompts in bfloat16; results and losses stay float32.
     """
 
     def __init__(
@@ -154,30 +152,30 @@ class Encoder(ABC):
     ) -> list[range]:
         """Ranges of up to `batches` batches whose features are not stored yet.
 
-        Each range can be computed by `store_batch_range` on any machine that shares the cache.
-        Empty if the features are stored; a single range for at most 4,096 images.
+        Each can be computed by `store_batch_range` on any machine that shares the cache. None if
+        the features are stored; a single range for at most 4,096 images.
         """
         images = Images.of(images)
         if feature_stream.is_stored(self._features_key(images)):
             return []
-        n_batches = -(-len(images) // batch_size)
+        numbers = range(-(-len(images) // batch_size))
         if not feature_stream.is_large(len(images)):
-            return [range(n_batches)]
-        return [range(b, min(b + batches, n_batches)) for b in range(0, n_batches, batches)]
+            return [numbers]
+        return [numbers[start : start + batches] for start in numbers[::batches]]
 
     def store_batch_range(
         self, images: Pictures, batch_range: range, batch_size: int = 256
     ) -> None:
-        """Compute and store the features of these batches, those of all for at most 4,096 images.
+        """Compute and store the features of these batches, unless they are stored already.
 
-        Batches that are stored are not computed again. `features` then reads them.
+        For at most 4,096 images, those of all images.
         """
         images = Images.of(images)
         if not feature_stream.is_large(len(images)):
             self.features(images, batch_size)
             return
-        part = images[batch_range.start * batch_size : batch_range.stop * batch_size]
-        run = partial(self._batches, self.image_trunk, part, batch_size)
+        subset = images[batch_range.start * batch_size : batch_range.stop * batch_size]
+        run = partial(self._batches, self.image_trunk, subset, batch_size)
         feature_stream.store_batches(self._features_key(images), batch_size, batch_range.start, run)
 
     def set_features(self, images: Pictures, features: np.ndarray) -> None:
@@ -215,9 +213,7 @@ class Encoder(ABC):
         """
         trunk = self.patch_trunk
         if trunk is None:
-            raise ValueError(
-                f"the image tower of {self.name} gives no patch tokens: it is no vision transformer"
-            )
+            raise ValueError(f"{self.name} gives no patch tokens: it is no vision transformer")
         images = Images.of(images)
         key = storage.key_of("patches", images.fingerprint, self.fingerprint, self.autocast)
         run = partial(self._batches, trunk, images, batch_size)
@@ -280,14 +276,12 @@ class Encoder(ABC):
         self, tower: Tower, images: Images, batch_size: int,
         store_batch: feature_stream.StoreBatch = feature_stream.compute_batch,
     ) -> Iterator[np.ndarray]:  # fmt: skip
-        """`tower` of each batch, in order, with a progress bar; see `feature_stream.batches`."""
+        """`tower` of each batch, with a progress bar; see `feature_stream.batches`."""
         dtype = self.token_table.weight.dtype
 
         def forward(pixels: torch.Tensor) -> np.ndarray:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast),
-            ):
+            half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+            with torch.inference_mode(), half:
                 return at_least_float32(tower(pixels.to(self.device, dtype))).cpu().numpy()
 
         rows = feature_stream.batches(

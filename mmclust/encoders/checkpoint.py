@@ -13,10 +13,10 @@ TIMEOUT = 10  # seconds to wait for the hub's first response
 # Files to download: architecture, preprocessing, tokenizer, weights; no pickles.
 FILE_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-TOKENIZER_FILES = {
-    "tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-    "vocab.json",
-}  # fmt: skip
+TOKENIZER_FILES = (  # any one of them
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
 
 
 def download_error(name: str, error: Exception) -> RuntimeError:
@@ -38,8 +38,7 @@ def check_hub(repository: str, revision: str | None = None) -> None:
 def download(repository: str, name: str) -> Path:
     """The folder of "owner/name" or "owner/name@revision" in the hub's cache, up to date if online.
 
-    Raises:
-        RuntimeError: it is neither in the cache nor can it be downloaded.
+    RuntimeError if it is neither in the cache nor can it be downloaded.
     """
     from huggingface_hub import snapshot_download
 
@@ -86,10 +85,7 @@ def require(path: Path, config: dict, keys: tuple[str, ...], what: str) -> None:
 
 
 def find_weights(folder: Path, preferred: str) -> Path:
-    """The folder's safetensors file; ValueError if it is missing or not the only one.
-
-    Of several files, the one with the preferred name is taken.
-    """
+    """The folder's safetensors file: of several, the one with the preferred name."""
     files = sorted(folder.glob("*.safetensors"))
     if folder / preferred in files:
         return folder / preferred
@@ -97,9 +93,7 @@ def find_weights(folder: Path, preferred: str) -> Path:
         return files[0]
     if files:
         names = ", ".join(file.name for file in files)
-        raise ValueError(
-            f"{folder} has several weights ({names}): rename the right ones {preferred}"
-        )
+        raise ValueError(f"{folder} has several weights ({names}): rename one {preferred}")
     pickles = [file.name for pattern in PICKLE_PATTERNS for file in sorted(folder.glob(pattern))]
     if pickles:
         raise ValueError(
@@ -114,13 +108,9 @@ def find_weights(folder: Path, preferred: str) -> Path:
 
 def check_tokenizer(folder: Path) -> None:
     """Raise ValueError if a folder lacks its tokenizer."""
-    files = {file.name for file in folder.iterdir()}
-    if not TOKENIZER_FILES & files:
-        raise ValueError(
-            f"{folder} has no tokenizer.json (or vocab.txt): a checkpoint needs its tokenizer"
-        )
-    if "tokenizer_config.json" not in files:
-        raise ValueError(f"{folder} has no tokenizer_config.json: a checkpoint needs its tokenizer")
+    for names in (TOKENIZER_FILES, ("tokenizer_config.json",)):
+        if not any((folder / name).exists() for name in names):
+            raise ValueError(f"{folder} has no {' or '.join(names[:2])}: it needs a tokenizer")
 
 
 def require_transformers(name: str) -> None:

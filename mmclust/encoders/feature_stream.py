@@ -61,13 +61,8 @@ def batches(
     of torch's threads, while a third is decoded: so no core waits for another after every
     operation. On other devices one is in the model. Threads are used, not processes: Pillow and
     torch release Python's lock, and pictures may come from functions that cannot be sent to a
-    process. These functions are called from several threads at a time.
-
-    Args:
-        store_batch: returns the rows of a batch, computing them only if necessary.
-
-    Raises:
-        The error of the first image that cannot be decoded.
+    process. These functions are called from several threads at a time. Raises the error of the
+    first image that cannot be decoded.
     """
     n_batches = -(-len(images) // size)
     threads = torch.get_num_threads()
@@ -79,7 +74,7 @@ def batches(
         return [prepare(images[i]) for i in indices]
 
     def compute(number: int) -> np.ndarray:
-        indices = range(number * size, min((number + 1) * size, len(images)))
+        indices = range(len(images))[number * size : (number + 1) * size]
         slices = [indices[i : i + SLICE] for i in range(0, len(indices), SLICE)]
         pictures = list(chain.from_iterable(decoders.map(decode, slices)))
         return models.submit(_forward_batch, pictures, collate, forward, on_cpu).result()
@@ -181,10 +176,7 @@ def load_or_encode(key: str, n_images: int, size: int, run: Run) -> np.ndarray:
 
 
 def store_batches(key: str, size: int, first: int, run: Run) -> None:
-    """Compute and store the batches of `run`, the first of which has the number `first`.
-
-    They are some of the batches of this key; `load_or_encode` joins all of them.
-    """
+    """Compute and store the batches of `run`, numbered from `first`, for `load_or_encode`."""
 
     def store_batch(number: int, compute: ComputeBatch) -> np.ndarray:
         return storage.load_or_compute(_batch_key(key, size, first + number), compute)
@@ -200,10 +192,7 @@ def is_stored(key: str) -> bool:
 
 
 def as_tensor(array: np.ndarray) -> torch.Tensor:
-    """A tensor that shares an array's memory and must not be written to.
-
-    torch warns of read-only arrays, such as memory-mapped ones; this warning is suppressed.
-    """
+    """A tensor that shares an array's memory, read-only or not, and must not be written to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")
         return torch.from_numpy(array)
@@ -259,11 +248,7 @@ def _join(path: Path, batch_keys: list[str], n_images: int) -> bool:
 
 
 def _copy(batch_keys: list[str], n_images: int, file: BinaryIO) -> Iterator[bytes]:
-    """Write the rows of all batches as one .npy file; yields what is written.
-
-    Raises:
-        OSError, ValueError: a batch is missing or damaged, or the file cannot be written.
-    """
+    """Write the rows of all batches as one .npy file; yields what is written."""
     for number, path in enumerate(map(_path, batch_keys)):
         storage.check_array(path)
         rows = np.load(path, allow_pickle=False)

@@ -37,9 +37,7 @@ def checkpoint_state(checkpoint: str) -> dict:
 def caption_words() -> set[str]:
     """The words of the captions that `mini` was trained with (`vocabulary.json`)."""
     vocabulary = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
-    return {
-        word for criteria in vocabulary.values() for words in criteria.values() for word in words
-    }
+    return {word for lists in vocabulary.values() for words in lists.values() for word in words}
 
 
 def training_vocabulary_note(words: Iterable[str]) -> str:
