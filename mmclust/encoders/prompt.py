@@ -202,17 +202,13 @@ class PromptEncoder:
         finally:
             for handle in handles:
                 handle.remove()
+        tower_type = f"a text tower of type {type(tower).__name__}"
         if not inserted:
-            raise ValueError(
-                f"a text tower of type {type(tower).__name__} does not look up its tokens in its "
-                "table: learned words cannot be inserted"
-            )
+            raise ValueError(f"{tower_type} does not look up its tokens in its table")
         if not all_tokens:
             return out
         if states[0].ndim != 3:
-            raise ValueError(
-                f"a text tower of type {type(tower).__name__} gives no embeddings of its tokens"
-            )
+            raise ValueError(f"{tower_type} gives no embeddings of its tokens")
         return torch.cat([self._project(states[0][:, self.start : self.end]), out[:, None]], 1)
 
     @torch.no_grad()
@@ -233,7 +229,7 @@ class PromptEncoder:
         suffix = blocks[0].ln_1(self._suffix + self._position[self.start + 1 :])
         self._suffix_qkv = F.linear(suffix, attention.in_proj_weight, attention.in_proj_bias)
 
-    def _after_prefix(self, words: torch.Tensor, all_tokens: bool = False) -> torch.Tensor:
+    def _after_prefix(self, words: torch.Tensor, all_tokens: bool) -> torch.Tensor:
         """The tokens from the placeholder on, after the cached keys and values of the prefix."""
         suffix = self._suffix.expand(len(words), -1, -1)
         x = torch.cat([words.to(suffix.dtype)[:, None], suffix], 1) + self._position[self.start :]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
+import yaml
+
+from mmclust.words import reviewed_answers
 
 SOURCES = ("lexicon", "openai")
 ASKED_FOR = 20  # words that a language model is asked for, unless `n` is set
@@ -26,8 +32,6 @@ class ReferenceWords(list[str]):
 
 @lru_cache(maxsize=1)
 def _lexicon() -> dict:
-    import yaml
-
     return yaml.safe_load((Path(__file__).parent / "lexicon.yaml").read_text(encoding="utf-8"))
 
 
@@ -36,10 +40,7 @@ def _domains() -> dict:
 
 
 def prompt_template(keyword: str, of: str) -> str:
-    """The prompt for a keyword in a domain, such as "fruit with a color of *".
-
-    Where the lexicon has none, one in the same style.
-    """
+    """The lexicon's prompt, such as "fruit with a color of *"; without one, in the same style."""
     if entry := _domains().get(of, {}).get(keyword):
         return entry["template"]
     article = "an" if keyword[:1] in "aeiou" else "a"
@@ -121,8 +122,6 @@ def meant(keyword: str, of: str) -> str:
 
 
 def _draw_nouns(n: int, seed: int) -> list[str]:
-    import numpy as np
-
     nouns = _lexicon()["nouns"]
     if n > len(nouns):
         raise ValueError(f"{n} random nouns: the lexicon has {len(nouns)}")
@@ -130,24 +129,16 @@ def _draw_nouns(n: int, seed: int) -> list[str]:
 
 
 def where_from(source: str, questions: Iterable[tuple[str, str]]) -> list[str]:
-    """Where the words for questions (domain, keyword) come from, as sentences. Nothing is asked.
-
-    Args:
-        source: "lexicon", "openai" or "openai:MODEL".
-    """
-    import os
-
-    from mmclust.words.reviewed_answers import path_of
-
+    """Where the words for questions (domain, keyword) come from, as sentences. Nothing is asked."""
     origin, _, model = source.partition(":")
     if origin != "openai":
         return ["from the lexicon in the package"]
     model = model or os.environ.get("MMCLUST_WORDS_MODEL", "")
-    asked = sorted(questions)
+    asked = list(questions)
     missing = [
         f"{keyword} of {domain}"
         for domain, keyword in asked
-        if not path_of(model, domain, keyword, ASKED_FOR).exists()
+        if not reviewed_answers.path_of(model, domain, keyword, ASKED_FOR).exists()
     ]
     return [
         f"{len(asked) - len(missing)} answers of {model} are stored",
