@@ -21,7 +21,6 @@ class OpenCLIPEncoder(Encoder):
     """A frozen open_clip model; arguments and methods as for `Encoder`."""
 
     def training_vocabulary_note(self, words: Sequence[str]) -> str:
-        """A sentence on which of these words the encoder was trained with, if this is known."""
         if self.name == "mini":
             return mini.training_vocabulary_note(words)
         return super().training_vocabulary_note(words)

@@ -76,7 +76,6 @@ class Blip(Align):
         return torch.cat([features, features.new_ones(len(features), 1)], 1)  # (n, h + 1)
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        """All tokens (n, 1 + patches, d), class token first, L2-normalized."""
         tokens = self.model.vision_model(pixel_values=pixels).last_hidden_state
         return F.normalize(self.model.vision_proj(tokens), dim=-1)
 
@@ -213,7 +212,8 @@ def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> No
             f"the tokenizer in {folder} pads with {padding[0]}, the text tower with {padding[1]}"
         )
     size = model.config.vision_config.image_size
-    if model.config.model_type == "blip" and set(processor.size.values()) != {size}:
+    sizes = {processor.size["height"], processor.size["width"]}
+    if model.config.model_type == "blip" and sizes != {size}:
         raise ValueError(
             f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image "
             f"tower needs {size} x {size}"

@@ -59,11 +59,10 @@ def reference_words(
     """Words for a keyword ("color") in a domain ("fruit"), from the lexicon or a language model.
 
     Criteria such as identity have no natural words: whatever the source, `n` random nouns (default
-    40) are drawn for them from the lexicon. Multi-Sub draws from WordNet.
+    40) are drawn for them from the lexicon, with `seed`. Multi-Sub draws from WordNet.
 
     Args:
         n: number of words; None takes all that the lexicon lists, or asks a model for 20.
-        seed: of random nouns.
         source: "lexicon", where the domain's own list comes before the common list; or "openai"
             ("openai:MODEL" names the model as well): the stored answer of the model, and where
             there is none, its answer now (`mmclust.words.language_model`), which is stored.
@@ -98,10 +97,9 @@ def reference_words(
 
 def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
     """The lexicon's words, "random" or None for a keyword, and which list of it they are from."""
-    entry = _domains().get(of, {}).get(keyword)
-    if entry is None and keyword in _lexicon()["common"]:
-        return _lexicon()["common"][keyword], f"the lexicon's common list for {keyword!r}"
-    return entry and entry["words"], "the lexicon"
+    if entry := _domains().get(of, {}).get(keyword):
+        return entry["words"], "the lexicon"
+    return _lexicon()["common"].get(keyword), f"the lexicon's common list for {keyword!r}"
 
 
 def _no_words(keyword: str, of: str) -> str:
