@@ -132,13 +132,12 @@ def prompt_in(dtype, encoder, template, path="auto", **options):
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-@pytest.mark.parametrize("word_tokens", [1, 3])
-def test_without_padding_as_with_it(kind, encoder, template, dtype, tolerance, word_tokens):
+def test_without_padding_as_with_it(kind, encoder, template, dtype, tolerance):
     results = []
     for path in ("auto", "full"):
-        prompt = prompt_in(dtype, encoder, template, path, word_tokens=word_tokens)
+        prompt = prompt_in(dtype, encoder, template, path)
         generator = torch.Generator().manual_seed(1)
-        w = torch.randn(4, word_tokens, 32, dtype=dtype, generator=generator).requires_grad_(True)
+        w = torch.randn(4, 32, dtype=dtype, generator=generator).requires_grad_(True)
         out = prompt(w)
         (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)).sum().backward()
         assert not any(p.grad is not None for p in prompt.model.model.parameters())
@@ -150,16 +149,13 @@ def test_without_padding_as_with_it(kind, encoder, template, dtype, tolerance, w
     assert len(full.tokens) == 64 and auto.end < 20
     assert (out - full_out).abs().max() < tolerance
     assert (grad - full_grad).abs().max() < tolerance * max(1, full_grad.abs().max())
-    assert full_grad.abs().amax((0, 2)).min() > 1e-3  # every token of the word counts
+    assert full_grad.abs().amax(1).min() > 1e-3
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("word", ["red", "eyepatch"])
-def test_a_written_word_gives_what_the_model_gives_for_the_text(encoder, template, word):
-    ids = encoder.tokenizer.tokenizer(word, add_special_tokens=False)["input_ids"]
-    prompt = encoder.prompt(template, word_tokens=len(ids))
-    ours = prompt(encoder.token_table.weight[ids][None]).detach()
-    np.testing.assert_allclose(ours, encoder.encode_words([word], template), atol=1e-5)
+def test_a_written_word_gives_what_the_model_gives_for_the_text(encoder, template):
+    ours = encoder.prompt(template)(encoder.word_embeddings(["red", "blue"])).detach()
+    np.testing.assert_allclose(ours, encoder.encode_words(["red", "blue"], template), atol=1e-5)
     assert len(set(encoder.encode_words(WORDS, template)[:, 0].round(4))) == len(WORDS)
 
 
@@ -175,16 +171,12 @@ def test_a_tower_that_reads_its_padding_is_run_in_full(encoder):
     towers = TOWERS[encoder.model.config.model_type][1](copy.deepcopy(encoder.model))
     towers.text.config.pad_token_id = -1  # nothing is masked
     assert PromptEncoder(towers, encoder.tokenizer, TEMPLATES[0]).path == "full"
-    with pytest.raises(ValueError, match=r"'cropped'.*padding.*path='auto'"):
-        PromptEncoder(towers, encoder.tokenizer, TEMPLATES[0], path="cropped")
 
 
 def test_options_that_such_a_tower_does_not_have(encoder):
     for switch in ("positions", "final_norm"):
         with pytest.raises(ValueError, match=f"{switch}=False.*TextModel has none"):
             encoder.prompt(TEMPLATES[0], **{switch: False})
-    with pytest.raises(ValueError, match=r"'cached'.*causal.*path='auto'"):
-        encoder.prompt(TEMPLATES[0], path="cached")
     with pytest.raises(ValueError, match=r"needs \d+ tokens.*64"):
         encoder.prompt("a " * 80 + "*")
 

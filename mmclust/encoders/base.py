@@ -132,10 +132,8 @@ class Encoder(ABC):
         """Output of the image tower before its last projection, float32 (n, h).
 
         Computed once and stored. For more than 4,096 images, each finished batch is stored, a
-        killed run continues from there, and the result is memory-mapped and read-only.
-
-        Raises:
-            ValueError: there are no images, or one cannot be read (the error names it).
+        killed run continues from there, and the result is memory-mapped and read-only. ValueError
+        if there are no images, or one cannot be read (the error names it).
         """
         images = Images.of(images)
         if not len(images):
@@ -179,11 +177,7 @@ class Encoder(ABC):
         feature_stream.store_batches(self._features_key(images), batch_size, batch_range.start, run)
 
     def set_features(self, images: Pictures, features: np.ndarray) -> None:
-        """Use these features (n, h), computed elsewhere, for these images; not stored on disk.
-
-        Raises:
-            ValueError: the number of rows is not the number of images.
-        """
+        """Use these features (n, h), computed elsewhere, for these images; not stored on disk."""
         images = Images.of(images)
         if len(images) != len(features):
             raise ValueError(f"{len(features)} rows of features for {len(images)} images")
@@ -206,10 +200,7 @@ class Encoder(ABC):
         """All tokens of a vision transformer, class token first: float32 (n, 1 + patches, d).
 
         Each goes through the last projection and is L2-normalized. They take many times the memory
-        of the features and are not stored on disk.
-
-        Raises:
-            ValueError: the image tower has no patch tokens.
+        of the features and are not stored on disk. ValueError if the image tower has none.
         """
         trunk = self.patch_trunk
         if trunk is None:
@@ -241,8 +232,7 @@ class Encoder(ABC):
     def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
         """phi(z_k), float32 (K, e): the mean of a word's token embeddings, without start and end.
 
-        Raises:
-            ValueError: a word is empty.
+        ValueError if a word is empty.
         """
         means = []
         for word in words:

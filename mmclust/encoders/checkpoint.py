@@ -6,8 +6,8 @@ Weights are read from safetensors only, never from pickles, which can run code.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 TIMEOUT = 10  # seconds to wait for the hub's first response
 # Files to download: architecture, preprocessing, tokenizer, weights; no pickles.
@@ -44,13 +44,13 @@ def download(repository: str, name: str) -> Path:
 
     repository, _, tag = repository.partition("@")
     revision = tag or None
-    options: dict[str, Any] = {"revision": revision, "allow_patterns": FILE_PATTERNS}
+    get = partial(snapshot_download, repository, revision=revision, allow_patterns=FILE_PATTERNS)
     try:
         check_hub(repository, revision)
-        return Path(snapshot_download(repository, **options))
+        return Path(get())
     except Exception as error:  # network, hub and disk: each library has its own classes
         try:
-            return Path(snapshot_download(repository, **options, local_files_only=True))
+            return Path(get(local_files_only=True))
         except Exception:
             raise download_error(name, error) from error
 
@@ -110,7 +110,7 @@ def check_tokenizer(folder: Path) -> None:
     """Raise ValueError if a folder lacks its tokenizer."""
     for names in (TOKENIZER_FILES, ("tokenizer_config.json",)):
         if not any((folder / name).exists() for name in names):
-            raise ValueError(f"{folder} has no {names[0]}: a checkpoint needs its tokenizer")
+            raise ValueError(f"{folder} has no {' or '.join(names[:2])}: it needs a tokenizer")
 
 
 def require_transformers(name: str) -> None:

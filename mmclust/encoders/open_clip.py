@@ -21,7 +21,6 @@ class OpenCLIPEncoder(Encoder):
     """A frozen open_clip model; arguments and methods as for `Encoder`."""
 
     def training_vocabulary_note(self, words: Sequence[str]) -> str:
-        """A sentence on which of these words the encoder was trained with, if this is known."""
         if self.name == "mini":
             return mini.training_vocabulary_note(words)
         return super().training_vocabulary_note(words)
@@ -54,12 +53,9 @@ class OpenCLIPEncoder(Encoder):
         if isinstance(projection, torch.Tensor):
             # a copy with the same weights: other threads may be using the tower itself
             tower = copy.copy(tower)
-            identity = torch.eye(
-                projection.shape[0], dtype=projection.dtype, device=projection.device
-            )
-            tower._parameters = tower._parameters | {
-                "proj": torch.nn.Parameter(identity, requires_grad=False)
-            }
+            identity = torch.eye(len(projection), dtype=projection.dtype, device=projection.device)
+            parameter = torch.nn.Parameter(identity, requires_grad=False)
+            tower._parameters = tower._parameters | {"proj": parameter}
         out = tower(pixels)
         return out[0] if isinstance(out, tuple) else out  # CoCa's tower also returns its tokens
 
@@ -79,17 +75,14 @@ def load_open_clip(
 ) -> OpenCLIPEncoder:
     """A model of open_clip; arguments and errors as for `load_encoder`.
 
-    Args:
-        name: "mini", "mini-quarter", "mini-half", or "architecture/pretrained" as in open_clip.
-        folder: a checkpoint in the layout of open_clip's `local-dir:`. It needs
-            `open_clip_config.json` (architecture and preprocessing), the weights as safetensors,
-            and the tokenizer's files if the model has its own.
+    A folder is a checkpoint in the layout of open_clip's `local-dir:`. It needs
+    `open_clip_config.json` (architecture and preprocessing), the weights as safetensors, and the
+    tokenizer's files if the model has its own.
     """
     pretrained = weights = None
     if name == "mini" or name in mini.CHECKPOINTS:
         folder = mini.FOLDER
-        source = f"local-dir:{folder}"
-    elif folder is not None:
+    if folder is not None:
         source = f"local-dir:{folder}"
         weights = _check_folder(folder)
     else:
@@ -165,10 +158,7 @@ def _check_folder(folder: Path) -> Path:
 
 
 def _check_shapes(model: torch.nn.Module, weights: Path) -> None:
-    """Raise ValueError if positional embeddings do not match the image size or context length.
-
-    open_clip would resize them; in a checkpoint this means a wrong configuration.
-    """
+    """Refuse positional embeddings of another shape: open_clip would silently resize them."""
     state = model.state_dict()
     with safe_open(weights, "pt") as file:
         for key in file.keys():  # noqa: SIM118

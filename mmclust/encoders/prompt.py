@@ -45,13 +45,10 @@ def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, li
     """Token ids before the placeholder, of a word in it, after it, and of padding.
 
     The template is tokenized with two different one-token words: the placeholder is where the ids
-    differ. Start and end tokens are included.
-
-    Raises:
-        ValueError: not exactly one placeholder, or the tokenizer has no such pair of words.
+    differ. Start and end tokens are included. ValueError if the tokenizer has no such words.
     """
-    before, after = split_template(template)
-    texts = [" ".join(filter(None, (before, word, after))) for word in PROBE_WORDS]
+    prefix, suffix = split_template(template)
+    texts = [" ".join(filter(None, (prefix, word, suffix))) for word in PROBE_WORDS]
     longest = 4 * len(template) + 64  # more tokens than any text of so many characters
     rows = tokenizer(texts, context_length=longest)
     padding = int(rows[0, -1])
@@ -60,12 +57,8 @@ def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, li
         if len(differences) == 1:
             start = int(differences)
             end = 1 + int((first != padding).nonzero().max())
-            return (
-                first[:start].tolist(),
-                int(first[start]),
-                first[start + 1 : end].tolist(),
-                padding,
-            )
+            after = first[start + 1 : end].tolist()
+            return first[:start].tolist(), int(first[start]), after, padding
     raise ValueError(
         f"the placeholder of {template!r} has no position in the tokens: this tokenizer has no "
         f"single tokens for {', '.join(PROBE_WORDS)}"
@@ -88,38 +81,33 @@ def token_table(model: Any) -> nn.Embedding:
 class PromptEncoder:
     """The text tower's output for a template with learned words in its placeholder.
 
-    Call it with words (n, e), or (n, L, e) if `word_tokens=L`: it returns prompt embeddings (n, d),
-    L2-normalized unless `normalize=False`. With `all_tokens=True` it returns the embeddings of
-    every token from the placeholder on, (n, l, d). The last one is the one that is read: in CLIP
-    at end-of-text; elsewhere it replaces that of the end token.
+    Call it with words (n, e): it returns prompt embeddings (n, d), L2-normalized unless
+    `normalize=False`. With `all_tokens=True` it returns the embeddings of every token from the
+    placeholder on, (n, l, d). The last one is the one that is read: in CLIP at end-of-text;
+    elsewhere it replaces that of the end token.
 
     Args:
         model: an open_clip model, or an object with its `encode_text`.
-        tokenizer: its tokenizer.
         template: text with one placeholder `*`.
-        word_tokens: number of tokens of a word, L.
-        path: how to compute: "cached" (the prefix once), "cropped" (without padding), "full" (all
-            tokens of the context), or "auto": the first of these that agrees with "full", which
-            is checked here.
+        path: "full" runs all tokens of the context. "auto" takes the fastest way that agrees with
+            it, which is checked here: "cached" (the prefix once), "cropped" (without padding) or
+            "full". The attribute `path` says which.
         positions: add the positional embedding. The released code of Multi-MaP and Multi-Sub
             leaves it out.
         final_norm: apply the final LayerNorm. The released code leaves this out, too.
-        autocast: run in bfloat16 where that is precise enough (torch's autocast); outputs are
-            float32.
+        autocast: run in bfloat16 (torch's autocast); outputs are float32.
 
     Raises:
-        ValueError: not exactly one placeholder, a template that is too long, a path that is
-            unknown or not possible, `positions` or `final_norm` off for a tower without them, or
-            a tower that does not look up its tokens in its table.
+        ValueError: not exactly one placeholder, a template that is too long, an unknown path,
+            `positions` or `final_norm` off for a tower without them, or a tower that does not look
+            up its tokens in its table.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, template: str, word_tokens: int = 1, path: str = "auto",
-        positions: bool = True, final_norm: bool = True, autocast: bool = False,
+        self, model: Any, tokenizer: Any, template: str, path: str = "auto", positions: bool = True,
+        final_norm: bool = True, autocast: bool = False,
     ) -> None:  # fmt: skip
         self.model = model
-        self.template = template
-        self.word_tokens = word_tokens
         self.positions = positions
         self.final_norm = final_norm
         self.autocast = autocast
@@ -132,7 +120,7 @@ class PromptEncoder:
                 f"{type(self.tower).__name__} has none"
             )
         before, word, after, padding = tokenize_template(tokenizer, template)
-        ids = [*before, *[word] * word_tokens, *after]
+        ids = [*before, word, *after]
         length = tokenizer.context_length
         if tower_length := getattr(self.tower, "context_length", 0):  # mT5 has no limit
             length = min(tower_length, length)
@@ -142,21 +130,15 @@ class PromptEncoder:
             )
         self.start = len(before)  # position of the placeholder
         self.end = len(ids) - 1  # position of end-of-text
-        self.tokens = torch.tensor(
-            ids + [padding] * (length - len(ids)), device=self.table.weight.device
-        )
+        ids += [padding] * (length - len(ids))
+        self.tokens = torch.tensor(ids, device=self.table.weight.device)
         self.path = self._choose_path(path)
 
     def __call__(
         self, words: torch.Tensor, normalize: bool = True, all_tokens: bool = False
     ) -> torch.Tensor:
-        shape = tuple(words.shape)
-        if words.ndim == 2:
-            words = words[:, None]
-        if words.ndim != 3 or words.shape[1] != self.word_tokens:
-            raise ValueError(
-                f"words of shape (n, e) or (n, {self.word_tokens}, e) are expected, not {shape}"
-            )
+        if words.ndim != 2:
+            raise ValueError(f"words of shape (n, e) are expected, not {tuple(words.shape)}")
         with torch.autocast(words.device.type, torch.bfloat16, enabled=self.autocast):
             out = self._encode(self.path, words, all_tokens)
         out = out.float() if self.autocast else out
@@ -164,28 +146,19 @@ class PromptEncoder:
 
     def _choose_path(self, path: str) -> str:
         """The path to take; computes the prefix if it is "cached"."""
-        if path not in ("auto", "cached", "cropped", "full"):
-            raise ValueError(f'path must be "auto", "cached", "cropped" or "full", not {path!r}')
-        if path in ("auto", "cached") and can_cache_prefix(self.tower):
+        if path not in ("auto", "full"):
+            raise ValueError(f'path must be "auto" or "full", not {path!r}')
+        if path == "auto" and can_cache_prefix(self.tower):
             self._compute_prefix()
-            if path == "cached" or self._agrees_with_full("cached"):
+            if self._agrees_with_full("cached"):
                 return "cached"
-        if path in ("auto", "cropped") and self._agrees_with_full("cropped"):
-            return "cropped"
-        if path in ("auto", "full"):
-            return "full"
-        raise ValueError(
-            f"path={path!r} is not possible for {type(self.tower).__name__}: 'cached' needs a text "
-            "tower that is causal and read at end-of-text, 'cropped' one that does not read its "
-            "padding; use path='auto'"
-        )
+        return "cropped" if path == "auto" and self._agrees_with_full("cropped") else "full"
 
     @torch.no_grad()
     def _agrees_with_full(self, path: str) -> bool:
         """Whether a path gives the same as "full" for two words of the table."""
         table = self.table.weight
-        ids = torch.linspace(0, len(table) - 1, 2 * self.word_tokens, device=table.device).long()
-        words = self.table(ids).unflatten(0, (2, self.word_tokens))
+        words = self.table(torch.tensor([0, len(table) - 1], device=table.device))
         try:
             outputs = [self._encode(p, words).float() for p in (path, "full")]
         except RuntimeError:  # open_clip's own towers need all tokens of the context
@@ -211,8 +184,8 @@ class PromptEncoder:
         def insert(module: nn.Module, args: tuple, embedded: torch.Tensor) -> torch.Tensor:
             inserted.append(True)
             before = embedded[:, : self.start]
-            after = embedded[:, self.start + self.word_tokens :]
-            x = torch.cat([before, words.to(embedded.dtype), after], 1)
+            after = embedded[:, self.start + 1 :]
+            x = torch.cat([before, words.to(embedded.dtype)[:, None], after], 1)
             # the model adds the positions again
             return x if self.positions else x - tower.positional_embedding
 
@@ -229,17 +202,13 @@ class PromptEncoder:
         finally:
             for handle in handles:
                 handle.remove()
+        tower_type = f"a text tower of type {type(tower).__name__}"
         if not inserted:
-            raise ValueError(
-                f"a text tower of type {type(tower).__name__} does not look up its tokens in its "
-                "table: learned words cannot be inserted"
-            )
+            raise ValueError(f"{tower_type} does not look up its tokens in its table")
         if not all_tokens:
             return out
         if states[0].ndim != 3:
-            raise ValueError(
-                f"a text tower of type {type(tower).__name__} gives no embeddings of its tokens"
-            )
+            raise ValueError(f"{tower_type} gives no embeddings of its tokens")
         return torch.cat([self._project(states[0][:, self.start : self.end]), out[:, None]], 1)
 
     @torch.no_grad()
@@ -255,16 +224,15 @@ class PromptEncoder:
         for block in blocks:
             x, (keys, values) = _run_block(block, x)
             self._prefixes.append((keys[:, 0], values[:, 0]))
-        after_word = self.start + self.word_tokens
-        self._suffix = tower.token_embedding(self.tokens[after_word : self.end + 1])
+        self._suffix = tower.token_embedding(self.tokens[self.start + 1 : self.end + 1])
         attention = blocks[0].attn
-        suffix = blocks[0].ln_1(self._suffix + self._position[after_word:])
+        suffix = blocks[0].ln_1(self._suffix + self._position[self.start + 1 :])
         self._suffix_qkv = F.linear(suffix, attention.in_proj_weight, attention.in_proj_bias)
 
-    def _after_prefix(self, words: torch.Tensor, all_tokens: bool = False) -> torch.Tensor:
+    def _after_prefix(self, words: torch.Tensor, all_tokens: bool) -> torch.Tensor:
         """The tokens from the placeholder on, after the cached keys and values of the prefix."""
         suffix = self._suffix.expand(len(words), -1, -1)
-        x = torch.cat([words.to(suffix.dtype), suffix], 1) + self._position[self.start :]
+        x = torch.cat([words.to(suffix.dtype)[:, None], suffix], 1) + self._position[self.start :]
         blocks = self.tower.transformer.resblocks
         for i, (block, prefix) in enumerate(zip(blocks, self._prefixes)):
             known_qkv = self._suffix_qkv if i == 0 else None
@@ -301,20 +269,12 @@ def _run_block(
     block: Any, x: torch.Tensor, prefix: KeysAndValues | None = None, last_only: bool = False,
     known_qkv: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, KeysAndValues]:  # fmt: skip
-    """One residual block of a causal tower.
+    """One residual block of a causal tower on tokens x (n, l, e), or the last of them only.
 
-    The prefix is the same for every image: its share of the scores is one product per head, and
-    its keys are never copied.
-
-    Args:
-        x: tokens (n, l, e).
-        prefix: keys and values of the tokens before them, each (heads, P, e / heads).
-        last_only: return the last token only.
-        known_qkv: queries, keys and values (k, 3 e) of the last k tokens, if they are the same for
-            every image.
-
-    Returns:
-        Tokens (n, l, e), and their own keys and values, each (heads, n, l, e / heads).
+    The prefix (keys and values of the tokens before them, each (heads, P, e / heads)) is the same
+    for every image: its share of the scores is one product per head, and its keys are never copied.
+    `known_qkv` (k, 3 e) are queries, keys and values of the last k tokens, if they are the same for
+    every image. Returns tokens, and their keys and values, each (heads, n, l, e / heads).
     """
     n = len(x)
     attention = block.attn

@@ -28,7 +28,7 @@ class Align:
     """ALIGN's towers (transformers' `AlignModel`).
 
     A text is read at [CLS]. An image is the pooled output of an EfficientNet with nothing after
-    it, so P starts as the identity.
+    it, so P is the identity.
     """
 
     patches: Tower | None = None
@@ -76,7 +76,6 @@ class Blip(Align):
         return torch.cat([features, features.new_ones(len(features), 1)], 1)  # (n, h + 1)
 
     def patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        """All tokens (n, 1 + patches, d), class token first, L2-normalized."""
         tokens = self.model.vision_model(pixel_values=pixels).last_hidden_state
         return F.normalize(self.model.vision_proj(tokens), dim=-1)
 
@@ -110,10 +109,7 @@ class Preprocess:
 
 
 class TransformersEncoder(Encoder):
-    """ALIGN or BLIP; arguments and methods as for `Encoder`.
-
-    `model` is transformers' `AlignModel` or `BlipForImageTextRetrieval`.
-    """
+    """ALIGN or BLIP; `model` is a class of transformers in `TOWERS`, the rest as for `Encoder`."""
 
     @cached_property
     def towers(self) -> Align:
@@ -149,15 +145,11 @@ class TransformersEncoder(Encoder):
 def load_transformers(
     folder: Path, name: str, device: str = "cpu", autocast: bool = False
 ) -> TransformersEncoder:
-    """ALIGN or BLIP from a folder in transformers' layout.
+    """ALIGN or BLIP from a folder in transformers' layout; errors as for `load_encoder`.
 
     It needs config.json, preprocessor_config.json (transformers 5: processor_config.json), the
     tokenizer (tokenizer.json or vocab.txt, and tokenizer_config.json), and model.safetensors, as
     one file or several with an index.
-
-    Raises:
-        ValueError: a file is missing, or two do not match.
-        ImportError: transformers is not installed.
     """
     checkpoint.require_transformers(name)
     import transformers
@@ -197,16 +189,13 @@ def load_transformers(
 
 
 def _check_preprocessing(folder: Path) -> None:
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        path = folder / name
+    for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
         if path.exists():
             config = checkpoint.read_json(path)
             config = config.get("image_processor", config)
             checkpoint.require(path, config, PREPROCESSING, "preprocessing")
             return
-    raise ValueError(
-        f"{folder} has no preprocessor_config.json: a checkpoint needs its preprocessing"
-    )
+    raise ValueError(f"{folder} has no preprocessor_config.json: it needs its preprocessing")
 
 
 def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> None:

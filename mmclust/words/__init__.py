@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
+import yaml
+
+from mmclust.words import reviewed_answers
 
 SOURCES = ("lexicon", "openai")
 ASKED_FOR = 20  # words that a language model is asked for, unless `n` is set
@@ -26,8 +32,6 @@ class ReferenceWords(list[str]):
 
 @lru_cache(maxsize=1)
 def _lexicon() -> dict:
-    import yaml
-
     return yaml.safe_load((Path(__file__).parent / "lexicon.yaml").read_text(encoding="utf-8"))
 
 
@@ -36,10 +40,7 @@ def _domains() -> dict:
 
 
 def prompt_template(keyword: str, of: str) -> str:
-    """The prompt for a keyword in a domain, such as "fruit with a color of *".
-
-    Where the lexicon has none, one in the same style.
-    """
+    """The lexicon's prompt, such as "fruit with a color of *"; without one, in the same style."""
     if entry := _domains().get(of, {}).get(keyword):
         return entry["template"]
     article = "an" if keyword[:1] in "aeiou" else "a"
@@ -58,11 +59,10 @@ def reference_words(
     """Words for a keyword ("color") in a domain ("fruit"), from the lexicon or a language model.
 
     Criteria such as identity have no natural words: whatever the source, `n` random nouns (default
-    40) are drawn for them from the lexicon. Multi-Sub draws from WordNet.
+    40) are drawn for them from the lexicon, with `seed`. Multi-Sub draws from WordNet.
 
     Args:
         n: number of words; None takes all that the lexicon lists, or asks a model for 20.
-        seed: of random nouns.
         source: "lexicon", where the domain's own list comes before the common list; or "openai"
             ("openai:MODEL" names the model as well): the stored answer of the model, and where
             there is none, its answer now (`mmclust.words.language_model`), which is stored.
@@ -97,10 +97,9 @@ def reference_words(
 
 def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
     """The lexicon's words, "random" or None for a keyword, and which list of it they are from."""
-    entry = _domains().get(of, {}).get(keyword)
-    if entry is None and keyword in _lexicon()["common"]:
-        return _lexicon()["common"][keyword], f"the lexicon's common list for {keyword!r}"
-    return entry and entry["words"], "the lexicon"
+    if entry := _domains().get(of, {}).get(keyword):
+        return entry["words"], "the lexicon"
+    return _lexicon()["common"].get(keyword), f"the lexicon's common list for {keyword!r}"
 
 
 def _no_words(keyword: str, of: str) -> str:
@@ -121,8 +120,6 @@ def meant(keyword: str, of: str) -> str:
 
 
 def _draw_nouns(n: int, seed: int) -> list[str]:
-    import numpy as np
-
     nouns = _lexicon()["nouns"]
     if n > len(nouns):
         raise ValueError(f"{n} random nouns: the lexicon has {len(nouns)}")
@@ -130,24 +127,16 @@ def _draw_nouns(n: int, seed: int) -> list[str]:
 
 
 def where_from(source: str, questions: Iterable[tuple[str, str]]) -> list[str]:
-    """Where the words for questions (domain, keyword) come from, as sentences. Nothing is asked.
-
-    Args:
-        source: "lexicon", "openai" or "openai:MODEL".
-    """
-    import os
-
-    from mmclust.words.reviewed_answers import path_of
-
+    """Where the words for questions (domain, keyword) come from, as sentences. Nothing is asked."""
     origin, _, model = source.partition(":")
     if origin != "openai":
         return ["from the lexicon in the package"]
     model = model or os.environ.get("MMCLUST_WORDS_MODEL", "")
-    asked = sorted(questions)
+    asked = list(questions)
     missing = [
         f"{keyword} of {domain}"
         for domain, keyword in asked
-        if not path_of(model, domain, keyword, ASKED_FOR).exists()
+        if not reviewed_answers.path_of(model, domain, keyword, ASKED_FOR).exists()
     ]
     return [
         f"{len(asked) - len(missing)} answers of {model} are stored",

@@ -16,13 +16,10 @@ def review() -> int:
     """Print the stored answers that are not reviewed or invalid; 1 if any is invalid."""
     answers = reviewed_answers.stored()
     faults = [record for record in answers.values() if isinstance(record, str)]
-    pending = [
-        (path.name, record)
-        for path, record in answers.items()
-        if isinstance(record, dict) and record.get("reviewed") is not True
-    ]
+    valid = {path.name: record for path, record in answers.items() if isinstance(record, dict)}
+    pending = {name: r for name, r in valid.items() if r.get("reviewed") is not True}
     print(f"{reviewed_answers.folder()}: {len(answers)} answers, {len(pending)} not yet reviewed")
-    for name, record in pending:
+    for name, record in pending.items():
         print(f"{name}: {', '.join(record['words'])}")
         for word, reason in (record.get("dropped") or {}).items():
             print(f"  dropped {word}: {reason}")

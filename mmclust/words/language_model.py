@@ -37,9 +37,7 @@ def answered(
 ) -> tuple[dict, str]:
     """A model's stored answer, or a new one, which is stored; and a note of where it is from.
 
-    Raises:
-        ValueError: no model is named, or the stored file is invalid.
-        AskError: the model gave no words. ImportError: `openai` or `inflect` is missing.
+    Errors as for `reference_words`.
     """
     model = model or os.environ.get("MMCLUST_WORDS_MODEL")
     if not model:
@@ -56,10 +54,8 @@ def answered(
         try:
             record = reviewed_answers.write_once(path, record)
         except OSError as error:
-            warnings.warn(
-                f"{path} cannot be written ({error.strerror or error}): the answer is not stored",
-                stacklevel=3,
-            )
+            reason = error.strerror or error
+            warnings.warn(f"{path} cannot be written ({reason}): not stored", stacklevel=3)
             return record, f"{model}, asked {record['asked']}, not stored"
     status = "reviewed" if record.get("reviewed") is True else "not yet reviewed"
     asked = record.get("asked", "at an unknown time")
@@ -68,9 +64,8 @@ def answered(
 
 def question(keyword: str, domain: str, n: int, template: str, named: list[str]) -> str:
     """What the model is asked; `named` are the valid words that it has named already."""
-    known = (
-        f" You have named these already, so leave them out: {', '.join(named)}." if named else ""
-    )
+    known = f" You have named these already, so leave them out: {', '.join(named)}."
+    known = known if named else ""
     return (
         f'Think of many photographs of the kind "{domain}". Name {n - len(named)} common and '
         f'clearly different values of "{keyword}" that they may show. Each must read well in place '
@@ -115,14 +110,13 @@ def _ask(keyword: str, domain: str, n: int, template: str, model: str) -> dict:
 
 @contextlib.contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in map(logging.getLogger, LOGGERS)}
     try:
-        for logger in loggers:
+        for logger in levels:
             logger.setLevel(max(logging.WARNING, logger.getEffectiveLevel()))
         yield
     finally:
-        for logger, level in zip(loggers, levels):
+        for logger, level in levels.items():
             logger.setLevel(level)
 
 

@@ -45,11 +45,7 @@ def path_of(model: str, domain: str, keyword: str, count: int) -> Path:
 
 
 def read(path: Path) -> dict | None:
-    """A stored answer, or None without one.
-
-    Raises:
-        ValueError: the file is damaged, was edited into something invalid, or is another's answer.
-    """
+    """A stored answer, or None without one; ValueError if the file is invalid."""
     try:
         record = yaml.safe_load(path.read_bytes())
         fault = _fault(record, path)
@@ -84,10 +80,7 @@ def _fault(record: Any, path: Path) -> str:
 
 
 def write_once(path: Path, record: dict) -> dict:
-    """Store an answer, unless there is one by now; returns the one that is stored.
-
-    So two processes that ask at the same time end with the same words.
-    """
+    """Store an answer; if another process was faster, return that one's."""
     text = HEADER + yaml.safe_dump(record, sort_keys=False, width=120)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     storage.write_atomically(temporary, text.encode())
@@ -121,24 +114,20 @@ def clean(
     Valid words are in lower case, of ASCII letters, digits, hyphens and apostrophes; at most 3
     words of 30 characters in all; no duplicates, and no plural beside its singular. Whether a word
     is English, and a value of the keyword, is for the reviewer to judge.
-
-    Args:
-        n: number of words wanted, those in `named` included.
-        named: words that are valid already.
+    `n` words are wanted, those in `named` included, which are valid already.
     """
     values = list(values)
-    known = list(named)
+    named = list(named)
     words: list[str] = []
     dropped: dict[str, str] = {}
     for position, value in enumerate(values):
-        if len(known) >= n:
+        if len(named) + len(words) >= n:
             dropped[SURPLUS] = f"{len(values) - position} more than the {n} asked for"
             break
         word = _normalize(value) if isinstance(value, str) else ""
-        reason = _reason_to_drop(value, word, keyword, domain, known)
+        reason = _reason_to_drop(value, word, keyword, domain, named + words)
         if not reason:
             words.append(word)
-            known.append(word)
         elif len(dropped) < MAX_DROPPED:
             dropped[str(value)[:40]] = reason
     return words, dropped
