@@ -149,7 +149,6 @@ def sweep(
     `mm.sweep("MultiDProxy", {"R": [50, 100]}, dataset="demo-fruit", criterion="color", n=150)`
 
     Args:
-        method: such as "MultiDProxy".
         values: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each
             parameter is varied alone while the others stay at `base`; with `together`, all
             combinations run.
