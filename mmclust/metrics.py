@@ -12,8 +12,7 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
     """Agreement of two labelings, each (n,): NMI, RI, ARI, AMI.
 
     NMI and AMI are normalized by the arithmetic mean of the two entropies (scikit-learn's default,
-    which the papers' released code uses). RI is the plain Rand index, as the papers print it; ARI
-    is the adjusted one.
+    which the papers' released code uses). RI is not adjusted, as the papers print it; ARI is.
 
     Raises:
         ValueError: the labelings differ in shape, are empty, or are not one-dimensional.
@@ -23,10 +22,8 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
     true = np.asarray(labels_true)
     pred = np.asarray(labels_pred)
     if true.shape != pred.shape or true.ndim != 1 or not len(true):
-        raise ValueError(
-            "two labelings of the same images, each of shape (n,), are required, not of shapes "
-            f"{true.shape} and {pred.shape}"
-        )
+        shapes = f"{true.shape} and {pred.shape}"
+        raise ValueError(f"two labelings of the same shape (n,) are required, not {shapes}")
     nmi = float(metrics.normalized_mutual_info_score(true, pred))
     return {
         "NMI": min(nmi, 1.0),  # rounding can give 1 + 2e-16
@@ -37,12 +34,9 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
 
 
 def score_kmeans(
-    representation: np.ndarray,
-    labels_true: ArrayLike,
-    n_clusters: int,
-    seeds: Iterable[int] = range(10),
-    n_init: int = 1,
-) -> dict[str, float]:
+    representation: np.ndarray, labels_true: ArrayLike, n_clusters: int,
+    seeds: Iterable[int] = range(10), n_init: int = 1,
+) -> dict[str, float]:  # fmt: skip
     """The papers' protocol: k-means once per seed, with the scores averaged over the seeds.
 
     Args:
@@ -54,12 +48,12 @@ def score_kmeans(
     """
     from sklearn.cluster import KMeans
 
-    # Many seeds end at the same clustering, which is then scored once.
     known: dict[bytes, dict[str, float]] = {}
     scores = []
     for seed in seeds:
         labels = KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(representation)
-        # Equal clusterings may number their clusters differently: take the first image of each.
+        # Many seeds end at the same clustering, which is scored once. It may number its clusters
+        # differently: compare the first image of each.
         _, first_image, cluster = np.unique(labels, return_index=True, return_inverse=True)
         key = first_image[cluster].tobytes()
         if key not in known:

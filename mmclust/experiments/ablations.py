@@ -1,8 +1,7 @@
 """Ablations: a method's settings side by side, its parameters over ranges, and the cost of both.
 
-Nothing is computed here that `mm.run` would not compute: each function builds experiments and runs
-them. The exception is `run_timed`, which measures times and therefore neither reads nor writes the
-store.
+Each function builds experiments for `mm.run`; only `run_timed`, which measures times, computes them
+itself and neither reads nor writes the store.
 """
 
 from __future__ import annotations
@@ -18,22 +17,16 @@ from typing import Any
 import pandas as pd
 
 from mmclust.experiments.experiment import Experiment, as_list, grid
-from mmclust.experiments.run import missing_fits, run
-from mmclust.experiments.workbench import Workbench, read_row
+from mmclust.experiments.run import run, stored_and_missing
+from mmclust.experiments.workbench import Workbench
 from mmclust.methods import method_class
 from mmclust.profiles import override_params, params_for_dataset
 
 # Name -> (method, parameters) or (method, parameters, representation).
 Settings = dict[str, tuple]
 
-PAPER_SYMBOLS = {
-    "R": "update_every",
-    "L": "layers",
-    "E": "epochs",
-    "lambda": "lam",
-    "M": "n_clusters",
-    "m": "margin",
-}
+PAPER_SYMBOLS = {"R": "update_every", "L": "layers", "E": "epochs", "lambda": "lam",
+                 "M": "n_clusters", "m": "margin"}  # fmt: skip
 # Constructor arguments that an experiment sets itself; the others can be varied.
 NOT_VARIED = ("encoder", "template", "words", "random_state", "verbose")
 
@@ -50,10 +43,8 @@ class Cost:
         if not self.fits:
             return f"nothing to compute: all {self.stored} rows are stored"
         minutes, seconds = divmod(round(self.seconds), 60)
-        return (
-            f"{self.fits} fits to compute ({self.stored} rows are stored): "
-            f"about {minutes}:{seconds:02d} min"
-        )
+        rows = f"({self.stored} rows are stored)"
+        return f"{self.fits} fits to compute {rows}: about {minutes}:{seconds:02d} min"
 
 
 def estimate_cost(
@@ -61,22 +52,20 @@ def estimate_cost(
 ) -> Cost:
     """The cost of experiments before they start, from a few epochs of each setting.
 
-    Experiments that differ only in criterion and seed share one probe. Images are drawn and encoded
-    where that has not been done; this is stored, so that the experiments need not do it again.
+    Experiments that differ only in criterion and seed share one probe. Image features that are
+    missing are computed and stored.
     """
     bench = Workbench(device)
-    keys = [bench.key(e) for e in experiments]
-    stored = {key for key in keys if read_row(key) is not None}
-    fits = missing_fits(experiments, keys, stored)
+    _, stored, fits = stored_and_missing(bench, experiments)
     per_setting: dict[str, tuple[float, float]] = {}
     total = 0.0
-    for group in fits:
-        e = experiments[group[0]]
+    for fit in fits:
+        e = next(iter(fit.values()))
         setting = repr((e.n or e.dataset, e.encoder, e.method, sorted(e.params.items(), key=str)))
         if setting not in per_setting:
             per_setting[setting] = _probe(bench, e, probe_epochs)
         fit_seconds, score_seconds = per_setting[setting]
-        total += fit_seconds + len(group) * score_seconds
+        total += fit_seconds + len(fit) * score_seconds
     return Cost(len(fits), len(stored), total)
 
 
@@ -86,20 +75,16 @@ def _probe(bench: Workbench, e: Experiment, probe_epochs: int) -> tuple[float, f
     data = bench.dataset(e)
     bench.encoder(e.encoder).features(data.images)
     planned: Any = model.settings() if hasattr(model, "settings") else None
-    short: dict[str, int] = {}
     epochs = 0
     if hasattr(planned, "alternations"):
-        short = {
-            "alternations": 1,
-            "phase1_epochs": min(planned.phase1_epochs, probe_epochs),
-            "phase2_epochs": min(planned.phase2_epochs, 1),
-        }
         epochs = planned.alternations * (planned.phase1_epochs + planned.phase2_epochs)
+        model.set_params(alternations=1, phase1_epochs=min(planned.phase1_epochs, probe_epochs))
+        model.set_params(phase2_epochs=min(planned.phase2_epochs, 1))
     elif hasattr(planned, "epochs"):
-        short = {"epochs": min(planned.epochs, probe_epochs)}
         epochs = planned.epochs
+        model.set_params(epochs=min(epochs, probe_epochs))
     start = time.perf_counter()
-    model.set_params(**short).fit(data.images)
+    model.fit(data.images)
     fitted = time.perf_counter()
     model.evaluate(data.labels[e.criterion], range(1))
     score_seconds = (time.perf_counter() - fitted) * e.kmeans_seeds
@@ -124,20 +109,15 @@ def resolve_parameter(method: str, name: str) -> str:
 
 
 def defaults(method: str, params: dict | None = None) -> dict:
-    """All parameters of a method as it will run.
-
-    A value in `params` comes first, then the variant's value, then the default.
-    """
+    """All parameters of a method: those in `params`, else of its variant, else the defaults."""
     model = method_class(method)(**params_for_dataset(params or {}, ""))
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
 
 def ablation(
-    settings: Mapping[str, tuple],
-    on_cost: Callable[[Cost], object] | None = print,
-    device: str = "cpu",
-    **axes: Any,
-) -> pd.DataFrame:
+    settings: Mapping[Any, tuple], on_cost: Callable[[Cost], object] | None = print,
+    device: str = "cpu", **axes: Any,
+) -> pd.DataFrame:  # fmt: skip
     """Settings side by side, each under a name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 
     Args:
@@ -149,9 +129,15 @@ def ablation(
     Returns:
         The rows of `mm.run` with a column `row`, the setting's name.
     """
-    grids = {name: _grid_of_setting(setting, axes) for name, setting in settings.items()}
-    rows = _run_grids(list(grids.values()), on_cost, device)
-    return rows.assign(row=[name for name, experiments in grids.items() for _ in experiments])
+    experiments: list[Experiment] = []
+    names: list[Any] = []
+    for name, (method, params, *representation) in settings.items():
+        changed = {"representation": representation[0]} if representation else {}
+        experiments += grid(method=method, params=params, **axes | changed)
+        names += [name] * (len(experiments) - len(names))
+    if on_cost:
+        on_cost(estimate_cost(experiments, device))
+    return run(experiments, device).assign(row=names)
 
 
 def sweep(
@@ -163,7 +149,6 @@ def sweep(
     `mm.sweep("MultiDProxy", {"R": [50, 100]}, dataset="demo-fruit", criterion="color", n=150)`
 
     Args:
-        method: such as "MultiDProxy".
         values: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each
             parameter is varied alone while the others stay at `base`; with `together`, all
             combinations run.
@@ -184,10 +169,9 @@ def sweep(
         points = [dict(zip(ranges, chosen)) for chosen in itertools.product(*ranges.values())]
     else:
         points = [{name: value} for name, tried in ranges.items() for value in tried]
-    settings = [(method, override_params(base or {}, **point)) for point in points]
-    grids = [_grid_of_setting(setting, axes) for setting in settings]
-    rows = _run_grids(grids, on_cost, device)
-    point_of_row = [point for point, experiments in zip(points, grids) for _ in experiments]
+    settings = {i: (method, override_params(base or {}, **point)) for i, point in enumerate(points)}
+    rows = ablation(settings, on_cost, device, **axes)
+    point_of_row = [points[i] for i in rows.pop("row")]
     if together:
         varied = pd.DataFrame(point_of_row, dtype=object).infer_objects()
         return pd.concat([varied, rows], axis=1)
@@ -197,31 +181,14 @@ def sweep(
     return rows
 
 
-def _grid_of_setting(setting: tuple, axes: dict) -> list[Experiment]:
-    method, params, *representation = setting
-    if representation:
-        axes = axes | {"representation": representation[0]}
-    return grid(method=method, params=params, **axes)
-
-
-def _run_grids(
-    grids: list[list[Experiment]], on_cost: Callable[[Cost], object] | None, device: str
-) -> pd.DataFrame:
-    experiments = [e for one in grids for e in one]
-    if on_cost:
-        on_cost(estimate_cost(experiments, device))
-    return run(experiments, device)
-
-
 def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFrame:
     """Every experiment fitted in this process, one after the other: scores and times.
 
-    Times are not results, so that nothing is read from the store and nothing is written there.
-    Features are computed, and a few epochs of each method run, before anything is timed.
+    Image features and a few epochs of each method are computed before anything is timed.
 
     Returns:
-        dataset, criterion, method, seed, `seconds` of the fit, its `epochs` (NaN for methods
-        without any), and the scores.
+        dataset, criterion, method, seed, `seconds` of the fit, `epochs` (NaN for methods without
+        any), and the scores.
     """
     bench = Workbench(device)
     rows = []
@@ -236,8 +203,8 @@ def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFram
         start = time.perf_counter()
         model.fit(data.images)
         seconds = time.perf_counter() - start
-        row = {"dataset": e.dataset, "criterion": e.criterion, "method": e.method, "seed": e.seed}
-        row["seconds"] = seconds
+        row: dict[str, Any] = {"dataset": e.dataset, "criterion": e.criterion, "method": e.method}
+        row |= {"seed": e.seed, "seconds": seconds}
         row["epochs"] = len(model.seconds_) if hasattr(model, "seconds_") else float("nan")
         rows.append(row | model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds)))
     return pd.DataFrame(rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from mmclust.experiments.dask_workers import LocalWorkers
-    from mmclust.experiments.experiment import Experiment
+    from mmclust.experiments.experiment import Experiment, Fit
     from mmclust.experiments.workbench import Workbench
 
 FEW_CORES = 2  # with so few, run_all.py starts no cluster by itself: README, "Measured"
@@ -53,10 +53,8 @@ def connect(address: str | None = None, timeout: float = 10.0) -> Client:
 
     address = address or os.environ.get(ADDRESS)
     if not address:
-        raise ValueError(
-            "the scheduler's address is required, such as tcp://127.0.0.1:8786: "
-            f"pass it, or set {ADDRESS}"
-        )
+        example = "tcp://127.0.0.1:8786"
+        raise ValueError(f"a scheduler's address is required: pass it ({example}) or set {ADDRESS}")
     try:
         return Client(address, timeout=timeout, set_as_default=True)
     except (OSError, ValueError, RuntimeError) as error:
@@ -87,8 +85,7 @@ def local_cluster(
     """A scheduler and workers on this machine, ended with the context.
 
     Args:
-        device: "cuda" starts one worker per GPU, "cuda:1" one for that GPU; each sees its GPU
-            alone.
+        device: "cuda" starts one worker per GPU, which sees that GPU alone; "cuda:1" one worker.
         n_workers: without a GPU; by default one per core, each with its share of the torch
             threads. Where matrices are small, several workers of one thread get more done than
             one worker of several threads.
@@ -151,34 +148,27 @@ def stop_workers(cluster: LocalWorkers) -> None:
 
 
 def compute(
-    client: Client, bench: Workbench, experiments: Sequence[Experiment], keys: Sequence[str],
-    fits: Sequence[Sequence[int]], device: str, done: Callable[[str, dict], None],
-) -> None:  # fmt: skip
+    client: Client, bench: Workbench, fits: list[Fit], done: Callable[[str, dict], None]
+) -> None:
     """Compute fits on a cluster; `done(key, row)` is called for each row when it is finished.
-
-    Args:
-        fits: lists of positions in `experiments`, one list per fit.
 
     Raises:
         ConnectionError: the connection to the scheduler is lost.
         RuntimeError: workers died repeatedly while they computed an experiment.
         Exception: what an experiment raises. Rows that are finished are kept in all cases.
     """
-    from distributed import CancelledError, as_completed
+    from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm import CommClosedError
 
-    from mmclust.experiments.dask_workers import WorkbenchPlugin
-
-    tasks: dict[Any, int] = {}  # future -> position
+    tasks: dict[Any, tuple[str, Experiment]] = {}  # future -> key, experiment
     failed = None
     try:
-        client.register_plugin(WorkbenchPlugin())
-        _submit(client, bench, experiments, keys, fits, device, tasks)
+        _submit(client, bench, fits, tasks)
         for future in as_completed(tasks):
             if future.status == "error":
                 failed = future
                 break
-            done(keys[tasks[future]], future.result())
+            done(tasks[future][0], future.result())
     except Exception as error:
         lost = isinstance(error, (CommClosedError, CancelledError, OSError))
         if not lost and client.status in CONNECTED:
@@ -192,50 +182,31 @@ def compute(
         with suppress(Exception):
             client.cancel([future for future in tasks if not future.done()])
     if failed:
-        _raise_error_of(failed, experiments[tasks[failed]])
+        try:
+            failed.result()
+        except KilledWorker as error:
+            _, e = tasks[failed]
+            problem = f"a worker died each time it computed {e} (out of memory?)"
+            raise RuntimeError(problem) from error
 
 
-def _raise_error_of(failed: Any, e: Experiment) -> None:
-    from distributed import KilledWorker
+def _submit(client: Client, bench: Workbench, fits: list[Fit], tasks: dict) -> None:
+    """Submit fits and rows; each row's future is added to `tasks`, with its key and experiment."""
+    from mmclust.experiments.dask_workers import encode_share, fit_on_worker, score
 
-    try:
-        failed.result()
-    except KilledWorker as error:
-        raise RuntimeError(f"a worker died each time it computed {e} (out of memory?)") from error
-
-
-def _submit(
-    client: Client, bench: Workbench, experiments: Sequence[Experiment], keys: Sequence[str],
-    fits: Sequence[Sequence[int]], device: str, tasks: dict[Any, int],
-) -> None:  # fmt: skip
-    """Submit fits and rows; each row's future goes to `tasks` with its position."""
-    from mmclust.experiments import dask_workers
-
-    device, _, _ = device.partition(":")  # a worker sees one GPU, whatever its number here
-    shares: dict[tuple, list] = {}
-    for group in fits:
-        e = replace(experiments[group[0]], representation=None)
-        images = (e.dataset, e.n, e.seed, e.encoder)
-        if images not in shares:
-            shares[images] = _submit_shares(client, bench, e, device)
-        fitted = client.submit(
-            dask_workers.fit, e, device, shares[images], key=f"fit-{bench.key(e)}"
-        )
-        for i in group:
-            row = client.submit(
-                dask_workers.score, fitted, experiments[i], keys[i], device, key=f"row-{keys[i]}"
-            )
-            tasks[row] = i
-
-
-def _submit_shares(client: Client, bench: Workbench, e: Experiment, device: str) -> list:
-    """Tasks for the image features of a data set, so that no two workers compute the same ones."""
-    from mmclust.experiments.dask_workers import encode_share
-
-    encoder = bench.encoder(e.encoder)
-    images = bench.dataset(e).images
-    name = f"{images.fingerprint[:16]}-{encoder.fingerprint[:16]}"
-    return [
-        client.submit(encode_share, e, share, device, key=f"encode-{name}-{share.start}")
-        for share in encoder.batch_ranges(images)
-    ]
+    device, _, _ = bench.device.partition(":")  # a worker sees one GPU, whatever its number here
+    shares: dict[str, list] = {}  # tasks for image features: no two workers compute the same ones
+    for fit in fits:
+        e = replace(next(iter(fit.values())), representation=None)
+        images = bench.dataset(e).images
+        encoder = bench.encoder(e.encoder)
+        name = f"encode-{images.fingerprint[:16]}-{encoder.fingerprint[:16]}"
+        if name not in shares:
+            shares[name] = [
+                client.submit(encode_share, e, share, device, key=f"{name}-{share.start}")
+                for share in encoder.batch_ranges(images)
+            ]
+        fitted = client.submit(fit_on_worker, e, device, shares[name], key=f"fit-{bench.key(e)}")
+        for key, e in fit.items():
+            row = client.submit(score, fitted, e, key, device, key=f"row-{key}")
+            tasks[row] = (key, e)

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from distributed import LocalCluster, get_worker
+from distributed import LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from mmclust.encoders.feature_stream import is_large
@@ -25,19 +28,12 @@ if TYPE_CHECKING:
 
 
 class LocalWorkers(LocalCluster):
-    """A scheduler on this machine, and up to one worker per environment; none is started yet.
-
-    All workers of a `LocalCluster` have the same environment variables; these have their own.
-    """
+    """A `LocalCluster` of up to one worker per environment, none of them started yet."""
 
     def __init__(self, environments: Sequence[dict[str, str]], **options: Any) -> None:
         self.environments = environments
+        self.most = len(environments)  # how many workers `scale` can start
         super().__init__(n_workers=0, threads_per_worker=1, **options)
-
-    @property
-    def most(self) -> int:
-        """How many workers `scale` can start."""
-        return len(self.environments)
 
     def new_worker_spec(self) -> dict:
         number = min(set(range(self.most)) - self.worker_spec.keys())
@@ -54,45 +50,27 @@ class IgnoreInterrupts(WorkerPlugin):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class WorkbenchPlugin(WorkerPlugin):
-    """Keeps a worker's encoders and data sets from one task to the next, by device."""
-
-    name = "mmclust-workbench"
-    idempotent = True  # every client registers it; the first one stays
-
-    def setup(self, worker: Worker) -> None:
-        self.workbenches: dict[str, Workbench] = {}
-
-
+@cache
 def _workbench(device: str) -> Workbench:
-    """This worker's encoders and data sets."""
-    worker: Any = get_worker()
-    workbenches = worker.plugins[WorkbenchPlugin.name].workbenches
-    if device not in workbenches:
-        workbenches[device] = Workbench(device)
-    return workbenches[device]
+    """The encoders and data sets that this worker's process keeps from one task to the next."""
+    return Workbench(device)
 
 
+@dataclass
 class Fitted:
     """A fitted estimator on its worker. It is sent to another worker without its encoder."""
 
-    def __init__(self, model: ImageClusterer, seconds: float) -> None:
-        self.model = model
-        self.seconds = seconds
+    model: ImageClusterer
+    seconds: float
 
     def __sizeof__(self) -> int:
         # Dask moves what is small: rows must be computed where the fit is, not the other way.
-        arrays = sum(getattr(value, "nbytes", 0) for value in vars(self.model).values())
-        return 1000 + arrays
+        return 1000 + sum(getattr(value, "nbytes", 0) for value in vars(self.model).values())
 
     def __getstate__(self) -> dict:
-        attributes = {k: v for k, v in vars(self.model).items() if k != "encoder"}
-        return {"class": type(self.model), "attributes": attributes, "seconds": self.seconds}
-
-    def __setstate__(self, state: dict) -> None:
-        self.model = state["class"].__new__(state["class"])
-        self.model.__dict__.update(state["attributes"])
-        self.seconds = state["seconds"]
+        model = copy.copy(self.model)
+        model.__dict__.pop("encoder", None)
+        return {"model": model, "seconds": self.seconds}
 
 
 def encode_share(e: Experiment, share: range, device: str) -> int:
@@ -102,21 +80,14 @@ def encode_share(e: Experiment, share: range, device: str) -> int:
     images = bench.dataset(e).images
     bench.encoder(e.encoder).store_batch_range(images, share)
     if is_large(len(images)):  # smaller data sets take no time worth a line
-        row = {
-            "key": f"{images.fingerprint[:16]}-{share.start}",
-            "dataset": e.dataset,
-            "criterion": "",
-            "encoder": e.encoder,
-            "method": "image features",
-            "representation": "",
-            "seed": e.seed,
-            "n": len(images),
-        }
-        run_log.note_run(row, device, time.perf_counter() - start, score_seconds=0.0)
+        key = f"{images.fingerprint[:16]}-{share.start}"
+        row: dict[str, Any] = {"key": key, "dataset": e.dataset, "encoder": e.encoder}
+        row |= {"method": "image features", "seed": e.seed, "n": len(images)}
+        run_log.note_run(row, device, time.perf_counter() - start)
     return len(share)
 
 
-def fit(e: Experiment, device: str, shares: list) -> Fitted:
+def fit_on_worker(e: Experiment, device: str, shares: list) -> Fitted:
     """Fit an experiment's method. `shares` are the tasks that must be done before."""
     return Fitted(*_workbench(device).fit(e))
 

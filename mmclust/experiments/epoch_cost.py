@@ -5,8 +5,8 @@ Both take the same steps, so that they must end at the same loss, which is check
 run all 77 tokens of the prompt for every image through the model's own code, with a backward pass
 after every batch. `AUTHORS_WAY` has those that stand for the papers:
 
-* Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen, so that gradients of both
-  towers' weights are computed and never used; Multi-Sub runs the image trunk in every batch and
+* Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen: gradients of both towers'
+  weights are computed and never used; Multi-Sub runs the image trunk in every batch and
   back-propagates through it.
 * Multi-DProxy has no released code: frozen weights, stored image features. The prompts of L_c's
   negatives run once more, which is necessary where a batch does not hold them.
@@ -56,10 +56,7 @@ class FullPromptEncoder(OpenCLIPEncoder):
 
 
 class TrunkInEveryBatch(MultiSub):
-    """Multi-Sub that runs the image trunk in every batch of Phase I.
-
-    Gradients flow through the trunk if its weights have any.
-    """
+    """Multi-Sub that runs the image trunk in every batch of Phase I, with its gradients if any."""
 
     pixels: torch.Tensor  # (n, 3, h, w)
 
@@ -69,27 +66,21 @@ class TrunkInEveryBatch(MultiSub):
 
 @dataclass(frozen=True)
 class Reference:
-    """A method without some of our savings.
-
-    Attributes:
-        learns: whether gradients of the towers' weights are computed.
-        changes: parameters that differ from `SETTINGS`, on both sides of a comparison.
-    """
+    """A method without some of our savings."""
 
     name: str
     method: str
     estimator: type[Any]
-    learns: bool = False
+    learns: bool = False  # whether gradients of the towers' weights are computed
+    # Parameters that differ from `SETTINGS`, on both sides of a comparison:
     changes: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, architecture: str, images: Images, features: np.ndarray) -> OpenCLIPEncoder:
-        """Its encoder, with stored image features."""
-        encoder = build_encoder(FullPromptEncoder, architecture, self.learns)
-        encoder.set_features(images, features)
-        return encoder
-
-    def params(self) -> dict[str, Any]:
-        return self.changes | {"chunk_size": BATCH_SIZES[self.method]}
+    def build(self, params: dict[str, Any], ours: OpenCLIPEncoder, images: Images) -> Any:
+        """Its estimator, ready to fit: with an encoder of its own, and our image features."""
+        encoder = build_encoder(FullPromptEncoder, ours.name, self.learns)
+        encoder.set_features(images, ours.features(images))
+        params = params | self.changes | {"chunk_size": BATCH_SIZES[self.method]}
+        return build_model(self.estimator, params, encoder, images)
 
 
 AUTHORS_WAY = {
@@ -104,12 +95,7 @@ AUTHORS_WAY = {
 def build_encoder(
     encoder_class: type[OpenCLIPEncoder], architecture: str, learns: bool = False
 ) -> OpenCLIPEncoder:
-    """An encoder with random weights, the same each time; or "mini" with its own.
-
-    Args:
-        architecture: one of open_clip's, or "mini".
-        learns: whether gradients of all weights are computed.
-    """
+    """An encoder of open_clip with random weights, the same each time; or "mini" with its own."""
     if architecture == "mini":
         mini = load_encoder(architecture)
         model = mini.model
@@ -156,11 +142,9 @@ def compare(
     pixels = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     images = Images.of(pixels)
     ours = build_encoder(OpenCLIPEncoder, architecture)
-    features = ours.features(images)
     rows = []
     for reference in references:
-        naive = reference.build(architecture, images, features)
-        row = _compare_one(reference, ours, naive, images)
+        row = _compare_one(reference, ours, images)
         rows.append({"method": reference.method, "reference": reference.name, **row})
         report_line(
             f"{reference.method} | {reference.name} | {row['reference_seconds']:.3f} s | "
@@ -169,14 +153,13 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def _compare_one(
-    reference: Reference, ours: OpenCLIPEncoder, naive: OpenCLIPEncoder, images: Images
-) -> dict[str, float]:
+def _compare_one(reference: Reference, ours: OpenCLIPEncoder, images: Images) -> dict[str, float]:
     """Time ours, the reference and ours again: a change of the machine's speed affects both."""
     estimator, params = SETTINGS[reference.method]
     params = params | reference.changes
+    slow_model = reference.build(params, ours, images)
     first = build_model(estimator, params, ours, images).fit(images)
-    slow = build_model(reference.estimator, params | reference.params(), naive, images).fit(images)
+    slow = slow_model.fit(images)
     second = build_model(estimator, params, ours, images).fit(images)
     loss = first.history_[-1]["loss"]
     reference_loss = slow.history_[-1]["loss"]
@@ -187,14 +170,9 @@ def _compare_one(
         )
     seconds = median(first.seconds_[1:] + second.seconds_[1:])
     reference_seconds = median(slow.seconds_[1:])
-    return {
-        "reference_seconds": reference_seconds,
-        "seconds": seconds,
-        "ratio": reference_seconds / seconds,
-        "n": len(images),
-        "loss": loss,
-        "reference_loss": reference_loss,
-    }
+    row = {"reference_seconds": reference_seconds, "seconds": seconds}
+    row |= {"ratio": reference_seconds / seconds, "n": len(images)}
+    return row | {"loss": loss, "reference_loss": reference_loss}
 
 
 def epoch_times(
@@ -207,7 +185,6 @@ def epoch_times(
     """
     references = [AUTHORS_WAY[method] for method in methods]
     rows = compare(references, n, architecture, report_line=lambda line: None)
-    ways = {"reference_seconds": "authors' way", "seconds": "ours"}
-    wide = rows[["method", "n", *ways]].rename(columns=ways)
-    tidy = wide.melt(["method", "n"], var_name="way", value_name="seconds")
+    rows = rows.rename(columns={"reference_seconds": "authors' way", "seconds": "ours"})
+    tidy = rows.melt(["method", "n"], ["authors' way", "ours"], "way", "seconds")
     return tidy[["method", "way", "seconds", "n"]]

@@ -41,6 +41,9 @@ class Experiment:
     kmeans_seeds: int = 10
 
 
+Fit = dict[str, Experiment]  # experiments that share a fit, by the key of their row
+
+
 def grid(**axes: Any) -> list[Experiment]:
     """All combinations of the axes; each axis is a value or a list of values.
 
@@ -57,33 +60,29 @@ def grid(**axes: Any) -> list[Experiment]:
     """
     known = Experiment.__dataclass_fields__
     if unknown := axes.keys() - known.keys():
-        raise ValueError(
-            f"unknown axis {sorted(unknown)[0]!r}: an experiment has {', '.join(known)}"
-        )
+        names = ", ".join(known)
+        raise ValueError(f"unknown axis {sorted(unknown)[0]!r}: an experiment has {names}")
     params = axes.pop("params", {})
     criteria = axes.pop("criterion")
     representations = axes.pop("representation", None)
-    words = _words(axes.pop("words", None))
+    words = axes.pop("words", None) or "lexicon"
+    if not isinstance(words, str):
+        words = tuple(words)
+    elif words == "lexicon":
+        words = None
     by_method = _is_by_method(params)
     experiments = []
     for values in itertools.product(*map(as_list, axes.values())):
-        setting = dict(zip(axes, values))
+        setting: dict[str, Any] = dict(zip(axes, values))
         method = setting["method"]
         dataset = setting["dataset"]
         method_class(method)  # raises for an unknown name
         method_params = params.get(method, {}) if by_method else params
-        for criterion, representation in itertools.product(
-            as_list(_entry(criteria, dataset)), as_list(_entry(representations, method))
-        ):
-            experiments.append(
-                Experiment(
-                    criterion=criterion,
-                    representation=representation,
-                    params=params_for_dataset(method_params, dataset),
-                    words=words,
-                    **setting,
-                )
-            )
+        setting["params"] = params_for_dataset(method_params, dataset)
+        for criterion in as_list(_entry(criteria, dataset)):
+            for scored in as_list(_entry(representations, method)):
+                setting |= {"criterion": criterion, "representation": scored, "words": words}
+                experiments.append(Experiment(**setting))
     return experiments
 
 
@@ -97,12 +96,6 @@ def _is_by_method(params: dict) -> bool:
             "all methods, or method -> dictionary"
         )
     return bool(methods)
-
-
-def _words(words: Any) -> tuple[str, ...] | str | None:
-    if not words or words == "lexicon":
-        return None
-    return words if isinstance(words, str) else tuple(words)
 
 
 def _entry(axis: Any, key: str) -> Any:

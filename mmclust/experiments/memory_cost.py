@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 
 from mmclust.data.images import Images
 from mmclust.encoders.open_clip import OpenCLIPEncoder
@@ -19,28 +19,23 @@ from mmclust.experiments.epoch_cost import AUTHORS_WAY, SETTINGS, build_encoder,
 SMALL = {"words": ["red", "green", "blue"], "template": "photo of *", "n_clusters": 3}
 
 
-class SavedTensorCounter:
+class SavedTensorCounter(saved_tensors_hooks):
     """A context that counts the bytes that autograd saves: `live` now, `peak` at most.
 
     A tensor that is saved twice counts once; the weights of `model` do not count.
     """
 
-    def __init__(self, model: torch.nn.Module | None = None) -> None:
-        tensors = model.state_dict().values() if model is not None else ()
-        self.weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__(lambda tensor: _SavedTensor(self, tensor), lambda saved: saved.tensor)
+        weights = model.state_dict().values()
+        self.weights = {tensor.untyped_storage().data_ptr() for tensor in weights}
         self.live = 0
         self.peak = 0
         self.references: Counter[int] = Counter()  # by address of the storage
 
-    def __enter__(self) -> SavedTensorCounter:
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: _SavedTensor(self, tensor), lambda saved: saved.tensor
-        )
-        self._hooks.__enter__()
+    def __enter__(self) -> SavedTensorCounter:  # type: ignore[override]  # the base returns None
+        super().__enter__()
         return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.__exit__(*error)
 
 
 class _SavedTensor:
@@ -48,18 +43,14 @@ class _SavedTensor:
         storage = tensor.untyped_storage()
         self.counter = counter
         self.tensor = tensor
-        self.bytes = storage.nbytes()
         self.address = storage.data_ptr()
-        if self.address in counter.weights:
-            return
+        self.bytes = 0 if self.address in counter.weights else storage.nbytes()
         if not counter.references[self.address]:
             counter.live += self.bytes
             counter.peak = max(counter.peak, counter.live)
         counter.references[self.address] += 1
 
     def __del__(self) -> None:
-        if self.address in self.counter.weights:
-            return
         self.counter.references[self.address] -= 1
         if not self.counter.references[self.address]:
             self.counter.live -= self.bytes
@@ -80,11 +71,8 @@ def kept_memory(
         epochs = "phase1_epochs" if "phase1_epochs" in params else "epochs"
         params = params | {epochs: 1} | SMALL
         reference = AUTHORS_WAY[method]
-        naive = reference.build(architecture, images, ours.features(images))
         models = {
-            "authors' way": build_model(
-                reference.estimator, params | reference.params(), naive, images
-            ),
+            "authors' way": reference.build(params, ours, images),
             "ours": build_model(estimator, params, ours, images),
         }
         for way, model in models.items():

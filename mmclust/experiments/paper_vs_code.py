@@ -1,8 +1,7 @@
 """Paper and released code, one difference at a time.
 
-Each difference is one parameter. A *flip* is the paper's variant of a method with this parameter
-set as in the released code; `effects` says what that changes. The table of whole variants is
-`python -m tools.compare_variants`.
+A *flip* is the paper's variant of a method with one parameter set as in the released code;
+`effects` says what that changes. `python -m tools.compare_variants` compares complete variants.
 """
 
 from __future__ import annotations
@@ -21,10 +20,8 @@ from mmclust.profiles import override_params
 # Method -> representation -> parameters that can be flipped alone and have an effect there.
 # Schedules (epochs, alternations) are settings, not rules, and are left out.
 FLIPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "MultiMaP": {
-        "prompt": ("choose_by", "positions", "final_norm", "init", "targets", "concept_loss",
-                   "reduction", "optimizer", "batch_size"),
-    },
+    "MultiMaP": {"prompt": ("choose_by", "positions", "final_norm", "init", "targets",
+                            "concept_loss", "reduction", "optimizer", "batch_size")},
     "MultiSub": {
         "prompt": ("positions", "final_norm", "init", "optimizer", "batch_size", "intra",
                    "phase2_epochs"),
@@ -35,19 +32,13 @@ FLIPS: dict[str, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Flip:
-    """A setting that differs from another, `base`, in one parameter.
-
-    Attributes:
-        method, parameter: what is changed.
-        before, value: the parameter in `base`, and here.
-        base: the name of the setting that this one is compared with.
-    """
+    """A setting that differs from another, `base`, in one parameter."""
 
     method: str
     parameter: str
-    before: Any
-    value: Any
-    base: str
+    before: Any  # the parameter's value in `base`
+    value: Any  # the parameter's value here
+    base: str  # the name of the setting that this one is compared with
 
     @property
     def name(self) -> str:
@@ -68,7 +59,7 @@ def flips(
     Returns:
         The settings to run, as `mm.ablation` takes them, and the flips among them.
     """
-    settings: dict[str, tuple] = {}
+    settings: Settings = {}
     changes = []
     for method in methods:
         method_params = params[method]
@@ -96,10 +87,9 @@ def released(
     Args:
         params, released_params: method -> parameters of the paper's and of the released variant.
 
-    Returns:
-        As `flips`.
+    Returns: as `flips`.
     """
-    settings: dict[str, tuple] = {}
+    settings: Settings = {}
     changes = []
     for method in FLIPS:
         base = f"{method} paper, prompt"
@@ -122,17 +112,8 @@ def effects(rows: pd.DataFrame, flips: Iterable[Flip], metric: str = "NMI") -> p
     """
     table = []
     for flip in flips:
-        difference = paired(rows, flip.name, flip.base, metric)
-        table.append(
-            {
-                "method": flip.method,
-                "parameter": flip.parameter,
-                "here": flip.before,
-                "flipped": str(flip.value),
-                "effect": difference["difference"],
-                "±": difference["±"],
-                "p": difference["p"],
-                "seeds": difference["seeds"],
-            }
-        )
+        change = paired(rows, flip.name, flip.base, metric)
+        row = {"method": flip.method, "parameter": flip.parameter, "here": flip.before}
+        row |= {"flipped": str(flip.value), "effect": change["difference"]}
+        table.append(row | {name: change[name] for name in ("±", "p", "seeds")})
     return pd.DataFrame(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from mmclust.experiments import dask_backend, run_log
-from mmclust.experiments.experiment import Experiment
+from mmclust.experiments.experiment import Experiment, Fit
 from mmclust.experiments.workbench import Workbench, read_row
 
 COLUMNS = [
@@ -32,21 +32,18 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
         progress: show a progress bar.
 
     Returns:
-        A frame with `COLUMNS`, one row per experiment; `NMI` and the other scores are means over
-        the k-means seeds.
+        One row per experiment, with `COLUMNS`; scores are means over the k-means seeds.
 
     Raises:
         ConnectionError: the scheduler does not answer, or the connection is lost.
     """
     bench = Workbench(device)
-    keys = [bench.key(e) for e in experiments]
-    rows = {key: row for key in keys if (row := read_row(key)) is not None}
-    fits = missing_fits(experiments, keys, rows)
+    keys, rows, fits = stored_and_missing(bench, experiments)
     run_log.note_progress(asked=len(set(keys)), stored=len(rows))
     # Not `disable=False`: that would overrule the user's TQDM_DISABLE.
     hidden: dict[str, Any] = {} if progress and fits else {"disable": True}
     title = f"experiments ({len(rows)} of {len(set(keys))} stored)"
-    with tqdm(total=sum(map(len, fits)), desc=title, **hidden) as bar:
+    with tqdm(total=len(set(keys)) - len(rows), desc=title, **hidden) as bar:
 
         def done(key: str, row: dict) -> None:
             rows[key] = row
@@ -55,40 +52,33 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
 
         client = dask_backend.current() if fits else None
         if client is not None:
-            dask_backend.compute(client, bench, experiments, keys, fits, device, done)
+            dask_backend.compute(client, bench, fits, done)
         else:
-            _compute_here(bench, experiments, keys, fits, done)
+            _compute_here(bench, fits, done)
     return pd.DataFrame([rows[key] for key in keys], columns=COLUMNS)
 
 
-def _compute_here(
-    bench: Workbench,
-    experiments: list[Experiment],
-    keys: list[str],
-    fits: list[list[int]],
-    done: Any,
-) -> None:
-    for group in fits:
-        missing = []
-        for i in group:
-            row = read_row(keys[i])  # another process may have stored it in the meantime
-            if row is None:
-                missing.append(i)
-            else:
-                done(keys[i], row)
-        if missing:
-            model, seconds = bench.fit(experiments[missing[0]])
-            for i in missing:
-                done(keys[i], bench.row(model, experiments[i], keys[i], seconds))
+def _compute_here(bench: Workbench, fits: list[Fit], done: Callable[[str, dict], None]) -> None:
+    for fit in fits:
+        # another process may have stored rows in the meantime
+        stored = {key: row for key in fit if (row := read_row(key)) is not None}
+        for key, row in stored.items():
+            done(key, row)
+        if missing := {key: e for key, e in fit.items() if key not in stored}:
+            model, seconds = bench.fit(next(iter(missing.values())))
+            for key, e in missing.items():
+                done(key, bench.row(model, e, key, seconds))
 
 
-def missing_fits(
-    experiments: list[Experiment], keys: list[str], stored: Container[str]
-) -> list[list[int]]:
-    """Positions of the experiments that have no stored row; those that share a fit in one list."""
-    fits: dict[str, list[int]] = {}
-    for i, (e, key) in enumerate(zip(experiments, keys)):
-        if key not in stored:
+def stored_and_missing(
+    bench: Workbench, experiments: list[Experiment]
+) -> tuple[list[str], dict[str, dict], list[Fit]]:
+    """The keys of the experiments; the stored rows, by key; the fits that must be computed."""
+    keys = [bench.key(e) for e in experiments]
+    rows = {key: row for key in keys if (row := read_row(key)) is not None}
+    fits: dict[str, Fit] = {}
+    for key, e in zip(keys, experiments):
+        if key not in rows:
             fit = json.dumps(asdict(e) | {"representation": None}, sort_keys=True, default=str)
-            fits.setdefault(fit, []).append(i)
-    return list(fits.values())
+            fits.setdefault(fit, {})[key] = e
+    return keys, rows, list(fits.values())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import os
 import socket
 import time
@@ -25,12 +24,11 @@ PROGRESS = "MMCLUST_PROGRESS"  # the environment variable that names the file of
 
 
 def note_run(
-    row: dict, device: str, fit_seconds: float, score_seconds: float, code: str = ""
+    row: dict, device: str, fit_seconds: float, score_seconds: float = 0.0, code: str = ""
 ) -> None:
-    """Append a line to `runs.csv`.
+    """Append a line to `runs.csv`, if it can be written.
 
-    Rows computed from one fit repeat its seconds. Encoding a part of a large data set adds a line
-    as well. If the file cannot be written, the line is lost, not the row.
+    Rows computed from one fit repeat its seconds. Encoding a share of a large data set adds a line.
     """
     import torch
 
@@ -45,28 +43,23 @@ def note_run(
         "torch": torch.__version__,
         "code": code[:12],
     }
-    line = io.StringIO()
-    writer = csv.DictWriter(line, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writerow(row | entry)
     path = storage.cache_dir() / "runs.csv"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
             file.write(",".join(COLUMNS) + "\n")
-        _append(path, line.getvalue())
+        with path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writerow(row | entry)
 
 
 def note_progress(asked: int = 0, stored: int = 0, done: int = 0) -> None:
-    """Add to the file that `MMCLUST_PROGRESS` names, if any.
-
-    Args:
-        asked: rows that a run was asked for.
-        stored: those of them that were stored before.
-        done: rows computed since.
-    """
+    """Add rows that a run was asked for, those of them that were stored before, and rows computed
+    since to the file that `MMCLUST_PROGRESS` names, if any."""
     if path := os.environ.get(PROGRESS):
-        with contextlib.suppress(OSError):
-            _append(Path(path), f"{asked},{stored},{done}\n")
+        # one short write, here and above: several processes may append
+        with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{asked},{stored},{done}\n")
 
 
 def read_progress(path: Path) -> tuple[int, int, int]:
@@ -74,11 +67,6 @@ def read_progress(path: Path) -> tuple[int, int, int]:
     try:
         lines = [line.split(",") for line in path.read_text().splitlines()]
         asked, stored, done = (sum(map(int, column)) for column in zip(*lines))
+        return asked, stored, done
     except (OSError, ValueError):
         return 0, 0, 0
-    return asked, stored, done
-
-
-def _append(path: Path, line: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line)  # one write per line: several processes may append

@@ -20,12 +20,9 @@ def interval(values: ArrayLike) -> float:
 
 
 def differ(differences: ArrayLike, level: float = LEVEL) -> bool:
-    """Whether paired differences (seeds,) are not zero, by a two-sided t-test at `level`.
-
-    Constant differences have no t: they differ if they are not zero.
-    """
+    """Whether paired differences (seeds,) are not zero, by a two-sided t-test at `level`."""
     differences = np.asarray(differences, dtype=float)
-    if np.ptp(differences) == 0:
+    if np.ptp(differences) == 0:  # constant differences have no t
         return bool(differences[0] != 0)
     return bool(stats.ttest_1samp(differences, 0).pvalue < 1 - level)
 
@@ -34,8 +31,7 @@ def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: st
     """Two rows compared, paired by seed; each seed's value is the mean over criteria.
 
     Args:
-        rows: a frame with the columns `by`, seed and the metric.
-        one, other: the two values of `by`.
+        rows: a frame with the columns `by` (which has the values `one` and `other`), seed, metric.
 
     Returns:
         one, other, `difference` (mean of one - other), `±` (half its 95 % interval), `p` of the
@@ -44,11 +40,5 @@ def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: st
     per_seed = rows.groupby([by, "seed"])[metric].mean().unstack("seed")
     difference = (per_seed.loc[one] - per_seed.loc[other]).dropna()
     p = float(stats.ttest_1samp(difference, 0).pvalue) if difference.abs().max() > 0 else 1.0
-    return {
-        "one": one,
-        "other": other,
-        "difference": float(difference.mean()),
-        "±": interval(difference),
-        "p": p,
-        "seeds": len(difference),
-    }
+    pair: dict = {"one": one, "other": other, "difference": float(difference.mean())}
+    return pair | {"±": interval(difference), "p": p, "seeds": len(difference)}

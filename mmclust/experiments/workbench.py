@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from mmclust.data.images import ImageDataset
     from mmclust.encoders.base import Encoder
 
-# Recorded for methods that offer no choice of representation.
-KMEANS_REPRESENTATION = "image"
-ZERO_SHOT_REPRESENTATION = "assignment"
-
 
 def read_row(key: str) -> dict | None:
     """The stored row of this key, or None. A damaged file is reported and counts as missing."""
@@ -52,8 +48,7 @@ class Workbench:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         self._encoders: dict[str, Encoder] = {}
-        self._datasets: dict[tuple, Any] = {}
-        self._drawn: dict[tuple, ImageDataset] = {}
+        self._datasets: dict[tuple, ImageDataset] = {}
 
     def encoder(self, name: str) -> Encoder:
         if name not in self._encoders:
@@ -62,7 +57,11 @@ class Workbench:
 
     def dataset(self, e: Experiment) -> ImageDataset:
         if e.dataset in PAPER_DATASETS:
-            return self._drawn_from_paper_dataset(e)
+            data = self._paper_dataset(e)
+            key: tuple = (e.dataset, tuple(data.criteria), e.n, e.seed)
+            if key not in self._datasets:
+                self._datasets[key] = draw(data, e.n, e.seed)
+            return self._datasets[key]
         key = (e.dataset, e.n, e.seed)
         if key not in self._datasets:
             options: dict[str, Any] = {}
@@ -73,18 +72,8 @@ class Workbench:
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]
 
-    def _drawn_from_paper_dataset(self, e: Experiment) -> ImageDataset:
-        data = self._paper_dataset(e)
-        key = (e.dataset, tuple(data.criteria), e.n, e.seed)
-        if key not in self._drawn:
-            self._drawn[key] = draw(data, e.n, e.seed)
-        return self._drawn[key]
-
     def _paper_dataset(self, e: Experiment) -> ImageDataset:
-        """A data set of the papers, loaded once for all seeds.
-
-        Where each criterion has its own images: the data set of the experiment's criterion.
-        """
+        """A data set of the papers, loaded once for all seeds; of one criterion, if separate."""
         all_criteria = (e.dataset,)
         one_criterion = (e.dataset, e.criterion)
         if not self._datasets.keys() & {all_criteria, one_criterion}:
@@ -114,12 +103,10 @@ class Workbench:
 
     def code(self, e: Experiment) -> str:
         """The hash of the code that computes this experiment's row."""
-        plugin_names = [name for name in (e.encoder, e.dataset) if plugins.is_plugin_name(name)]
-        roots = [
-            method_class(e.method),
-            type(self.encoder(e.encoder)),
-            *(plugins.resolve(name) for name in plugin_names),
-        ]
+        roots = [method_class(e.method), type(self.encoder(e.encoder))]
+        for name in (e.encoder, e.dataset):
+            if plugins.is_plugin_name(name):
+                roots.append(plugins.resolve(name))
         return code_fingerprint(roots, alone=[Workbench])
 
     def key(self, e: Experiment) -> str:
@@ -159,8 +146,8 @@ class Workbench:
     def fit(self, e: Experiment) -> tuple[Any, float]:
         """The fitted estimator of an experiment, and the seconds of its fit.
 
-        If a GPU's memory is too small, the fit is repeated with half as many images at a time;
-        that changes results by rounding only.
+        If a GPU's memory is too small, the fit is repeated with half as many images at a time,
+        which changes results by rounding only.
         """
         import torch
 
@@ -175,23 +162,17 @@ class Workbench:
                 chunk = min(getattr(model, "chunk_size", 1), len(images)) // 2
                 if not chunk:
                     raise
-                warnings.warn(
-                    f"{e.method} on {e.dataset} needs more GPU memory than there is: "
-                    f"trying again with {chunk} images at a time",
-                    stacklevel=2,
-                )
+                problem = f"{e.method} on {e.dataset} needs more GPU memory than there is"
+                retry = f"trying again with {chunk} images at a time"
+                warnings.warn(f"{problem}: {retry}", stacklevel=2)
                 model.set_params(chunk_size=chunk)
 
     def row(self, model: Any, e: Experiment, key: str, seconds: float) -> dict:
-        """The scores of the experiment's representation; the row is stored and logged.
-
-        Args:
-            key: as `key` gives it.
-            seconds: of the fit, for the log.
-        """
+        """The scores of the experiment's representation, stored, and logged with the fit's time."""
         data = self.dataset(e)
         start = time.perf_counter()
-        default = KMEANS_REPRESENTATION if e.method == "KMeans" else ZERO_SHOT_REPRESENTATION
+        # recorded for methods that offer no choice: k-means clusters image features
+        default = "image" if e.method == "KMeans" else "assignment"
         representation = e.representation or getattr(model, "representation", default)
         if hasattr(model, "use_representation"):
             model.use_representation(representation)

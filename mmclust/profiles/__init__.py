@@ -21,17 +21,14 @@ def load_profile(name: str = "demo") -> dict:
     the settings of a notebook one by one, every other key as a unit.
 
     Raises:
-        ValueError: `name` is neither a profile nor a YAML file, or the profile sets a notebook
-            that its base does not have.
+        ValueError: there is no such profile, or it sets a notebook that its base does not have.
     """
     import yaml
 
     path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(
-            f"unknown profile {name!r}: use {', '.join(profile_names())}, or the path of a YAML "
-            "file"
-        )
+        names = ", ".join(profile_names())
+        raise ValueError(f"unknown profile {name!r}: use {names}, or the path of a YAML file")
     profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "base" not in profile:
         return profile
@@ -42,17 +39,12 @@ def load_profile(name: str = "demo") -> dict:
             f"{path} sets the notebook {sorted(unknown)[0]!r}, which {profile['base']!r} does not "
             f"have: {', '.join(base['notebooks'])}"
         )
-    notebooks = {
-        notebook: entry | changes.get(notebook, {}) for notebook, entry in base["notebooks"].items()
-    }
+    notebooks = {name: entry | changes.get(name, {}) for name, entry in base["notebooks"].items()}
     return base | profile | {"notebooks": notebooks}
 
 
 def params_for_dataset(params: dict, dataset: str) -> dict:
-    """A method's parameters for one data set.
-
-    The key `datasets` (data set -> parameters) is resolved: its entry comes before the rest.
-    """
+    """A method's parameters for one data set: its entry in `datasets` comes before the rest."""
     common = {name: value for name, value in params.items() if name != "datasets"}
     return common | params.get("datasets", {}).get(dataset, {})
 
@@ -86,10 +78,8 @@ def settings(notebook: str, profile: str = "demo", **overrides: Any) -> SimpleNa
     shared = {"encoder": loaded["encoder"], "source": loaded.get("source", "lexicon")}
     datasets = [values["world"]] if "world" in values else list(values.get("criteria", {}))
     for name in ("methods", "released"):
-        shared[name] = loaded.get(name, {})
+        methods = loaded.get(name, {})
         if len(datasets) == 1:
-            shared[name] = {
-                method: params_for_dataset(params, datasets[0])
-                for method, params in shared[name].items()
-            }
+            methods = {m: params_for_dataset(p, datasets[0]) for m, p in methods.items()}
+        shared[name] = methods
     return SimpleNamespace(**shared | values)
