@@ -23,8 +23,6 @@ from .experiments.run import run as run
 from .experiments.statistics import paired as paired
 from .explorer.widgets import Explorer as Explorer
 from .methods.base import ImageClusterer as ImageClusterer
-from .methods.baselines import CLIP_GPT as CLIP_GPT
-from .methods.baselines import CLIP_label as CLIP_label
 from .methods.baselines import KMeans as KMeans
 from .methods.cluster_names import name_clusters as name_clusters
 from .methods.multi_keyword import cluster_by as cluster_by
@@ -32,6 +30,8 @@ from .methods.multidproxy import MultiDProxy as MultiDProxy
 from .methods.multimap import MultiMaP as MultiMaP
 from .methods.multisub import MultiSub as MultiSub
 from .methods.n_clusters import choose_n_clusters as choose_n_clusters
+from .methods.zero_shot import CLIP_GPT as CLIP_GPT
+from .methods.zero_shot import CLIP_label as CLIP_label
 from .metrics import score as score
 from .metrics import score_kmeans as score_kmeans
 from .profiles import load_profile as load_profile

@@ -27,7 +27,7 @@ READING_PATH = (
     "methods/__init__.py", "methods/base.py", "methods/parameters.py", "methods/training.py",
     "methods/pair_losses.py", "methods/dproxy_terms.py", "methods/cluster_names.py",
     "methods/multimap.py", "methods/multisub.py", "methods/multidproxy.py",
-    "methods/baselines.py",
+    "methods/zero_shot.py", "methods/baselines.py",
     "experiments/experiment.py", "experiments/workbench.py", "experiments/run.py",
     "experiments/ablations.py", "profiles/__init__.py",
 )  # fmt: skip

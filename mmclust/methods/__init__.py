@@ -9,8 +9,8 @@ from mmclust import plugins
 
 METHODS = {  # name -> module of its class, imported when it is first used
     "KMeans": "mmclust.methods.baselines",
-    "CLIP_GPT": "mmclust.methods.baselines",
-    "CLIP_label": "mmclust.methods.baselines",
+    "CLIP_GPT": "mmclust.methods.zero_shot",
+    "CLIP_label": "mmclust.methods.zero_shot",
     "MultiMaP": "mmclust.methods.multimap",
     "MultiSub": "mmclust.methods.multisub",
     "MultiDProxy": "mmclust.methods.multidproxy",

@@ -61,10 +61,6 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     n_clusters_: int  # with n_clusters="auto" 0 until a number is chosen
     n_clusters_curve_: pd.DataFrame | None
 
-    def _store(self, arguments: dict[str, Any]) -> None:
-        """Set a constructor's arguments, its `locals()`, as attributes, which `fit` checks."""
-        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
-
     def fit(self, images: Pictures, y: ArrayLike | None = None) -> Self:
         """Cluster the images. `y` is not used; scikit-learn's pipelines pass it."""
         images = self._inputs(images, reset=True)

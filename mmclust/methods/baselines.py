@@ -1,18 +1,14 @@
-"""The baselines that learn nothing: k-means without a keyword, and the nearest word, zero-shot."""
+"""The baseline without a keyword: k-means."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmclust.methods.base import ImageClusterer, RandomSeed, nearest
-from mmclust.methods.cluster_names import name_clusters
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mmclust.encoders.base import Encoder
 
 
@@ -33,7 +29,10 @@ class KMeans(ImageClusterer):
         self, encoder: Encoder | None = None, *, n_clusters: int | str = 8, n_init: int = 1,
         random_state: RandomSeed = None,
     ) -> None:  # fmt: skip
-        self._store(locals())
+        self.encoder = encoder
+        self.n_clusters = n_clusters
+        self.n_init = n_init
+        self.random_state = random_state
 
     def _fit(self, images: Any) -> None:
         self._choose_n_clusters(self.image_embeddings_)
@@ -41,46 +40,3 @@ class KMeans(ImageClusterer):
 
     def _predict(self, images: Any) -> np.ndarray:
         return nearest(self._embed(images), self.cluster_centers_)
-
-
-class CLIP_GPT(ImageClusterer):
-    """argmax_k cos(v_i, t(z_k)) over the language model's words (the papers' CLIP_GPT row).
-
-    Clusters are the words that at least one image takes: `labels_` numbers them from 0, `words_`
-    lists them. A new image takes the nearest of these.
-
-    Args:
-        encoder: from `mm.load_encoder`.
-        words: K reference words.
-        template: prompt with one `*`; None takes the template of the words
-            (`ReferenceWords.template`), and the words alone if they have none.
-    """
-
-    def __init__(
-        self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *,
-        template: str | None = None,
-    ) -> None:  # fmt: skip
-        self._store(locals())
-
-    def _fit(self, images: Any) -> None:
-        self.similarity_ = self.image_embeddings_ @ self._texts(self.words).T  # (n, K)
-        taken, labels = np.unique(self.similarity_.argmax(1), return_inverse=True)
-        self.labels_ = labels.astype(np.int64)
-        self.words_ = [self.words[k] for k in taken]
-        self.n_clusters_ = len(taken)
-
-    def _predict(self, images: Any) -> np.ndarray:
-        similarity = self._embed(images) @ self._texts(self.words_).T
-        return similarity.argmax(1).astype(np.int64)
-
-    def name_clusters(self, scores: bool = False) -> list[str] | pd.DataFrame:
-        """The word of each cluster; with `scores` a data frame, as for the other methods."""
-        if not scores:
-            return list(self.words_)
-        assigned = [list(self.words).index(word) for word in self.words_]
-        arguments = (self.labels_, self.image_embeddings_, self._texts(self.words), self.words)
-        return name_clusters(*arguments, scores=True, assigned=assigned)
-
-
-class CLIP_label(CLIP_GPT):
-    """`CLIP_GPT` with the true class names as `words`: an oracle row, as in the papers."""

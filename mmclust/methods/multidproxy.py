@@ -159,7 +159,21 @@ class MultiDProxy(ProxyClusterer):
         check_every: int = 5, n_checks: int = 3, agreement: float = 0.99, chunk_size: int = 4096,
         n_init: int = 1, random_state: RandomSeed = None, verbose: bool = False,
     ) -> None:  # fmt: skip
-        self._store(locals())
+        self.encoder, self.words, self.template = encoder, words, template
+        self.n_clusters, self.representation = n_clusters, representation
+        self.epochs, self.weight_decay = epochs, weight_decay
+        self.lr, self.fusion_lr = lr, fusion_lr
+        self.update_every, self.dynamic, self.score = update_every, dynamic, score
+        self.fusion, self.modality, self.tokens = fusion, modality, tokens
+        self.layers, self.heads = layers, heads
+        self.tau, self.tau_alpha, self.sigma = tau, tau_alpha, sigma
+        self.negatives, self.hard, self.repel = negatives, hard, repel
+        self.negatives_grad, self.user_reduction = negatives_grad, user_reduction
+        self.user_weight, self.concept_weight = user_weight, concept_weight
+        self.align_weight, self.early_stopping = align_weight, early_stopping
+        self.check_every, self.n_checks, self.agreement = check_every, n_checks, agreement
+        self.chunk_size, self.n_init = chunk_size, n_init
+        self.random_state, self.verbose = random_state, verbose
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)

@@ -121,7 +121,19 @@ class MultiMaP(ProxyClusterer):
         chunk_size: int = 4096, n_init: int = 1, random_state: RandomSeed = None,
         verbose: bool = False,
     ) -> None:  # fmt: skip
-        self._store(locals())
+        self.encoder, self.words, self.template = encoder, words, template
+        self.concepts, self.n_clusters = concepts, n_clusters
+        self.representation, self.variant = representation, variant
+        self.alpha, self.beta, self.reduction = alpha, beta, reduction
+        self.choose_by, self.init, self.targets = choose_by, init, targets
+        self.positions, self.final_norm = positions, final_norm
+        self.concept_loss, self.concept_temperature = concept_loss, concept_temperature
+        self.optimizer, self.batch_size, self.epochs = optimizer, batch_size, epochs
+        self.lr, self.weight_decay = lr, weight_decay
+        self.early_stopping, self.check_every = early_stopping, check_every
+        self.n_checks, self.tol = n_checks, tol
+        self.chunk_size, self.n_init = chunk_size, n_init
+        self.random_state, self.verbose = random_state, verbose
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)

@@ -161,7 +161,19 @@ class MultiSub(ProxyClusterer):
         agreement: float = 0.99, chunk_size: int = 4096, n_init: int = 1,
         random_state: RandomSeed = None, verbose: bool = False,
     ) -> None:  # fmt: skip
-        self._store(locals())
+        self.encoder, self.words, self.template = encoder, words, template
+        self.n_clusters, self.representation, self.variant = n_clusters, representation, variant
+        self.subspace, self.init, self.intra = subspace, init, intra
+        self.normalize_parts, self.normalize_image = normalize_parts, normalize_image
+        self.positions, self.final_norm = positions, final_norm
+        self.optimizer, self.batch_size, self.alternations = optimizer, batch_size, alternations
+        self.phase1_epochs, self.phase2_epochs = phase1_epochs, phase2_epochs
+        self.lr, self.projection_lr, self.contrast_lr = lr, projection_lr, contrast_lr
+        self.weight_decay, self.lam, self.margin = weight_decay, lam, margin
+        self.early_stopping, self.check_every = early_stopping, check_every
+        self.n_checks, self.agreement = n_checks, agreement
+        self.chunk_size, self.n_init = chunk_size, n_init
+        self.random_state, self.verbose = random_state, verbose
 
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
