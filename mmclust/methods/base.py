@@ -54,6 +54,10 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     takes_features: ClassVar[bool] = False
     auto_clusters: ClassVar[bool] = False  # whether n_clusters="auto" is allowed
 
+    encoder: Any  # parameters may be of any type until `fit` checks them
+    words: Any
+    n_init: Any
+    random_state: Any
     labels_: np.ndarray
     image_embeddings_: np.ndarray
     representation_: np.ndarray | None
