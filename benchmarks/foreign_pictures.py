@@ -418,7 +418,7 @@ def on_rendered_ground(picture: Image.Image, i: int) -> Image.Image:
     height = max(1, round(picture.height * scale))
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     layer.alpha_composite(picture, (SIDE - width // 2, SIDE - height // 2))
-    return compose(layer, np.random.default_rng(i), SIDE)
+    return compose(layer, np.random.default_rng(i))
 
 
 PREPARED = {

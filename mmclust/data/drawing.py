@@ -101,8 +101,13 @@ def finish(
     layer = pen.image.rotate(angle, resample=Image.Resampling.BICUBIC)
     reach = shift * layer.width
     matrix = (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach))
-    layer = layer.transform(layer.size, Image.Transform.AFFINE, matrix).reduce(2)
-    shine = rng.uniform(*gloss)
+    layer = layer.transform(layer.size, Image.Transform.AFFINE, matrix)
+    return compose(layer, rng, rng.uniform(*gloss))
+
+
+def compose(layer: Image.Image, rng: np.random.Generator, gloss: float = 0.25) -> Image.Image:
+    """An RGBA drawing at half its size on lit ground: soft shadow, contrast, blur and noise."""
+    layer = layer.reduce(2)
     alpha = np.asarray(layer.getchannel("A"), np.float32)[..., None] / 255
     size = layer.width
     axis = np.linspace(-1, 1, size, dtype=np.float32)
@@ -117,7 +122,7 @@ def finish(
     shade = np.asarray(shadow, np.float32)[..., None] / 255
     ground = ground * (1 - rng.uniform(0.25, 0.5) * shade)
     angle = rng.uniform(-math.pi, 0)  # light comes from above
-    light = (1 - shine * 0.4 + shine * (math.cos(angle) * x + math.sin(angle) * y))[..., None]
+    light = (1 - gloss * 0.4 + gloss * (math.cos(angle) * x + math.sin(angle) * y))[..., None]
     drawn = np.clip(np.asarray(layer.convert("RGB"), np.float32) / 255 * light, 0, 1)
     picture = ground * (1 - alpha) + alpha * drawn
     picture = (picture - 0.5) * rng.uniform(0.85, 1.1) + 0.5 + rng.uniform(-0.06, 0.06)
