@@ -1,7 +1,7 @@
 """The one type for data: images with named labels.
 
-Images are decoded when they are asked for, and not kept: a data set may be larger than the memory.
-What identifies the pictures is their fingerprint; features are stored under it.
+Images are decoded when they are used, and not kept: a data set may be larger than the memory. The
+fingerprint identifies the pictures; features are stored under it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Images(Sequence[Image.Image]):
 
     @classmethod
     def of(cls, images: Pictures) -> Images:
-        """Images as they are, or of PIL pictures (transparent ones on white) or uint8 (h, w, 3).
+        """`Images` unchanged, or made of PIL pictures (transparent: on white) or uint8 (h, w, 3).
 
         Raises:
             TypeError: `images` is a path.
@@ -148,7 +148,7 @@ class ImageDataset:
         labels: criterion -> int64 (n,), positions in `classes[criterion]`.
         classes: criterion -> class names.
         provenance: one sentence on where the pictures come from.
-        rows: what is known of each picture: n dictionaries, or none.
+        rows: what is known about each picture: n dictionaries, or an empty list.
         derived_criteria: those that follow from another one, as a fruit's shape from its species.
     """
 
@@ -179,7 +179,7 @@ class ImageDataset:
         return [c for c in self.labels if c not in self.derived_criteria]
 
     def n_clusters(self, criterion: str) -> int:
-        """The number of true classes, which the papers give to every method."""
+        """The number of true classes that occur; the papers give it to every method."""
         return len(np.unique(self.labels[criterion]))
 
     def frame(self) -> pd.DataFrame:
@@ -220,7 +220,7 @@ def encode_labels(
 ) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
     """Class names (n,) per criterion as `labels` and `classes` of an `ImageDataset`.
 
-    Classes have the order of `orders`, or are sorted.
+    Classes are those of `orders`, in its order; without `orders` those that occur, sorted.
     """
     labels = {}
     classes = {}

@@ -21,7 +21,7 @@ from mmclust.data.folder import from_table
 from mmclust.data.images import ImageDataset, unknown_criterion
 from mmclust.data.paper_layouts import BATCHES, SeparateCriteria
 
-# Linked in the READMEs of the authors' Multi-Sub repository, without its layout: `find` searches.
+# The READMEs of Multi-Sub's repository link to it, but do not give its layout: `find` searches it.
 _BUNDLE = ("https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip",)
 
 
@@ -30,9 +30,9 @@ class PaperDataset:
     """A data set of the papers."""
 
     domain: str  # the first word of its prompts
-    folders: tuple[str, ...]  # accepted names of its folder, in lower case; the first is ours
+    folders: tuple[str, ...]  # accepted names of its folder, in lower case; our name first
     urls: tuple[str, ...] = ()  # archives that hold it, the best first; none: it is placed by hand
-    inner: str | None = None  # the name of an archive in these
+    inner: str | None = None  # file name of archives inside these
     md5: str | None = None  # of the archive
     trees: dict[str, str] = field(default_factory=dict)  # criterion -> its folder, if different
     optional: tuple[str, ...] = ()  # criteria that the released archive need not have
@@ -92,11 +92,11 @@ def load_paper(
     by their content, else by their names. CMU faces are labeled by their file names and read in the
     finest size of the folder. CIFAR-10 is that of torchvision, train and test, or the authors'
     trees (cifar10_mc.zip) where a user placed them. Any set may instead have a `labels.csv`, as in
-    `load_folder`. Numbers other than the papers' are a warning.
+    `load_folder`. Other numbers of pictures or classes than the papers' give a warning.
 
     Args:
         n, seed: a random sample, see `draw`.
-        criterion: the only one to load, of a set whose trees can't be matched; ignored for others.
+        criterion: the one to load of a data set whose trees can't be matched; else ignored.
 
     Raises:
         ConnectionError, OSError: it can't be downloaded, or stored.
@@ -111,14 +111,14 @@ def load_paper(
     place = find(name, root) or obtain(name, root)
     data = read(name, place, criterion)
     for difference in differences(name, data):
-        warnings.warn(f"{name} in {place}: {difference}", stacklevel=3)  # of load_dataset
+        warnings.warn(f"{name} in {place}: {difference}", stacklevel=3)  # load_dataset's caller
     return draw(data, n, seed)
 
 
 def draw(data: ImageDataset, n: int | None, seed: int) -> ImageDataset:
-    """`n` pictures without replacement in random order, the beginning of any larger sample.
+    """A random sample of `n` pictures, which for equal seeds is the beginning of a larger sample.
 
-    All in their order where n is None or not less than their number. ValueError: n is less than 1.
+    All pictures in their order if n is None or at least their number. ValueError if n < 1.
     """
     if n is None or n >= len(data):
         return data
@@ -142,7 +142,7 @@ def differences(name: str, data: ImageDataset) -> list[str]:
 
 
 def find(name: str, root: Path) -> Path | None:
-    """A data set's folder in the data folder or, at most two folders down, an unpacked archive."""
+    """A data set's folder, or None: in `root`, an unpacked archive, or a folder of its name."""
     spec = PAPER_DATASETS[name]
     unpacked = [_unpacked(root, url) for url in spec.urls]
     searched = [root.glob("*")]
@@ -155,7 +155,7 @@ def find(name: str, root: Path) -> Path | None:
 
 
 def missing(name: str, place: Path) -> list[str]:
-    """The criteria without a tree in a folder of trees; none where labels come from elsewhere."""
+    """The criteria without a tree of class folders; [] if the labels do not come from trees."""
     if (place / "labels.csv").exists() or name == "cmuface" or place.name == BATCHES:
         return []
     present = [*_trees(name, place), *PAPER_DATASETS[name].optional]
@@ -164,7 +164,7 @@ def missing(name: str, place: Path) -> list[str]:
 
 def _trees(name: str, place: Path) -> dict[str, Path]:
     """criterion -> its tree of class folders, for the criteria that have one."""
-    paths = sorted(place.iterdir(), reverse=True)  # of equal names, the first one wins
+    paths = sorted(place.iterdir(), reverse=True)  # the first of names equal but for case wins
     folders = {path.name.casefold(): path for path in paths if path.is_dir()}
     names = {c: PAPER_DATASETS[name].trees.get(c, c) for c in expected(name).index}
     trees = {c: folders.get(other, folders.get(c)) for c, other in names.items()}
@@ -236,7 +236,7 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.urls else ""
         raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
-    # of the pictures alone: another disk or another download gives the same fingerprint
+    # of the pictures' content alone: it does not depend on the folder or the download
     digests = [paper_layouts.digest(place / f) for f in table.index]
     fingerprint = storage.key_of("pictures", digests)
     data = from_table(name, spec.domain, place, table, fingerprint, "white")
@@ -246,7 +246,7 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
 
 
 def status(name: str, root: Path) -> tuple[bool, str]:
-    """Whether a data set is there or can be downloaded, and a description of its state."""
+    """Whether a data set can be read or downloaded, and a description of its state."""
     place = find(name, root)
     spec = PAPER_DATASETS[name]
     if place is None and spec.urls:

@@ -1,6 +1,6 @@
 """How the papers' data sets are laid out on disk: trees, a table, file names, or CIFAR-10's files.
 
-Each function but the last gives a table: index: files relative to `place`; columns: criteria.
+The `from_*` functions return a table: index: files relative to `place`; columns: criteria.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def from_csv(
 
 
 def from_names(place: Path, criteria: list[str]) -> pd.DataFrame:
-    """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the finest size."""
+    """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the largest size."""
     faces = {f.name: (str(f), match) for f in pictures(place) if (match := FACE.fullmatch(f.name))}
     finest = min((match["scale"] or "1" for _, match in faces.values()), default="1")
     chosen = [face for face in faces.values() if (face[1]["scale"] or "1") == finest]
@@ -65,13 +65,13 @@ def from_names(place: Path, criteria: list[str]) -> pd.DataFrame:
 def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd.DataFrame:
     """From one tree `<class>/<picture>` per criterion, their pictures matched by content or name.
 
-    Where they can't be matched: the tree of `criterion` alone; `SeparateCriteria` if it is None.
+    If they can't be matched: only the tree of `criterion`; without one, raises `SeparateCriteria`.
     """
     files = {c: [tree.relative_to(place) / f for f in pictures(tree)] for c, tree in trees.items()}
     all_files = [f for paths in files.values() for f in paths]
     if misplaced := [place / f for f in all_files if len(f.parts) != 3]:
         raise ValueError(f"{misplaced[0]} is not in a folder <criterion>/<class>: move it there")
-    # by content; by name among copies of one picture
+    # matched by content; among copies of one picture, by name
     keyed = [sorted((digest(place / f), f.name, f) for f in paths) for paths in files.values()]
     contents = [[key for key, _, _ in entries] for entries in keyed]
     if all(keys == contents[0] for keys in contents):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
 
 # Hub repositories of the papers' other encoders. Where we could look, BLIP's main branch had only
-# pickles; refs/pr/5 adds the same weights as safetensors, made by the hub's conversion bot. Of
+# pickles; refs/pr/5 adds the same weights as safetensors, made by the hub's conversion bot. For
 # ALIGN we saw pytorch_model.bin and could not look further [?].
 REPOSITORIES = {"align": "kakaobrain/align-base", "blip": "Salesforce/blip-itm-base-coco@refs/pr/5"}
 OWNERS = ("kakaobrain/", "Salesforce/")
@@ -30,8 +30,8 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
             a checkpoint (required files: `load_open_clip`, `load_transformers`); or
             "module:function", your own function, which returns an `Encoder` and is called with
             those of the arguments device and autocast that it accepts.
-        autocast: run the image and text towers in bfloat16: faster on a GPU, but results agree
-            to about two digits only.
+        autocast: run the image tower and prompts with learned words in bfloat16: faster on a GPU,
+            but results agree to about two digits only.
 
     Raises:
         ValueError: unknown name, or a checkpoint without its architecture, preprocessing,

@@ -1,8 +1,8 @@
 """What all encoders share: image features, text and word embeddings, prompts with learned words.
 
 An `Encoder` is frozen: nothing here trains. The features of a set of images are computed once and
-stored (`feature_stream`); prompts are in `prompt`. Which model computes is up to the subclasses in
-`open_clip` and `transformers_models`.
+stored (`feature_stream`); prompts are in `prompt`. The subclasses in `open_clip` and
+`transformers_models` adapt the models.
 """
 
 from __future__ import annotations
@@ -148,10 +148,10 @@ class Encoder(ABC):
     def batch_ranges(
         self, images: Pictures, batch_size: int = 256, batches: int = 16
     ) -> list[range]:
-        """Ranges of up to `batches` batches whose features are not stored yet.
+        """The numbers of all batches, as ranges of up to `batches`; [] if the features are stored.
 
-        Each can be computed by `store_batch_range` on any machine that shares the cache. None if
-        the features are stored; a single range for at most 4,096 images.
+        `store_batch_range` can compute each range on any machine that shares the cache. A single
+        range for at most 4,096 images.
         """
         images = Images.of(images)
         if feature_stream.is_stored(self._features_key(images)):
@@ -222,7 +222,7 @@ class Encoder(ABC):
         return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
 
     def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
-        """t(z_k), float32 (K, d): each word in the template's placeholder, or alone without one."""
+        """t(z_k), float32 (K, d): each word in the template's placeholder, or alone if None."""
         if template is not None:
             split_template(template)
             words = [template.replace(PLACEHOLDER, word) for word in words]

@@ -29,7 +29,7 @@ def download_error(name: str, error: Exception) -> RuntimeError:
 
 
 def check_hub(repository: str, revision: str | None = None) -> None:
-    """Ask the hub for a repository, once, with a time limit, which its other functions lack."""
+    """Raise the hub's error if it does not provide a repository; one request with a time limit."""
     from huggingface_hub import HfApi
 
     HfApi().model_info(repository, revision=revision, timeout=TIMEOUT)
@@ -38,7 +38,7 @@ def check_hub(repository: str, revision: str | None = None) -> None:
 def download(repository: str, name: str) -> Path:
     """The folder of "owner/name" or "owner/name@revision" in the hub's cache, up to date if online.
 
-    RuntimeError if it is neither in the cache nor can it be downloaded.
+    RuntimeError if it is not in the cache and cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
 
@@ -85,7 +85,7 @@ def require(path: Path, config: dict, keys: tuple[str, ...], what: str) -> None:
 
 
 def find_weights(folder: Path, preferred: str) -> Path:
-    """The folder's safetensors file: of several, the one with the preferred name."""
+    """The folder's safetensors file: of several, the preferred; otherwise ValueError."""
     files = sorted(folder.glob("*.safetensors"))
     if folder / preferred in files:
         return folder / preferred

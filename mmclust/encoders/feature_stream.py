@@ -30,11 +30,11 @@ from mmclust import storage
 from mmclust.data.images import Images
 
 STREAM_ABOVE = 4096  # images: the features of larger sets are stored in batches and memory-mapped
-# Images per CPU forward pass. It takes less memory than a whole batch and gives the same bits,
-# which still smaller passes do not always do.
+# Images per CPU forward pass: less memory than for a whole batch, and bit-identical results, which
+# smaller passes do not always give.
 MIN_FORWARD = 64
 SLICE = 16  # images that one thread decodes at a time
-MAX_ATTEMPTS = 3  # at joining batches, which other processes may remove or damage meanwhile
+MAX_ATTEMPTS = 3  # to join batches, which other processes may remove or damage meanwhile
 
 ComputeBatch = Callable[[], np.ndarray]
 StoreBatch = Callable[[int, ComputeBatch], np.ndarray]  # batch number, how to compute it -> rows
@@ -61,7 +61,7 @@ def batches(
     of torch's threads, while a third is decoded: so no core waits for another after every
     operation. On other devices one is in the model. Threads are used, not processes: Pillow and
     torch release Python's lock, and pictures may come from functions that cannot be sent to a
-    process. These functions are called from several threads at a time. Raises the error of the
+    process. Pictures are made in several threads at a time. Raises the error of the
     first image that cannot be decoded.
     """
     n_batches = -(-len(images) // size)
@@ -227,7 +227,7 @@ def _map(path: Path) -> np.ndarray | None:
 
 
 def _join(path: Path, batch_keys: list[str], n_images: int) -> bool:
-    """Copy all batches into one file, unless one is missing or damaged; False if the disk is full.
+    """Copy all batches into one file, unless one is missing or damaged; False if writing fails.
 
     Not through a memory map of the new file: on a full disk this would kill the process.
     """

@@ -117,7 +117,7 @@ def _check_text_tower(config: dict, name: str, folder: Path | None) -> None:
 
 
 def _check_name(architecture: str, pretrained: str, name: str) -> None:
-    """Raise for a wrong name or activation, before a download; open_clip only warns of those."""
+    """Raise for a wrong name, or activation (open_clip only warns of it), before a download."""
     if architecture not in open_clip.list_models():
         raise ValueError(
             f"unknown encoder {name!r}: expected mini, align, blip, architecture/pretrained "
@@ -144,7 +144,7 @@ def _check_name(architecture: str, pretrained: str, name: str) -> None:
 
 
 def _check_folder(folder: Path) -> Path:
-    """The weights of a folder that has everything else as well."""
+    """The weights file of a checkpoint folder; ValueError if the folder is incomplete."""
     path = folder / "open_clip_config.json"
     config = checkpoint.read_json(path)
     keys = ("model_cfg", "preprocess_cfg")

@@ -4,7 +4,7 @@ CLIP's text tower is causal and is read at end-of-text. What precedes the placeh
 for every image, so its keys and values are computed once; what follows end-of-text is never read.
 Only the tokens from the placeholder to end-of-text run per image. A bidirectional tower (ALIGN's,
 BLIP's) runs all tokens of the prompt, but no padding if that is masked. Output and gradient equal
-those of all tokens of the context.
+those of a run over all tokens of the context.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class PromptEncoder:
             before = embedded[:, : self.start]
             after = embedded[:, self.start + 1 :]
             x = torch.cat([before, words.to(embedded.dtype)[:, None], after], 1)
-            # the model adds the positions again
+            # cancels the positions, which the model adds next
             return x if self.positions else x - tower.positional_embedding
 
         def last_layer(module: nn.Module, args: tuple, out: Any) -> Any:

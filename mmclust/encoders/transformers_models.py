@@ -1,7 +1,7 @@
 """ALIGN and BLIP of transformers as encoders.
 
 Their text towers are bidirectional, so prompts run without padding but without a cached prefix
-(`prompt`). Their image towers end without a plain matrix; `Align` and `Blip` say what P is then.
+(`prompt`). Their image towers end without a plain matrix; `Align` and `Blip` define P for them.
 CLIP models of transformers are not read here: use them in open_clip's layout.
 """
 
@@ -60,9 +60,10 @@ class Align:
 class Blip(Align):
     """BLIP's towers for its contrastive space (transformers' `BlipForImageTextRetrieval`).
 
-    Both are read at the class token and projected with a bias: features end with a 1, and the bias
-    is the last row of P. `BlipModel` is not used: Salesforce's checkpoints for retrieval were saved
-    from this class; the projections of `BlipModel` have other names and are in none that we know.
+    Image and text are read at the class token and projected with a bias: features end with a 1, and
+    the bias is the last row of P. `BlipModel` is not used: Salesforce's checkpoints for retrieval
+    were saved from this class; `BlipModel` names its projections differently, and no checkpoint
+    that we know has them.
     """
 
     def __init__(self, model: Any) -> None:
@@ -109,14 +110,14 @@ class Preprocess:
 
 
 class TransformersEncoder(Encoder):
-    """ALIGN or BLIP; `model` is a class of transformers in `TOWERS`, the rest as for `Encoder`."""
+    """ALIGN or BLIP; `model` is of a class in `TOWERS`; other arguments as for `Encoder`."""
 
     @cached_property
     def towers(self) -> Align:
         return TOWERS[self.model.config.model_type][1](self.model)
 
     def _recipe(self) -> str:
-        # without what says where the model or the text comes from, not what it is
+        # without entries on the model's origin and on padding, which change no result
         config = self.model.config.to_dict()
         for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):
             config.pop(key, None)

@@ -40,7 +40,7 @@ def _domains() -> dict:
 
 
 def prompt_template(keyword: str, of: str) -> str:
-    """The lexicon's prompt, such as "fruit with a color of *"; without one, in the same style."""
+    """The lexicon's prompt, such as "fruit with a color of *"; without one, in this style."""
     if entry := _domains().get(of, {}).get(keyword):
         return entry["template"]
     article = "an" if keyword[:1] in "aeiou" else "a"
@@ -96,7 +96,7 @@ def reference_words(
 
 
 def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
-    """The lexicon's words, "random" or None for a keyword, and which list of it they are from."""
+    """The lexicon's words, "random" or None for a keyword, and which list they are from."""
     if entry := _domains().get(of, {}).get(keyword):
         return entry["words"], "the lexicon"
     return _lexicon()["common"].get(keyword), f"the lexicon's common list for {keyword!r}"
@@ -114,7 +114,7 @@ def _no_words(keyword: str, of: str) -> str:
 
 
 def meant(keyword: str, of: str) -> str:
-    """A question after a keyword that is almost one of the lexicon's; "" where there is none."""
+    """The hint " (did you mean ...?)" if a keyword of the lexicon is similar; otherwise ""."""
     near = get_close_matches(keyword.lower(), keywords(of), n=1, cutoff=0.8)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

@@ -23,7 +23,7 @@ from mmclust.words import reviewed_answers
 
 MAX_ROUNDS = 3  # questions for one keyword, where an answer has too few valid words
 MAX_RETRIES = 4  # of one question, by the client
-TIMEOUT = 60.0  # seconds without a sign of life from the server
+TIMEOUT = 60.0  # seconds to wait for the server's next bytes
 # At debug level the client and its transport log response headers, which may repeat the key.
 LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 

@@ -1,4 +1,4 @@
-"""Stored answers of language models, for a person to review; and which words of one are valid.
+"""Stored answers of language models, for a person to review, and the check of their words.
 
 An answer is one YAML file per model, domain, keyword and count, in the folder that `MMCLUST_WORDS`
 names (default: `words` in the cache). A person edits its words and sets `reviewed: true`. What is
@@ -112,8 +112,8 @@ def clean(
     """The valid words of an answer, and the dropped ones with reasons.
 
     Valid words are in lower case, of ASCII letters, digits, hyphens and apostrophes; at most 3
-    words of 30 characters in all; no duplicates, and no plural beside its singular. Whether a word
-    is English, and a value of the keyword, is for the reviewer to judge.
+    words of 30 characters in all; no duplicates, no plural beside its singular, and not the keyword
+    or the domain. Whether a word is English and fits the keyword is for the reviewer to judge.
     `n` words are wanted, those in `named` included, which are valid already.
     """
     values = list(values)

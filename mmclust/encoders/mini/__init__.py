@@ -1,4 +1,4 @@
-"""The encoder in this package: its weights, their model card (`README.md`), what it was taught.
+"""The encoder in this package: its weights, their model card (`README.md`), its training words.
 
 It is loaded like any other open_clip model (`mmclust.encoders.open_clip`). Its training and its
 scores are in `tools/train_mini.py` and `tools/evaluate_mini.py`, not here.
@@ -23,7 +23,7 @@ PICTURES = (
 def checkpoint_state(checkpoint: str) -> dict:
     """All tensors of a checkpoint, "quarter" or "half", by name.
 
-    Its file has every tensor but the rows of the token embedding that training does not change.
+    Its file lacks the rows of the token embedding that training does not change.
     """
     from safetensors.torch import load_file
 
