@@ -73,8 +73,8 @@ class Workbench:
         return self._datasets[key]
 
     def _paper_dataset(self, e: Experiment) -> ImageDataset:
-        """A data set of the papers, loaded once for all seeds. If the images of its
-        criteria cannot be matched (`SeparateCriteria`), only the experiment's criterion is loaded."""
+        """A data set of the papers, loaded once for all seeds. If the images of its criteria cannot
+        be matched (`SeparateCriteria`), only the experiment's criterion is loaded."""
         all_criteria = (e.dataset,)
         one_criterion = (e.dataset, e.criterion)
         if not self._datasets.keys() & {all_criteria, one_criterion}:

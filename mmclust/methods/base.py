@@ -45,8 +45,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     If a subclass has the parameters n_clusters, words or template, `fit` checks them; it checks
     other parameters against `CONSTRAINTS`. `template=None` takes the template of the words
-    (`ReferenceWords.template`). If `takes_features` is True, `encoder` may be None: `fit` takes
-    features (n, d) then. After `fit`: `labels_` int64 (n,), `image_embeddings_` (n, d), `n_clusters_`.
+    (`ReferenceWords.template`). With `takes_features`, `encoder` may be None: then `fit` takes
+    features (n, d). After `fit`: `labels_` int64 (n,), `image_embeddings_` (n, d), `n_clusters_`.
     """
 
     CONSTRAINTS: ClassVar[dict[str, Constraint]] = {"n_init": POSITIVE_INTEGER}
@@ -108,8 +108,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     def name_clusters(self, scores: bool = False) -> list[str] | pd.DataFrame:
         """A reference word for each cluster, see `mm.name_clusters`; all differ if there are at
         least M words. With `scores` a data frame: cluster, size, name, score, next, next_score.
-        A score is the mean cosine between the cluster's images and the word, minus the mean cosine of all
-        images with that word; `next` is the second best word."""
+        A score is the mean cosine between the cluster's images and the word, minus the mean
+        cosine of all images with that word; `next` is the second best word."""
         check_is_fitted(self, "labels_")
         texts = self._texts(self.words)
         return name_clusters(self.labels_, self.image_embeddings_, texts, self.words, scores)
