@@ -1,4 +1,4 @@
-"""mmclust: give it images and a keyword, get that clustering; another keyword, another clustering.
+"""mmclust clusters images by a keyword: another keyword gives another clustering of them.
 
 The public names are listed in `__init__.pyi`. Each is imported when it is first used, so that
 `import mmclust as mm` takes milliseconds and does not import torch.

@@ -1,4 +1,4 @@
-"""The public names of mmclust, one per line: where each is defined."""
+"""The public names of mmclust, each with the module that defines it."""
 
 from .data import available_datasets as available_datasets
 from .data import load_dataset as load_dataset

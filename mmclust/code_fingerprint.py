@@ -1,10 +1,11 @@
 """A hash of what code means: comments, docstrings, type-checking imports and layout do not count.
 
-It is part of the key of every stored row: rows of changed code are never reused, and tidying costs
-none. The modules of the given classes and functions and of their base classes count, and every
-module of this package that one of these imports, directly or not, also inside functions; for
-`import mmclust`, which offers everything, all of `COMPUTING`. `GROUND` does not count: it moves
-bytes and settings, and computes no result.
+It is part of the key of every stored row: a row is not reused after a change of the code that
+computed it, but stays valid if only comments or layout change. What counts: the modules of the
+given classes and functions, of their base classes in this package, and every module of this package
+that one of them imports, directly or indirectly, also inside functions. A module with
+`import mmclust` counts as if it imported all modules in `COMPUTING`. Modules in `GROUND` never
+count as imports: they handle files and settings, and compute no result.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ COMPUTING = ("data", "words", "encoders", "methods", "metrics")
 def code_fingerprint(with_imports: Iterable[object], alone: Iterable[object] = ()) -> str:
     """A hash (32 hex digits) of the code of classes and functions.
 
-    The modules of `with_imports` count with all that they import, those of `alone` without.
+    The modules of `with_imports` count with their imports, those of `alone` without them.
     """
     pending = [file for item in with_imports for file in _files_of(item)]
     reached: set[Path] = set()
@@ -44,7 +45,7 @@ def meaning(file: Path) -> str:
 
 
 def _files_of(item: object) -> Iterator[Path]:
-    """The files of a function, or of a class and its bases, in this package or in a plug-in."""
+    """The file of a function; the files of a class and of its base classes in this package."""
     for definition in item.__mro__ if isinstance(item, type) else (item,):
         module = definition.__module__
         file = getattr(sys.modules.get(module), "__file__", None)
@@ -76,7 +77,7 @@ def _parse(file: Path, modified: int, size: int) -> tuple[str, list[Path]]:
 
 
 def _files_of_name(name: str) -> list[Path]:
-    """The files behind an imported name "mmclust.a.b", where b is a module or something in a."""
+    """The files behind an imported name "mmclust.a.b", where b is a module or defined in a."""
     package, *parts = name.split(".")
     if package != PACKAGE.name or (parts and parts[0] in GROUND):
         return []

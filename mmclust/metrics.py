@@ -12,7 +12,7 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
     """Agreement of two labelings, each (n,): NMI, RI, ARI, AMI.
 
     NMI and AMI are normalized by the arithmetic mean of the two entropies (scikit-learn's default,
-    which the papers' released code uses). RI is not adjusted, as the papers print it; ARI is.
+    which the papers' released code uses). RI, as in the papers, is not adjusted for chance; ARI is.
 
     Raises:
         ValueError: the labelings differ in shape, are empty, or are not one-dimensional.
@@ -40,7 +40,7 @@ def score_kmeans(
     """The papers' protocol: k-means once per seed, with the scores averaged over the seeds.
 
     Args:
-        representation: (n, d).
+        representation: (n, d), what is clustered.
         n_init: initializations per seed; 1 is what `n_init="auto"` does in the released code.
 
     Returns:
@@ -52,8 +52,8 @@ def score_kmeans(
     scores = []
     for seed in seeds:
         labels = KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(representation)
-        # Many seeds end at the same clustering, which is scored once. It may number its clusters
-        # differently: compare the first image of each.
+        # Many seeds give the same clustering, which is scored once. Its clusters may have other
+        # numbers, so it is identified by the first image of each image's cluster.
         _, first_image, cluster = np.unique(labels, return_index=True, return_inverse=True)
         key = first_image[cluster].tobytes()
         if key not in known:

@@ -1,4 +1,4 @@
-"""Methods, encoders and data sets of a user, by name: "module:object", as in entry points."""
+"""A user's own methods, encoders and data sets, named "module:object" as in entry points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, cast
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_sources: dict[str, str] = {}  # module -> its text when it was imported
+_sources: dict[str, str] = {}  # module -> its text when it was last imported here
 
 
 def is_plugin_name(name: object) -> bool:
@@ -22,22 +22,22 @@ def is_plugin_name(name: object) -> bool:
 
 
 def resolve(name: str) -> Any:
-    """The object that "module:object" names. A module whose file has changed is imported again.
+    """The object that "module:object" names. The module is imported again if its file has changed.
 
     Raises:
-        ValueError: the module is missing, has no such object, or is `__main__` (a notebook's).
+        ValueError: the module is missing, lacks the object, or is `__main__` (a notebook or script).
     """
     return getattr(_module(name), name.partition(":")[2])
 
 
 def source(name: str) -> str:
-    """The text of the module: what was computed with another text is computed again."""
+    """The module's source text; it is part of the key of what is computed with the plug-in."""
     _module(name)
     return _sources[name.partition(":")[0]]
 
 
 def filter_kwargs(function: Callable, **options: Any) -> dict[str, Any]:
-    """Those of the keyword arguments that a function accepts."""
+    """The keyword arguments that a function accepts, from `options`."""
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return options
@@ -65,7 +65,7 @@ def _module(name: str) -> ModuleType:
 
 
 def names_in(value: Any) -> list[str]:
-    """All plug-in names in nested dictionaries and lists; "openai:MODEL" is a source of words."""
+    """All plug-in names in nested dictionaries and lists; "openai:MODEL", for words, is none."""
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list):
@@ -74,7 +74,11 @@ def names_in(value: Any) -> list[str]:
 
 
 def add_search_path(folder: str) -> None:
-    """Let this process and those that it starts import from a folder, after all other places."""
+    """Let this process and its child processes import from a folder.
+
+    It is searched last in this process. In child processes it is in PYTHONPATH, which is searched
+    before the standard library.
+    """
     if folder not in sys.path:
         sys.path.append(folder)
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder]

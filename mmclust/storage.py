@@ -1,10 +1,11 @@
 """Files that are computed once: rows of results and arrays of features.
 
 A file is named by the hash of everything its content depends on. It is written completely or not
-at all, and carries a checksum: a damaged file is reported and computed again.
+at all, and contains a checksum: a damaged file is reported and computed again.
 
 The command `python -m mmclust.storage [--prune AGE] [--dry-run]` shows how much is stored and when
-it was last used, and removes what was not used for AGE. It is computed again when it is needed.
+it was last used; with --prune it removes files that were not used for AGE, and temporary files
+after a day. What was removed is computed again when it is needed.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. CRC-32, for
-# it is computed at every read: 4.2 GB/s on one core here, sha256 1.8. It misses one in 2**32 of
-# long changes: enough for disks and killed writers, not for forgery. Rows carry a sha256.
+# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. The checksum
+# is computed at every read, and CRC-32 is faster: 4.2 GB/s on one core here, sha256 1.8. It misses a
+# damage with probability 2**-32, but does not protect from forgery. Rows contain a sha256.
 MARK = b"mmclust\x01"
 CHUNK = 2**20
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 KEY = "[0-9a-f]" * 32
 PATTERNS = {"rows": [f"rows/{KEY}.json"], "features": [f"features/{KEY}.npy"]}
-# of writes that were killed, or are going on
+# of writes that were killed or are still running
 PATTERNS["temporary"] = ["rows/.????????.tmp", "features/.????????.tmp"]
 _warned: set[Path] = set()  # cache folders that this process has reported as not writable
 
@@ -46,7 +47,7 @@ def cache_dir() -> Path:
 
 
 def key_of(*parts: object) -> str:
-    """A hash (32 hex digits) of anything that JSON can write; equal values give equal keys."""
+    """A hash (32 hex digits) of values as JSON; what JSON cannot write counts by its `str`."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -84,7 +85,7 @@ def warn_damaged(path: Path, error: Exception) -> None:
 
 
 def touch_atime(path: Path) -> None:
-    """Set a file's access time to now: file systems with `noatime` do not. The others stay."""
+    """Set the access time to now, which `noatime` file systems do not; keep the modification time."""
     with contextlib.suppress(OSError):
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
@@ -99,7 +100,7 @@ def seal_row(row: dict) -> bytes:
 
 
 def open_row(data: bytes, key: str) -> dict:
-    """The row in a file's content; ValueError if it is damaged, or the row of another key."""
+    """The row in a file's content; ValueError if it is damaged or belongs to another key."""
     row = json.loads(data)
     if not isinstance(row, dict):
         raise ValueError("it contains no row")
@@ -119,7 +120,7 @@ def append_checksum(key: str, chunks: Iterable[bytes]) -> bytes:
 
 
 def check_array(path: Path) -> None:
-    """ValueError if an array's file is damaged, or of another key than its name says."""
+    """Raise ValueError if an array's file is damaged, or its content belongs to another key."""
     with path.open("rb") as file:
         size = max(0, file.seek(0, os.SEEK_END) - len(MARK) - 4)
         file.seek(size)
@@ -148,7 +149,7 @@ def load_or_compute(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def stored_files(group: str) -> list[tuple[float, int, Path]]:
-    """Last use (access or modification), bytes and path of a group's files, the oldest first."""
+    """Last use (Unix time in seconds), bytes and path of a group's files, the oldest use first."""
     files = []
     for path in (path for pattern in PATTERNS[group] for path in cache_dir().glob(pattern)):
         with contextlib.suppress(FileNotFoundError):  # another process has removed it
@@ -158,7 +159,7 @@ def stored_files(group: str) -> list[tuple[float, int, Path]]:
 
 
 def age(text: str) -> float:
-    """Seconds of "90m", "12h", "30d" or "4w"."""
+    """The number of seconds in "90m", "12h", "30d" or "4w"; an error of argparse for others."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(f"invalid age {text!r}: give one such as 12h, 30d or 4w")

@@ -1,6 +1,6 @@
-"""Cores, and the environment in which child processes compute.
+"""The number of usable cores, and the environment variables for threads of child processes.
 
-The variables must be set before torch is imported: OpenMP reads them once.
+These variables must be set before torch is imported: OpenMP reads them only once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def cores() -> int:
 
 
 def waiting_environment() -> dict[str, str]:
-    """`WAITING`; or nothing, if the user has set one of these variables: then both stay as is."""
+    """A copy of `WAITING`; {} if the user has set either of its variables, which then stay."""
     return {} if WAITING.keys() & os.environ.keys() else dict(WAITING)
 
 
 def thread_environment(processes: int) -> dict[str, str]:
-    """Environment variables for each of so many processes: its share of the cores, no spinning.
+    """Environment variables for each of `processes` processes: a share of the cores, no spinning.
 
     A user's own `OMP_NUM_THREADS` is an upper limit of the share.
     """

@@ -1,4 +1,4 @@
-"""Data sets: rendered worlds, the papers' sets, and folders of pictures."""
+"""Data sets: rendered worlds, the papers' data sets, folders of pictures, and plug-ins."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
             folder. A folder with the name of a data set is written as "./cars".
         options: for a world `n`, `seed`, `size`; for the papers' sets `n`, `seed`, `data_dir`,
             `criterion` (`mmclust.data.paper_datasets.load_paper`); for a folder `domain`,
-            `on_corrupt`, `background`; for your own function those that it accepts.
+            `on_corrupt`, `background`; for your own function those that it accepts. A folder or
+            function ignores all other options.
 
     Raises:
-        ValueError: the name is none of these, or an option has an invalid value.
+        ValueError: the name is unknown, or an option is invalid. Others: `load_paper`, `load_folder`.
     """
     if name in RENDERED_WORLDS:
         return load_rendered(name, **options)
@@ -44,9 +45,10 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
 
 
 def available_datasets(names: Names) -> Names:
-    """Those of some data sets (a list of names, or a dictionary by name) that can be loaded.
+    """`names` (a list, or a dictionary with names as keys) without data sets that are missing.
 
-    One that must be placed by hand and is missing, such as the papers' "cars", is reported.
+    Left out, with a printed note, are data sets that a user must provide, such as "cars", and
+    that are not in the data folder.
     """
     root = data_folder()
     available = []

@@ -1,8 +1,8 @@
 """The papers' data sets on this disk: `python -m mmclust.data [NAME ...] [--data-dir DIR]`.
 
-For each data set: whether it is there and has the numbers of the papers' table; else where
-`mm.load_dataset` would download it from, or which files must be placed where. Nothing is
-downloaded.
+For each data set: whether it is there and has the numbers of pictures and classes of the papers'
+table; if it is not there, where `mm.load_dataset` would download it from, or which files must be
+placed where. Nothing is downloaded.
 """
 
 from __future__ import annotations

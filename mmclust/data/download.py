@@ -1,6 +1,6 @@
-"""Archives from the web: downloaded once by pooch, checked against a hash, unpacked with checks.
+"""Archives from the web: downloaded once by pooch, checked against a hash, unpacked safely.
 
-An interrupted download is not resumed: it starts again, and nothing of the first one is used.
+An interrupted download is not resumed: it starts again from the first byte.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 from mmclust import storage
 
 RETRIES = 3  # of a failed download, after 1, 2 and 3 seconds
-# Pictures are compressed already: an archive may grow to RATIO times its size, or to FLOOR bytes.
+# Against zip bombs: unpacked files may have RATIO times the archive's bytes, or FLOOR if more. That
+# is enough for pictures, which are compressed already.
 RATIO = 100
 FLOOR = 2**24
-# RuntimeError: a zip that is encrypted, or compressed by an unknown method
+# RuntimeError: a zip that is encrypted or compressed by an unknown method
 DAMAGED = (BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
 
@@ -45,11 +46,11 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
     One process at a time may use a folder: `paper_datasets.obtain` holds a lock.
 
     Args:
-        known_hash: "md5:..." or "sha256:..."; by default the one of `record`.
+        known_hash: "md5:..." or "sha256:..."; None: the one that `record` has stored, if any.
 
     Raises:
         ConnectionError: it can't be downloaded. ValueError: the download has another hash.
-        OSError: it can't be stored. ImportError: pooch is not installed.
+        OSError: it can't be stored. ImportError: pooch is missing.
     """
     try:
         import pooch
@@ -66,7 +67,7 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
         if pooch.hashes.hash_matches(file, wanted):
             return file
         warnings.warn(f"{file} does not have the hash {wanted}: downloaded again", stacklevel=2)
-    pooch.get_logger().setLevel("WARNING")  # it reports every step
+    pooch.get_logger().setLevel("WARNING")  # at its default level it reports every step
     incoming = folder / ".incoming"
     shutil.rmtree(incoming, ignore_errors=True)  # of a killed run
     # A `Pooch` tries again after a failure, `pooch.retrieve` does not.
@@ -98,7 +99,7 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
 
 
 def record(file: Path) -> None:
-    """Write a file's sha256 beside it, as `sha256sum` does; an earlier record is kept."""
+    """Write a file's sha256 beside it, in the format of `sha256sum`, unless it has a record."""
     import pooch
 
     if not _record(file).exists():
@@ -111,17 +112,18 @@ def _record(file: Path) -> Path:
 
 
 def unpack(archive: Path, target: Path, inner: str | None = None, most: int | None = None) -> None:
-    """Unpack a zip or tar.gz to the folder `target`, which appears when it is complete.
+    """Unpack a zip or tar.gz to the folder `target`, which appears only when it is complete.
 
     Files and folders only, and only below `target`: an archive with links, with paths that lead
     elsewhere, or with a content that is much larger than itself is refused.
 
     Args:
-        inner: name of archives in the archive, which are unpacked in their folder.
-        most: a limit of the content in bytes, if it is below `RATIO` and `FLOOR`.
+        inner: file name of archives inside the archive; each is unpacked into its own folder.
+        most: a second limit of the unpacked bytes, beside that of `RATIO` and `FLOOR`.
 
     Raises:
-        ValueError: the archive is damaged or refused. OSError: it can't be stored. Nothing is left.
+        ValueError: the archive is damaged or refused. OSError: no space or permission. In both
+            cases no unpacked file is left.
     """
     incomplete = target.with_name(f".{target.name}.part")
     shutil.rmtree(incomplete, ignore_errors=True)  # of a killed run
@@ -161,7 +163,7 @@ def _extract(archive: Path, folder: Path, most: int | None) -> None:
 def _checked(
     archive: Path, members: Iterable[tuple[Any, str, int, bool]], limit: int
 ) -> Iterator[Any]:
-    """The members to extract. Of each: the member, its name, its bytes, whether it is special."""
+    """The members to extract, from (member, name, bytes, whether it is a link or device)."""
     total = 0
     for member, name, size, special in members:
         total += size

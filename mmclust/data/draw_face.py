@@ -14,6 +14,7 @@ LONG = (1, 4)
 BUN = 2
 BALD = 3
 AFRO = 5
+# emotion: how far the eyes are open, compared with neutral
 EYELIDS = {"surprised": 1.35, "scared": 1.3, "sleepy": 0.3, "happy": 0.85, "angry": 0.75}
 BROWS = {  # emotion: how much lower than usual their inner and outer ends are
     "angry": (0.13, -0.08), "sad": (-0.11, 0.08), "scared": (-0.13, -0.02),
@@ -29,7 +30,7 @@ EYE_DISTANCE = 0.29  # of an eye from the middle of a face that looks straight a
 
 
 class Person:
-    """What belongs to an identity, not to a picture. The order of the random draws matters."""
+    """What all pictures of one identity share; the order of the random draws determines it."""
 
     def __init__(self, identity: str) -> None:
         rng = np.random.default_rng([7, zlib.crc32(identity.encode())])
@@ -65,7 +66,7 @@ def draw_face(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
 
 
 class FacePen(Pen):
-    """Draws the parts of one face; its features are shifted by (dx, dy) where the person turns."""
+    """Draws the parts of one face; its features are shifted by (dx, dy) when the head turns."""
 
     def __init__(self, size: int, person: Person, pose: str, rng: np.random.Generator) -> None:
         self.dx = {"left": -0.27, "right": 0.27}.get(pose, 0.0) * rng.uniform(0.85, 1.15)
@@ -75,7 +76,7 @@ class FacePen(Pen):
         self.shade = scale(person.skin, 0.8)
         self.outline = scale(person.skin, 0.5)
         self.eye_y = -0.07 + self.dy
-        self.squeeze = 1 - 0.5 * abs(self.dx)  # what is seen from the side is narrower
+        self.squeeze = 1 - 0.5 * abs(self.dx)  # features of a turned head look narrower
 
     def head(self, shirt: RGB, rng: np.random.Generator) -> None:
         """From back to front: hair, neck, shirt, ears, face, beard, front hair, freckles."""
@@ -87,7 +88,7 @@ class FacePen(Pen):
         self.poly([(-0.2, 0.5), (0.2, 0.5), (0.24, 1.05), (-0.24, 1.05)], self.shade)
         self.oval((0, 1.35, 0.85, 0.5), shirt)
         for side in SIDES:
-            if self.dx * side <= 0.01:  # the ear that is not turned away
+            if self.dx * side <= 0.01:  # the ear on the side to which the head turns is hidden
                 x = side * person.width * 0.98 + self.dx * 0.15
                 self.oval((x, 0.02 + self.dy * 0.5, 0.12, 0.18), self.shade)
         self.oval((0, 0, person.width, person.height), person.skin)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmclust.data.drawing import RGB, SIDES, WHITE, Pen, finish, mix, rgb, scale
 
-# name: hue in degrees, saturation, value (the middles of the ranges that are drawn)
+# name: hue in degrees, saturation, value (each picture varies around them)
 COLORS = {
     "red": (358, 0.88, 0.84), "orange": (27, 0.93, 0.97), "yellow": (52, 0.88, 0.97),
     "green": (118, 0.70, 0.66), "blue": (222, 0.78, 0.84), "purple": (278, 0.60, 0.68),
@@ -48,7 +48,7 @@ def draw_fruit(row: dict, rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _crescent(bend: float, thick: float) -> list[tuple[float, float]]:
-    """Outline of a curved body that thins towards both tips."""
+    """Outline of a curved body that becomes thinner toward both tips."""
     t = np.linspace(0, 1, 24)
     x = 1.9 * t - 0.95
     y = bend * (1 - (2 * t - 1) ** 2) - bend / 2
@@ -57,7 +57,7 @@ def _crescent(bend: float, thick: float) -> list[tuple[float, float]]:
 
 
 def _bulb(top: float, bottom: float) -> list[tuple[float, float]]:
-    """Outline of a pear-shaped body, `top` and `bottom` its half widths there."""
+    """Outline of a pear-shaped body with the half widths `top` and `bottom`."""
     a = np.linspace(0, 2 * np.pi, 48)
     y = -np.cos(a)
     width = top + (bottom - top) / (1 + np.exp(-6 * (y - 0.05)))
@@ -65,7 +65,7 @@ def _bulb(top: float, bottom: float) -> list[tuple[float, float]]:
 
 
 class FruitPen(Pen):
-    """Draws one fruit: a method per species, a body color with a lighter and a darker one."""
+    """Draws one fruit: a method per species; `lit` is lighter than the body color, `dark` darker."""
 
     def __init__(self, size: int, body: RGB, rng: np.random.Generator) -> None:
         super().__init__(2 * size, 2 * size * rng.uniform(0.27, 0.39))

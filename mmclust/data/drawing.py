@@ -1,7 +1,7 @@
-"""What all rendered pictures share: colors, a pen, and the light and ground under a drawing.
+"""Drawing tools for all rendered pictures: colors, a pen, background, shadow, light and noise.
 
-Every drawing is twice as large as its picture, on a transparent layer; `finish` makes the picture.
-All chance is from one generator per picture: the order in which it is asked is part of the picture.
+A drawing is made on a transparent layer of twice the picture's size; `finish` makes the picture.
+All random numbers of a picture come from one generator: another order of calls changes the picture.
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ class Pen:
 def finish(
     pen: Pen, rng: np.random.Generator, angle: float, shift: float, gloss: tuple[float, float]
 ) -> Image.Image:
-    """A drawing turned by `angle` degrees, shifted by up to `shift` of its side, on lit ground."""
+    """A drawing turned by `angle` degrees and shifted at random, as a picture (`compose`).
+
+    `shift` is the largest shift as a share of the side, `gloss` the range (low, high) of the gloss.
+    """
     layer = pen.image.rotate(angle, resample=Image.Resampling.BICUBIC)
     reach = shift * layer.width
     matrix = (1, 0, rng.uniform(-reach, reach), 0, 1, rng.uniform(-reach, reach))
@@ -106,7 +109,10 @@ def finish(
 
 
 def compose(layer: Image.Image, rng: np.random.Generator, gloss: float = 0.25) -> Image.Image:
-    """An RGBA drawing at half its size on lit ground: soft shadow, contrast, blur and noise."""
+    """An RGBA drawing as an RGB picture of half its size: background, soft shadow, light, noise.
+
+    `gloss` is how much brighter the drawing is on the side of the light (0: evenly lit).
+    """
     layer = layer.reduce(2)
     alpha = np.asarray(layer.getchannel("A"), np.float32)[..., None] / 255
     size = layer.width

@@ -1,4 +1,4 @@
-"""Any directory of pictures as a data set."""
+"""Any folder of pictures as a data set, with the labels that the folder contains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmclust.data.images import ImageDataset, Images, encode_labels, opaque
 from mmclust.storage import key_of
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-# a bomb's warning: where a caller turned it into an error
+# of Pillow, for too many pixels; the warning is raised where a caller made it an error
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 UNREADABLE = (OSError, SyntaxError, ValueError, *BOMBS)
 
@@ -35,7 +35,8 @@ def load_folder(
         background: a color, as Pillow names them ("white", "#808080"), for transparent parts.
 
     Raises:
-        FileNotFoundError: the folder, any picture in it, or one that labels.csv lists is missing.
+        FileNotFoundError: there is no such folder, it has no picture, or one that labels.csv lists
+            is missing.
         ValueError: an invalid option; labels.csv without a column `file`, with an empty cell or a
             duplicate picture; trees that can't be matched; a damaged picture (when it is decoded).
     """
@@ -99,13 +100,13 @@ def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pictures(root: Path) -> list[Path]:
-    """The picture files below a folder, relative to it, sorted; hidden files are left out."""
+    """The picture files below a folder, relative to it, sorted, without files named ".*"."""
     files = (f for f in root.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
     return sorted(f.relative_to(root) for f in files)
 
 
 def read_csv(root: Path) -> pd.DataFrame:
-    """The table of `labels.csv`. Index: files relative to the root; columns: criteria."""
+    """`labels.csv` as a table; index: files relative to `root`; errors as for `load_folder`."""
     source = root / "labels.csv"
     table = pd.read_csv(source, dtype=str, keep_default_na=False)
     if "file" not in table:
@@ -135,7 +136,7 @@ def _from_tree(root: Path) -> pd.DataFrame:
 
 
 def match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
-    """The table of `<criterion>/<class>/<picture>`, its trees matched by the pictures' names."""
+    """A table of the trees `<criterion>/<class>/<picture>`, matched by the pictures' file names."""
     remedy = "load each criterion's folder by itself"
     trees: dict[str, dict[str, Path]] = defaultdict(dict)
     for f in files:

@@ -1,8 +1,8 @@
 """Rendered worlds with known, independent factors: fruit, card and face.
 
-Picture `i` of a world depends on (name, seed, i) alone: a longer sample starts with the shorter
-one. `DEMO` and `TUNING` use disjoint values of each factor, so that nothing is tuned on what is
-demonstrated. How it is drawn is not here, but in `draw_fruit`, `draw_card` and `draw_face`.
+Picture `i` of a world depends only on (name, seed, size, i): a longer sample begins with a shorter
+one. `DEMO` and `TUNING` use disjoint values of each factor, so that settings are never tuned on the
+values of reported results. The pictures are drawn by `draw_fruit`, `draw_card` and `draw_face`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GLASSES = ("sunglasses", "open", "spectacles", "eyepatch", "goggles", "monocle")
 POSES = ("left", "right", "straight", "up", "down", "tilted", "inverted")
 PEOPLE = tuple(f"person {i:02d}" for i in range(40))
 DRAW = {"fruit": draw_fruit, "card": draw_card, "face": draw_face}
-FACTORS: dict[str, dict[str, tuple[tuple[str, ...], int]]] = {  # values, and how many DEMO has
+FACTORS: dict[str, dict[str, tuple[tuple[str, ...], int]]] = {  # (values, number of first ones in DEMO)
     "fruit": {"color": (tuple(COLORS), 6), "species": (FRUITS, 8)},
     "card": {"order": (tuple(RANKS), 13), "suits": (tuple(SUITS), 4)},
     "face": {"identity": (PEOPLE, 20), "emotion": (EMOTIONS, 4), "glasses": (GLASSES, 2),
@@ -43,10 +43,10 @@ class World:
     name: str  # such as "demo-fruit"; part of every random seed
     domain: str  # "fruit", "card" or "face": the renderer, and the first word of a prompt
     factors: dict[str, tuple]  # criterion -> its values
-    derived: dict[str, tuple[str, dict]]  # criterion -> (factor that decides, its value -> class)
+    derived: dict[str, tuple[str, dict]]  # criterion -> (its factor, value -> class)
 
     def classes(self) -> dict[str, tuple]:
-        """criterion -> its values, in the order of its labels."""
+        """criterion -> its class names, in the order of the integer labels."""
         derived = {c: tuple(dict.fromkeys(k.values())) for c, (_, k) in self.derived.items()}
         return self.factors | derived
 
@@ -86,7 +86,7 @@ RENDERED_WORLDS = DEMO | TUNING
 def load_rendered(name: str, n: int = 300, seed: int = 0, size: int = 128) -> ImageDataset:
     """`n` pictures of a world, (size, size) pixels, with all its criteria as labels.
 
-    The same for the same (name, n, seed, size), the beginning of any larger n. ValueError: n < 1.
+    Equal arguments give equal pictures; a larger `n` only adds some. ValueError if n < 1.
     """
     if n < 1:
         raise ValueError(f"{name}: n must be at least 1, not {n}")

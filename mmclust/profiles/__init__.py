@@ -17,8 +17,8 @@ def profile_names() -> list[str]:
 def load_profile(name: str = "demo") -> dict:
     """A profile by its name, or from a YAML file by its path.
 
-    A profile with a key `base`, the name of another profile, sets only what differs from that one:
-    the settings of a notebook one by one, every other key as a unit.
+    A profile with a key `base` (name or path of another profile) contains only what differs from
+    that one. Settings of a notebook are replaced one by one; any other key is replaced completely.
 
     Raises:
         ValueError: there is no such profile, or it sets a notebook that its base does not have.
@@ -44,13 +44,13 @@ def load_profile(name: str = "demo") -> dict:
 
 
 def params_for_dataset(params: dict, dataset: str) -> dict:
-    """A method's parameters for one data set: its entry in `datasets` comes before the rest."""
+    """A method's parameters for one data set, whose entry in `datasets` takes precedence."""
     common = {name: value for name, value in params.items() if name != "datasets"}
     return common | params.get("datasets", {}).get(dataset, {})
 
 
 def override_params(params: dict, **changes: Any) -> dict:
-    """A method's parameters with some of them changed, for every data set."""
+    """A method's parameters with some of them replaced, also in its entries in `datasets`."""
     changed = params | changes
     if "datasets" in params:
         changed["datasets"] = {
@@ -65,10 +65,11 @@ def settings(notebook: str, profile: str = "demo", **overrides: Any) -> SimpleNa
 
     `methods` and `released` are method -> parameters. For a notebook with one data set (`world`,
     or one in `criteria`) these are the parameters for that data set, so that an estimator can be
-    built from them. With several, a method may have the key `datasets`, which `mm.grid` resolves.
+    built from them. With several data sets, a method's parameters may contain the key `datasets`;
+    `mm.grid` then takes the parameters for each data set.
 
     Raises:
-        ValueError: for a setting that the notebook does not have.
+        ValueError: an override is not a setting of the notebook.
     """
     loaded = load_profile(profile)
     entry = loaded["notebooks"][notebook]
