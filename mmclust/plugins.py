@@ -25,7 +25,7 @@ def resolve(name: str) -> Any:
     """The object that "module:object" names. The module is imported again if its file has changed.
 
     Raises:
-        ValueError: the module is missing, lacks the object, or is `__main__` (a notebook or script).
+        ValueError: the module is missing, lacks the object, or is `__main__` (a notebook).
     """
     return getattr(_module(name), name.partition(":")[2])
 

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. The checksum
-# is computed at every read, and CRC-32 is faster: 4.2 GB/s on one core here, sha256 1.8. It misses a
+# An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. The check
+# is made at every read, and CRC-32 is faster: 4.2 GB/s on one core here, sha256 1.8. It misses
 # damage with probability 2**-32, but does not protect from forgery. Rows contain a sha256.
 MARK = b"mmclust\x01"
 CHUNK = 2**20
@@ -85,7 +85,7 @@ def warn_damaged(path: Path, error: Exception) -> None:
 
 
 def touch_atime(path: Path) -> None:
-    """Set the access time to now, which `noatime` file systems do not; keep the modification time."""
+    """Set the access time to now, as `noatime` file systems do not; keep the modification time."""
     with contextlib.suppress(OSError):
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
