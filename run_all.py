@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent
 LOG_WIDTH = 200  # columns, where the output is not a terminal
-LOG_SECONDS = 60  # between two lines on the progress, in a log
+LOG_SECONDS = 60  # between two lines of progress in a log
 RESUME = "finished results are stored, the next run continues from them"
 
 
@@ -47,7 +47,7 @@ def parameter(text: str) -> tuple[str, Any]:
 
 
 class Progress:
-    """Prints what `reproduce` reports: `on_event`."""
+    """Prints the progress of a run; its method `on_event` is the callback of `reproduce`."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.encoding [-n 50000] [--json FILE]`
 
-The pictures are n JPEG files of 128 x 128 pixels: 256 rendered fruits, each shifted differently in
-every further file. Measured on the same machine, before and after the encoding:
+The pictures are n JPEG files of 128 x 128 pixels: 256 rendered fruits,
+repeated with different shifts. Measured on the same machine, before and after the encoding:
 
 - the model alone, on pixels in memory: one batch after the other on all cores, and two batches at a
   time in passes as in the encoding; the faster one counts;
@@ -38,7 +38,7 @@ from mmclust.data.folder import load_folder
 from mmclust.encoders import load_encoder
 from mmclust.encoders.feature_stream import MIN_FORWARD
 
-SHIFTS = 256  # rendered pictures; after as many files all are shifted by one more pixel
+SHIFTS = 256  # rendered pictures; the next as many files are shifted by one more pixel
 BATCH = 256
 GOALS = {
     "of the slower part": "at least 0.9",
@@ -67,7 +67,7 @@ def write_pictures(folder: Path, n: int) -> None:
 
 
 class Parts:
-    """Images and seconds of each part alone; `measure` adds to them."""
+    """Times the model alone and decoding alone; each `measure` adds rows: part, n, seconds."""
 
     def __init__(self, folder: Path, n: int) -> None:
         self.encoder = load_encoder("mini")

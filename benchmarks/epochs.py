@@ -1,7 +1,7 @@
 """What an epoch costs: `python -m benchmarks.epochs [--scaling] [--json FILE]`.
 
-ViT-B/32 shapes with random weights (nothing is downloaded) and 105 random images: the estimators as
-they ship, beside references without our savings (`mmclust.experiments.epoch_cost`). With
+ViT-B/32 shapes with random weights (nothing is downloaded) and 105 random images: the estimators of
+the package, next to references without our savings (`mmclust.experiments.epoch_cost`). With
 `--scaling`, the growth with the number of images instead. Run it while nothing else runs.
 
 * frozen: all 77 tokens of the prompt for every image. Weights that do not learn are frozen, image

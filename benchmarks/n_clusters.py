@@ -2,8 +2,8 @@
 
 For every criterion of the demo worlds and every seed: the true number M, the number that
 `n_clusters="auto"` chooses, and the one that the silhouette of the image features chooses. They are
-compared with constants, the best of which is known only with the truth at hand. "within" allows a
-deviation of 10 %, at least 1.
+compared with constants; which constant is best is known only from the true numbers. "within" allows
+a deviation of 10 %, or of 1 if that is more.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def estimate(
 
 
 def within(estimates: ArrayLike, true: ArrayLike) -> np.ndarray:
-    """Whether estimates are within 10 % of M, at least 1."""
+    """Whether estimates differ from M by at most 10 %, or by at most 1 if that is more."""
     allowed = np.maximum(1, 0.1 * np.asarray(true))
     return np.abs(np.asarray(estimates) - true) <= allowed
 

@@ -1,9 +1,9 @@
-"""What threads that wait cost: `python -m benchmarks.waiting_threads [--notebook]`.
+"""What waiting threads cost: `python -m benchmarks.waiting_threads [--notebook]`.
 
-OpenMP's threads wait for each other after every operation. By default they spin: on a quiet
-machine that saves a little time, beside other work it keeps the cores from whoever needs them.
-This measures one fit of each method on the embedded encoder under several settings, quiet and
-beside two busy processes, in turns; with `--notebook` also `run_all.py --only 10`. Times are
+OpenMP's threads wait for each other after every operation. By default they spin: on an idle
+machine this saves a little time; beside other work it takes cores from processes that need them.
+This measures fits of each method on the embedded encoder under several settings in turn, on an
+idle machine and beside two busy processes; with `--notebook` also `run_all.py --only 10`. Times are
 given as ratios to the default of the OpenMP library, in the same minutes.
 """
 
@@ -57,7 +57,7 @@ print(json.dumps(seconds))
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Beside so many processes that each keep one core busy."""
+    """A context in which `processes` child processes each keep one core busy."""
     loop = [sys.executable, "-c", "while True: pass"]
     running = [subprocess.Popen(loop) for _ in range(processes)]
     try:

@@ -1,13 +1,13 @@
-"""The three methods once more, written from their equations to be read.
+"""A second, simple implementation of the three methods, written from their equations to be read.
 
-Everything is float64 and image by image. All 77 tokens of every prompt go through the text
-encoder, and every sum, softmax and optimizer step is written out. Only the derivative of a loss is
-left to autograd, and k-means to scikit-learn.
+All numbers are float64, and images are processed one by one. All 77 tokens of every prompt go
+through the text encoder, and every sum, softmax and optimizer step is written out. Only derivatives
+come from autograd, and k-means from scikit-learn.
 
-Nothing is imported from the library: `test_against_reference.py` compares the two. Symbols are
-those of the papers: images i, reference words z_k with token embeddings phi_k, proxies w_i, image
-embeddings v_i = P h_i / ||P h_i||, prompt embeddings t(w_i), M clusters. `s` holds the settings of
-a method, under the names of the library's parameters.
+Nothing is imported from the library, with which `test_against_reference.py` compares this module.
+Symbols are those of the papers: images i, reference words z_k with token embeddings phi_k, proxies
+w_i, image embeddings v_i = P h_i / ||P h_i||, prompt embeddings t(w_i), M clusters. `s` holds the
+settings of a method, under the names of the library's parameters.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def sigmoid(x):
 
 
 def mean(values, like):
-    """The mean of a list of numbers; for an empty list zero, as a function of `like`."""
+    """The mean of a list of numbers; for an empty list a zero that is differentiable by `like`."""
     return sum(values) / len(values) if values else 0 * like.sum()
 
 
@@ -82,8 +82,8 @@ def multihead(x, context, weights, heads, causal=False):
 
 
 def block(x, weights, heads, quick, causal):
-    """x <- x + MultiHead(LN x); x <- x + MLP(LN x). In the MLP: QuickGELU x sigmoid(1.702 x), or
-    GELU."""
+    """x <- x + MultiHead(LN x); x <- x + MLP(LN x). The activation in the MLP is QuickGELU(x) =
+    x sigmoid(1.702 x) if `quick`, else GELU."""
     y = layer_norm(x, below(weights, "ln_1"))
     x = x + multihead(y, y, below(weights, "attn"), heads, causal)
     y = layer_norm(x, below(weights, "ln_2"))
@@ -107,9 +107,9 @@ def blocks(weights):
 
 
 class Clip:
-    """CLIP by its equations, from the weights of an open_clip model.
+    """CLIP by its equations, with the weights of an open_clip model.
 
-    `quick`: QuickGELU, not GELU.
+    `quick`: whether the activation is QuickGELU, not GELU.
     """
 
     def __init__(self, model, tokenizer, preprocess, text_heads, image_heads, quick):
@@ -130,7 +130,7 @@ class Clip:
         self.cache = {}
 
     def ids(self, text):
-        """All 77 token ids of a text, the position of `*` if there is one, and that of the
+        """All 77 token ids of a text, the position of `*` or None, and the position of the
         end-of-text token, which has the largest id."""
         if text not in self.cache:
             ids = self.tokenizer([text])[0]
@@ -140,7 +140,7 @@ class Clip:
         return self.cache[text]
 
     def text_encoder(self, embedded, positions=True, final_norm=True):
-        """The outputs for 77 embedded tokens (.., 77, e)."""
+        """The outputs (.., 77, d) for 77 embedded tokens (.., 77, e)."""
         x = embedded + self.positions if positions else embedded
         for weights in self.text_blocks:
             x = block(x, weights, self.text_heads, self.quick, causal=True)
@@ -153,8 +153,9 @@ class Clip:
         return self.text_encoder(self.token_table[ids])[end]
 
     def prompts(self, template, proxies, positions=True, final_norm=True, all_tokens=False):
-        """t(w) (n, d) for each w of a list: the template with w in place of `*`, read at the
-        end-of-text token. With `all_tokens` all outputs from w to there (n, l, d)."""
+        """t(w) (n, d) for each w of a list: the normalized output at the end-of-text token for the
+        template with w in place of `*`. With `all_tokens`, the outputs (n, l, d) from the position
+        of w to end-of-text."""
         ids, star, end = self.ids(template)
         before, after = self.token_table[ids[:star]], self.token_table[ids[star + 1 :]]
         embedded = torch.stack([torch.cat([before, w[None], after]) for w in proxies])
@@ -167,8 +168,8 @@ class Clip:
         return self.token_table[ids[1:end]].mean(0)
 
     def trunk(self, picture):
-        """All tokens of a picture before the last projection (1 + patches, h); the class token is
-        the first."""
+        """All tokens (1 + patches, h) of a picture before the last projection; the first one is the
+        class token."""
         pixels = self.preprocess(picture)  # (3, height, width)
         W = self.visual["conv1.weight"]  # (h, 3, size, size)
         size = W.shape[-1]
@@ -238,12 +239,12 @@ def gradients(loss, variables):
 
 
 def variable(x):
-    """A copy of x that a loss can be differentiated by."""
+    """A copy of x for which `gradients` can be computed."""
     return x.detach().clone().requires_grad_(True)
 
 
 def batches(n, size):
-    """0..n-1 in batches of successive images."""
+    """The indices 0..n-1 in batches of `size` successive ones, or in one batch ("full")."""
     size = n if size == "full" else size
     return [range(start, min(start + size, n)) for start in range(0, n, size)]
 
@@ -255,7 +256,7 @@ def kmeans(rows, n_clusters, seed):
 
 
 def reduction_scale(words, reduction):
-    """What a squared norm is multiplied by, for "sum", "mean" and "relative"."""
+    """The factor of a squared norm for the reductions "sum", "mean" and "relative"."""
     if reduction == "relative":
         return len(words) / sum(c_k @ c_k for c_k in words)
     return 1.0 if reduction == "sum" else 1 / len(words[0])
@@ -333,14 +334,14 @@ def mixture(p_i, phi, temperature=1.0):
 
 
 def intra(x, labels, squared):
-    """L_intra: the mean over pairs i != j of one cluster of ||x_i - x_j||^2, or ||x_i - x_j||."""
+    """L_intra: the mean of ||x_i - x_j||^2, or ||x_i - x_j||, over pairs i != j within clusters."""
     pairs = itertools.permutations(range(len(x)), 2)
     squares = [squared_distance(x[i], x[j]) for i, j in pairs if labels[i] == labels[j]]
     return mean(squares if squared else [d.sqrt() for d in squares], x[0])
 
 
 def inter(x, labels, margin):
-    """L_inter: the mean over pairs of different clusters of max(0, margin - ||x_i - x_j||)."""
+    """L_inter: the mean of max(0, margin - ||x_i - x_j||) over pairs between different clusters."""
     pairs = itertools.permutations(range(len(x)), 2)
     squares = [squared_distance(x[i], x[j]) for i, j in pairs if labels[i] != labels[j]]
     return mean([torch.clamp(margin - d.sqrt(), min=0) for d in squares], x[0])
@@ -352,7 +353,7 @@ def contrast(x, labels, lam, margin, squared):
 
 
 def multisub(clip, pictures, template, words, n_clusters, s):
-    """In turns: Phase I minimizes mean_i -<v_i, t(w_i)> over p_i and P, Phase II minimizes
+    """Alternately, Phase I minimizes mean_i -<v_i, t(w_i)> over p_i and P, Phase II minimizes
     lambda L_intra + (1 - lambda) L_inter over P."""
     h = [clip.trunk(picture)[0] for picture in pictures]
     P = clip.P
@@ -423,10 +424,10 @@ def multisub(clip, pictures, template, words, n_clusters, s):
 
 def fusion(T, V, weights, heads):
     """L layers of V <- V + sigmoid(W_g [V; V_attn]) * V_attn with V_attn = MultiHead(V, T, T), and
-    the same for T from V; T (l, d), V (m, d).
+    of the same update for T with T and V exchanged; T (l, d), V (m, d).
 
-    weights: those of layer l for V in `attention.l.0` and `gates.l.0`, those for T in
-    `attention.l.1` and `gates.l.1`. Without weights there is no layer.
+    weights: layer i has the weights `attention.i.0` and `gates.i.0` for V, and `attention.i.1` and
+    `gates.i.1` for T. Without weights there is no layer.
     """
 
     def gated(x, x_attn, gate):
@@ -442,8 +443,8 @@ def fusion(T, V, weights, heads):
 
 
 def repulsion(f_i, negatives, sigma, hard):
-    """log sum_j exp(<f_i, t_j> / sigma) over the `hard` negatives most similar to f_i; zero if
-    there are none."""
+    """log sum_j exp(<f_i, t_j> / sigma) over the `hard` negatives t_j that are most similar to f_i;
+    zero without negatives."""
     similarities = [f_i @ t_j / sigma for t_j in negatives]
     similarities.sort(key=lambda x: -x.detach().item())
     if not similarities:
@@ -452,14 +453,14 @@ def repulsion(f_i, negatives, sigma, hard):
 
 
 def draw_negatives(seed, n, count, epochs):
-    """The images j of L_c in each epoch: `count` of n, drawn without replacement."""
+    """The images j of L_c in each epoch: `count` of the n images, drawn without replacement."""
     generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**31)))
     return [torch.randperm(n, generator=generator)[:count].tolist() for _ in range(epochs)]
 
 
 def better_half(candidates, centers, n_clusters, score):
-    """The indices of the max(M, ceil(K / 2)) candidates with the largest mean (or maximal) cosine
-    to the M centers, in order."""
+    """The indices, ascending, of the max(M, ceil(K / 2)) candidates with the largest "mean" (or
+    "max") cosine to the M centers."""
     cosines = [[cos(c_k, center).detach().item() for center in centers] for c_k in candidates]
     scores = [sum(row) / len(row) if score == "mean" else max(row) for row in cosines]
     n_left = min(len(candidates), max(n_clusters, math.ceil(len(candidates) / 2)))

@@ -244,7 +244,7 @@ def test_a_folder_without_labels(tmp_path, main):
     assert status == 0, printed
     assert 2 <= pd.read_csv(out / "00_quickstart_folder.csv")["cluster"].nunique() <= 8
     assert not list(out.glob("00_quickstart_folder_scores*"))
-    assert "clusters, counted" in (out / "notebooks" / "00_quickstart.ipynb").read_text()
+    assert "clusters, estimated" in (out / "notebooks" / "00_quickstart.ipynb").read_text()
 
 
 def test_files_of_a_run_with_other_parameters_are_removed(tmp_path):

@@ -34,7 +34,7 @@ READING_PATH = (
 
 
 def count(path: Path) -> dict[str, int]:
-    """Lines of a Python file: all, code, documentation (docstrings and comments), blank."""
+    """Numbers of lines of a Python file: all, code, documentation (docstrings and comments)."""
     source = path.read_text(encoding="utf-8")
     documentation: set[int] = set()
     code: set[int] = set()

@@ -1,7 +1,7 @@
 """The captions that the embedded encoder is trained with: words, templates, full descriptions.
 
 `VOCABULARY[domain][criterion]` lists (synonyms, the values for which they are true). No caption
-mentions a shape: notebook 11 uses a criterion that the encoder was never taught.
+mentions a shape, because notebook 11 needs a criterion that the encoder was never trained on.
 """
 
 from __future__ import annotations

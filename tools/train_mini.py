@@ -141,7 +141,7 @@ def soft_cross_entropy(
 ) -> torch.Tensor:
     """Cross-entropy with a uniform target over the true columns of each row.
 
-    The columns that are left out count for nothing.
+    Columns that are left out do not count.
     """
     target = true.float() / true.sum(1, keepdim=True)
     return -(target * logits.masked_fill(left_out, -1e4).log_softmax(1)).sum(1).mean()

@@ -28,7 +28,8 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
             function ignores all other options.
 
     Raises:
-        ValueError: unknown name or invalid option. Others: see `load_paper`, `load_folder`.
+        ValueError: the name is unknown, or an option is invalid. Others: see `load_paper`,
+            `load_folder`.
     """
     if name in RENDERED_WORLDS:
         return load_rendered(name, **options)

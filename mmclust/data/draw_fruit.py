@@ -65,7 +65,7 @@ def _bulb(top: float, bottom: float) -> list[tuple[float, float]]:
 
 
 class FruitPen(Pen):
-    """Draws one fruit: a method per species; `lit` and `dark` are shades of the body color."""
+    """Draws one fruit, a method per species; `lit` is lighter than the body, `dark` darker."""
 
     def __init__(self, size: int, body: RGB, rng: np.random.Generator) -> None:
         super().__init__(2 * size, 2 * size * rng.uniform(0.27, 0.39))

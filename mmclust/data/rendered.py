@@ -26,7 +26,7 @@ GLASSES = ("sunglasses", "open", "spectacles", "eyepatch", "goggles", "monocle")
 POSES = ("left", "right", "straight", "up", "down", "tilted", "inverted")
 PEOPLE = tuple(f"person {i:02d}" for i in range(40))
 DRAW = {"fruit": draw_fruit, "card": draw_card, "face": draw_face}
-FACTORS: dict[str, dict[str, tuple[tuple[str, ...], int]]] = {  # values, first ones for DEMO
+FACTORS: dict[str, dict[str, tuple[tuple[str, ...], int]]] = {  # (values, number in DEMO)
     "fruit": {"color": (tuple(COLORS), 6), "species": (FRUITS, 8)},
     "card": {"order": (tuple(RANKS), 13), "suits": (tuple(SUITS), 4)},
     "face": {"identity": (PEOPLE, 20), "emotion": (EMOTIONS, 4), "glasses": (GLASSES, 2),

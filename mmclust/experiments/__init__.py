@@ -1,4 +1,4 @@
-"""Many fits, each computed once: experiments, the rows that they give, and where they run."""
+"""Many fits, each computed once: experiments, their result rows, and where they are computed."""
 
 import lazy_loader
 

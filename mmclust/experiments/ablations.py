@@ -1,7 +1,7 @@
-"""Ablations: a method's settings side by side, its parameters over ranges, and the cost of both.
+"""Ablations (settings side by side), sweeps (parameters over ranges), and their expected cost.
 
-Each function builds experiments for `mm.run`; only `run_timed`, which measures times, computes them
-itself and neither reads nor writes the store.
+`ablation` and `sweep` build experiments for `mm.run`. `run_timed`, which measures times, computes
+experiments itself, and neither reads nor writes the stored rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOT_VARIED = ("encoder", "template", "words", "random_state", "verbose")
 
 @dataclass(frozen=True)
 class Cost:
-    """What experiments will take: `fits` to compute, `stored` rows, `seconds` on this machine."""
+    """The cost of experiments: `fits` to compute, `stored` rows, `seconds` on this machine."""
 
     fits: int
     stored: int
@@ -50,10 +50,10 @@ class Cost:
 def estimate_cost(
     experiments: list[Experiment], device: str = "cpu", probe_epochs: int = 4
 ) -> Cost:
-    """The cost of experiments before they start, from a few epochs of each setting.
+    """The expected cost of experiments, measured on a few epochs (`probe_epochs`) of each setting.
 
-    Experiments that differ only in criterion and seed share one probe. Image features that are
-    missing are computed and stored.
+    Experiments with the same method, parameters, encoder and number of images (or data set) are
+    measured once. Image features that are missing are computed and stored.
     """
     bench = Workbench(device)
     _, stored, fits = stored_and_missing(bench, experiments)
@@ -109,7 +109,7 @@ def resolve_parameter(method: str, name: str) -> str:
 
 
 def defaults(method: str, params: dict | None = None) -> dict:
-    """All parameters of a method: those in `params`, else of its variant, else the defaults."""
+    """The value of each parameter of a method: in `params`, else its variant, else by default."""
     model = method_class(method)(**params_for_dataset(params or {}, ""))
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
@@ -121,8 +121,8 @@ def ablation(
     """Settings side by side, each under a name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 
     Args:
-        settings: name -> (method, the parameters that are not at their default), with the
-            representation as a third entry where settings differ in it.
+        settings: name -> (method, parameters that differ from their defaults), or with a third
+            entry, the representation.
         on_cost: called with the `Cost` before anything starts; None skips the estimate.
         axes: dataset, criterion, representation, seed, n, encoder, ..., as for `mm.grid`.
 
@@ -182,9 +182,9 @@ def sweep(
 
 
 def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFrame:
-    """Every experiment fitted in this process, one after the other: scores and times.
+    """Fit the experiments in this process, one after the other: scores and times.
 
-    Image features and a few epochs of each method are computed before anything is timed.
+    Not timed: image features, and a few epochs of each method before its first fit, as a warm-up.
 
     Returns:
         dataset, criterion, method, seed, `seconds` of the fit, `epochs` (NaN for methods without

@@ -1,7 +1,8 @@
-"""Where experiments run: in this process, or on a Dask cluster that many processes share.
+"""Experiments on a Dask cluster, which several processes can share.
 
-Every fit is one task and every row of it another, named by what they compute. A process that asks
-for a row which is being computed waits for that task, so that each row is computed once.
+Each fit is a task, and so is each row. The name of a task is a hash of what it computes, so that a
+process that needs a row which another one is computing waits for that task: no row is computed
+twice.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 FEW_CORES = 2  # with so few, run_all.py starts no cluster by itself: README, "Measured"
 ADDRESS = "MMCLUST_SCHEDULER"  # the environment variable with the scheduler's address
 CONNECTED = ("running", "connecting")  # a client's status
-# Workers without profiler, and with event loops that seldom wake: both take time from the fits.
+# No profiler, and long intervals of the workers' event loops: both would slow down the fits.
 QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
@@ -37,10 +38,10 @@ QUIET = {
 def connect(address: str | None = None, timeout: float = 10.0) -> Client:
     """Let `mm.run` of this process compute on a running Dask scheduler.
 
-    Its workers need this package, the data, and the folder that `MMCLUST_CACHE` names here.
+    Its workers need this package, the data, and access to this process's `MMCLUST_CACHE` folder.
 
     Args:
-        address: such as "tcp://127.0.0.1:8786"; None takes that in `MMCLUST_SCHEDULER`.
+        address: such as "tcp://127.0.0.1:8786"; None takes the value of `MMCLUST_SCHEDULER`.
         timeout: seconds to wait for an answer.
 
     Returns:
@@ -65,9 +66,9 @@ def connect(address: str | None = None, timeout: float = 10.0) -> Client:
 
 
 def current() -> Client | None:
-    """The client that runs go through; None where they compute in this process.
+    """The Dask client of this process; None if runs compute in this process.
 
-    The first call connects to `MMCLUST_SCHEDULER`, if set.
+    Without a client, it connects to `MMCLUST_SCHEDULER`, if set. Raises as `connect`.
     """
     if "distributed" in sys.modules:
         from distributed import Client
@@ -82,26 +83,27 @@ def current() -> Client | None:
 def local_cluster(
     device: str = "cpu", n_workers: int | None = None, start: bool = True
 ) -> Iterator[LocalWorkers]:
-    """A scheduler and workers on this machine, ended with the context.
+    """A context manager: a scheduler and workers on this machine, which end with the context.
 
     Args:
-        device: "cuda" starts one worker per GPU, which sees that GPU alone; "cuda:1" one worker.
-        n_workers: without a GPU; by default one per core, each with its share of the torch
-            threads. Where matrices are small, several workers of one thread get more done than
-            one worker of several threads.
-        start: False starts the scheduler alone; `start_workers` starts the workers.
+        device: "cuda" starts one worker per GPU, which sees only that GPU; "cuda:1" starts one
+            worker, for that GPU.
+        n_workers: used if the device is not a GPU; by default one per core, and the cores are
+            divided among them as torch threads. For small matrices, several workers with one
+            thread each are faster than one worker with several threads.
+        start: False starts only the scheduler; `start_workers` starts the workers.
 
     Raises:
-        ValueError: there is no GPU.
+        ValueError: the device is a GPU and there is none.
     """
     import dask
 
     from mmclust.experiments.dask_workers import IgnoreInterrupts, LocalWorkers
 
     environments = _worker_environments(device, n_workers)
-    # Set before a worker's Python starts: OpenMP reads them when torch is imported. They replace
-    # Dask's own list, with which workers return memory to the system after every few kilobytes
-    # (MALLOC_TRIM_THRESHOLD_), and fits wait for it.
+    # These variables are set before a worker's Python starts, because OpenMP reads them when torch
+    # is imported. They replace Dask's default list, whose MALLOC_TRIM_THRESHOLD_ slows down fits:
+    # with it, workers return memory to the system after every few kilobytes.
     before_spawn = thread_environment(len(environments))
     with (
         dask.config.set(QUIET | {"distributed.nanny.pre-spawn-environ": before_spawn}),
@@ -135,7 +137,7 @@ def _worker_environments(device: str, n_workers: int | None) -> list[dict[str, s
 
 
 def start_workers(cluster: LocalWorkers) -> None:
-    """Start the workers of a `local_cluster` if there are tasks: none is needed for stored rows."""
+    """Start the workers of a `local_cluster` if there are tasks: stored rows need no workers."""
     if not cluster.worker_spec and cluster.scheduler.tasks:
         cluster.scale(cluster.most)
 
@@ -155,7 +157,7 @@ def compute(
     Raises:
         ConnectionError: the connection to the scheduler is lost.
         RuntimeError: workers died repeatedly while they computed an experiment.
-        Exception: what an experiment raises. Rows that are finished are kept in all cases.
+        Exception: any error of an experiment. Finished rows are stored in all cases.
     """
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm import CommClosedError
@@ -194,8 +196,8 @@ def _submit(client: Client, bench: Workbench, fits: list[Fit], tasks: dict) -> N
     """Submit fits and rows; each row's future is added to `tasks`, with its key and experiment."""
     from mmclust.experiments.dask_workers import encode_share, fit_on_worker, score
 
-    device, _, _ = bench.device.partition(":")  # a worker sees one GPU, whatever its number here
-    shares: dict[str, list] = {}  # tasks for image features: no two workers compute the same ones
+    device, _, _ = bench.device.partition(":")  # without number: a worker sees only its own GPU
+    shares: dict[str, list] = {}  # tasks that encode images, so that each is encoded only once
     for fit in fits:
         e = replace(next(iter(fit.values())), representation=None)
         images = bench.dataset(e).images

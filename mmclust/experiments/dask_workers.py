@@ -1,6 +1,6 @@
-"""Workers of the shared backend: how they are started on this machine, and what they compute.
+"""Dask workers: how they are started on this machine, and the tasks that they compute.
 
-`dask_backend` imports this module where it needs a cluster: it imports Dask, which is heavy.
+This module imports Dask, which is heavy, so `dask_backend` imports it only when it needs a cluster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 class LocalWorkers(LocalCluster):
-    """A `LocalCluster` of up to one worker per environment, none of them started yet."""
+    """A `LocalCluster` without workers; `scale` starts up to one per entry of `environments`, each
+    with the environment variables of its entry."""
 
     def __init__(self, environments: Sequence[dict[str, str]], **options: Any) -> None:
         self.environments = environments
@@ -42,7 +43,7 @@ class LocalWorkers(LocalCluster):
 
 
 class IgnoreInterrupts(WorkerPlugin):
-    """A terminal sends Ctrl-C to all processes; the one that started the workers ends them."""
+    """Workers ignore Ctrl-C, which a terminal sends to all processes: their parent ends them."""
 
     name = "mmclust-ignore-interrupts"
 
@@ -58,13 +59,13 @@ def _workbench(device: str) -> Workbench:
 
 @dataclass
 class Fitted:
-    """A fitted estimator on its worker. It is sent to another worker without its encoder."""
+    """A fitted estimator and the seconds of its fit. Pickling it leaves the encoder out."""
 
     model: ImageClusterer
     seconds: float
 
     def __sizeof__(self) -> int:
-        # Dask moves what is small: rows must be computed where the fit is, not the other way.
+        # Dask uses the size to choose a worker: rows should be computed where the fit already is.
         return 1000 + sum(getattr(value, "nbytes", 0) for value in vars(self.model).values())
 
     def __getstate__(self) -> dict:
@@ -74,12 +75,12 @@ class Fitted:
 
 
 def encode_share(e: Experiment, share: range, device: str) -> int:
-    """Compute and store a range of batches of an experiment's image features."""
+    """Compute and store an experiment's image features for a range of batches."""
     bench = _workbench(device)
     start = time.perf_counter()
     images = bench.dataset(e).images
     bench.encoder(e.encoder).store_batch_range(images, share)
-    if is_large(len(images)):  # smaller data sets take no time worth a line
+    if is_large(len(images)):  # encoding a small data set is too short to be logged
         key = f"{images.fingerprint[:16]}-{share.start}"
         row: dict[str, Any] = {"key": key, "dataset": e.dataset, "encoder": e.encoder}
         row |= {"method": "image features", "seed": e.seed, "n": len(images)}
@@ -88,12 +89,12 @@ def encode_share(e: Experiment, share: range, device: str) -> int:
 
 
 def fit_on_worker(e: Experiment, device: str, shares: list) -> Fitted:
-    """Fit an experiment's method. `shares` are the tasks that must be done before."""
+    """Fit an experiment's method. `shares` is not used: it makes Dask encode the images first."""
     return Fitted(*_workbench(device).fit(e))
 
 
 def score(fitted: Fitted, e: Experiment, key: str, device: str) -> dict:
-    """The row of an experiment: from the store, or scored and stored."""
+    """The row of an experiment: from the store, or computed from the fit and stored."""
     bench = _workbench(device)
     if "encoder" not in vars(fitted.model):  # fitted on another worker
         fitted.model.encoder = bench.encoder(e.encoder)

@@ -1,17 +1,17 @@
-"""What an epoch costs, compared with estimators that lack our savings.
+"""The time of an epoch, compared with references that lack this package's optimizations.
 
-An estimator is timed as it ships, and a reference with the savings taken out, on random images.
-Both take the same steps, so that they must end at the same loss, which is checked. All references
-run all 77 tokens of the prompt for every image through the model's own code, with a backward pass
-after every batch. `AUTHORS_WAY` has those that stand for the papers:
+Each estimator of the package, and a reference for it without the optimizations, are timed on random
+images. Both take the same steps, so they must end at the same loss, which is checked. All
+references run all 77 tokens of the prompt for every image through the code of the model, with a
+backward pass after every batch. `AUTHORS_WAY` has the references that represent the papers:
 
-* Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen: gradients of both towers'
-  weights are computed and never used; Multi-Sub runs the image trunk in every batch and
+* Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen: gradients of the weights of
+  both encoders are computed and never used; Multi-Sub runs the image encoder in every batch and
   back-propagates through it.
-* Multi-DProxy has no released code: frozen weights, stored image features. The prompts of L_c's
-  negatives run once more, which is necessary where a batch does not hold them.
+* Multi-DProxy has no released code: frozen weights, stored image features. The prompts of the
+  negatives of L_c are computed a second time, as is necessary if a batch does not contain them.
 
-`python -m benchmarks.epochs` adds references that lack single savings.
+`python -m benchmarks.epochs` adds references that lack one optimization each.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TEMPLATE = "fruit with a color of *"
 WORDS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black",
          "gray", "gold"]  # fmt: skip
 EPOCHS = 4  # the first is a warm-up and is not timed
-LOSS_TOLERANCE = 1e-3  # relative difference of the two sides' last losses
+LOSS_TOLERANCE = 1e-3  # relative difference between the last losses of estimator and reference
 SETTINGS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "MultiMaP": (MultiMaP, {"concepts": ["color", "species"], "epochs": EPOCHS}),
     "MultiSub": (MultiSub, {"alternations": 1, "phase1_epochs": EPOCHS, "phase2_epochs": 0}),
@@ -49,14 +49,15 @@ BATCH_SIZES = {"MultiMaP": 20, "MultiSub": 50, "MultiDProxy": 20}  # of the refe
 
 
 class FullPromptEncoder(OpenCLIPEncoder):
-    """The encoder without the cached prefix: all tokens of the prompt for every image."""
+    """An encoder without the cached prefix: it runs all tokens of the prompt for every image."""
 
     def prompt(self, template: str, **options: Any) -> PromptEncoder:
         return super().prompt(template, path="full", **options)
 
 
 class TrunkInEveryBatch(MultiSub):
-    """Multi-Sub that runs the image trunk in every batch of Phase I, with its gradients if any."""
+    """Multi-Sub that runs the image encoder in every batch of Phase I; if its weights require
+    gradients, they are computed, too."""
 
     pixels: torch.Tensor  # (n, 3, h, w)
 
@@ -66,17 +67,18 @@ class TrunkInEveryBatch(MultiSub):
 
 @dataclass(frozen=True)
 class Reference:
-    """A method without some of our savings."""
+    """A method without some of this package's optimizations."""
 
     name: str
     method: str
     estimator: type[Any]
-    learns: bool = False  # whether gradients of the towers' weights are computed
-    # Parameters that differ from `SETTINGS`, on both sides of a comparison:
+    learns: bool = False  # whether gradients of the encoders' weights are computed
+    # Parameters that differ from `SETTINGS`, for the reference and for the estimator compared:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def build(self, params: dict[str, Any], ours: OpenCLIPEncoder, images: Images) -> Any:
-        """Its estimator, ready to fit: with an encoder of its own, and our image features."""
+        """The reference's estimator, not fitted, with another encoder but the image features of
+        `ours`."""
         encoder = build_encoder(FullPromptEncoder, ours.name, self.learns)
         encoder.set_features(images, ours.features(images))
         params = params | self.changes | {"chunk_size": BATCH_SIZES[self.method]}
@@ -95,7 +97,7 @@ AUTHORS_WAY = {
 def build_encoder(
     encoder_class: type[OpenCLIPEncoder], architecture: str, learns: bool = False
 ) -> OpenCLIPEncoder:
-    """An encoder of open_clip with random weights, the same each time; or "mini" with its own."""
+    """An open_clip encoder with random weights from a fixed seed; or the trained "mini"."""
     if architecture == "mini":
         mini = load_encoder(architecture)
         model = mini.model
@@ -113,7 +115,7 @@ def build_encoder(
 def build_model(
     estimator: type[Any], params: dict, encoder: OpenCLIPEncoder, images: Images
 ) -> Any:
-    """An estimator, ready to fit the images."""
+    """An estimator, not fitted, with the words and the template of this module."""
     common = {"words": WORDS, "template": TEMPLATE, "n_clusters": 6, "random_state": 0}
     model = estimator(encoder, **common | params)
     if isinstance(model, TrunkInEveryBatch):
@@ -126,18 +128,18 @@ def compare(
     references: Iterable[Reference] = tuple(AUTHORS_WAY.values()), n: int = 105,
     architecture: str = "ViT-B-32-quickgelu", report_line: Callable[[str], object] = print,
 ) -> pd.DataFrame:  # fmt: skip
-    """Time each reference, and the method as it ships.
+    """Time each reference, and this package's estimator of the same method.
 
     Args:
         n: number of random images.
         report_line: called with a line of text for each reference.
 
     Returns:
-        method, reference, reference_seconds, seconds (medians per epoch), ratio, n, loss,
-        reference_loss.
+        A data frame: method, reference, reference_seconds, seconds (medians per epoch), ratio, n,
+        loss, reference_loss.
 
     Raises:
-        RuntimeError: the two sides end at different losses.
+        RuntimeError: a reference and the estimator end at different losses.
     """
     pixels = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     images = Images.of(pixels)
@@ -154,7 +156,8 @@ def compare(
 
 
 def _compare_one(reference: Reference, ours: OpenCLIPEncoder, images: Images) -> dict[str, float]:
-    """Time ours, the reference and ours again: a change of the machine's speed affects both."""
+    """Time our estimator before and after the reference, so that a drift of the machine's speed
+    affects both."""
     estimator, params = SETTINGS[reference.method]
     params = params | reference.changes
     slow_model = reference.build(params, ours, images)
@@ -178,10 +181,10 @@ def _compare_one(reference: Reference, ours: OpenCLIPEncoder, images: Images) ->
 def epoch_times(
     architecture: str = "mini", n: int = 105, methods: Sequence[str] = tuple(SETTINGS)
 ) -> pd.DataFrame:
-    """Median seconds per epoch by the authors' way (`AUTHORS_WAY`) and by ours.
+    """Median seconds per epoch of the references in `AUTHORS_WAY` and of this package's estimators.
 
     Returns:
-        method, way ("authors' way", "ours"), seconds, n.
+        A data frame: method, way ("authors' way", "ours"), seconds, n.
     """
     references = [AUTHORS_WAY[method] for method in methods]
     rows = compare(references, n, architecture, report_line=lambda line: None)

@@ -1,4 +1,4 @@
-"""An experiment, and grids of them. Nothing is computed here."""
+"""The description of an experiment, and grids of experiments. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class Experiment:
     """One fit of one method, and the representation that is scored: one row.
 
     Attributes:
-        dataset, n, seed: which images. The seed also seeds the method.
+        dataset, n, seed: the data set, its number of images (None: its default), and the seed of
+            their choice and of the method.
         criterion: the keyword, and the labels that the clustering is scored against.
         method: a name in `mmclust.methods.METHODS`, or "module:Class" of a plug-in.
         representation: one that the method offers; None takes the method's default.
         params: the method's parameters, except encoder, template, words, n_clusters,
             representation and random_state.
-        encoder: its name.
+        encoder: its name, as for `mm.load_encoder`.
         words: reference words. None takes the lexicon's; "openai:MODEL" takes the stored answers
             of that language model.
         kmeans_seeds: number of k-means seeds whose scores are averaged (10 in the papers).
@@ -51,9 +52,10 @@ def grid(**axes: Any) -> list[Experiment]:
 
     Args:
         axes: the attributes of `Experiment`. `params` is one dictionary for all methods, or
-            method -> dictionary; its key `datasets` (data set -> dictionary) overrides parameters
-            for one data set. `criterion` may be data set -> criteria, and `representation`
-            method -> one representation or a list.
+            method -> dictionary; in a dictionary, the key `datasets` (data set -> dictionary)
+            overrides parameters for one data set. `criterion` may be data set -> criteria, and
+            `representation` method -> one representation or a list. `words` is one value, not an
+            axis: a list of words for all experiments, "lexicon", or "openai:MODEL".
 
     Raises:
         ValueError: for an unknown method or axis, or `params` that mix methods and parameters.
@@ -99,7 +101,7 @@ def _is_by_method(params: dict) -> bool:
 
 
 def _entry(axis: Any, key: str) -> Any:
-    """The entry of an axis that may be a dictionary; None where `representation` has none."""
+    """The entry of an axis that may be a dictionary; None if the dictionary has no such key."""
     return axis.get(key) if isinstance(axis, dict) else axis
 
 

@@ -1,6 +1,6 @@
-"""The memory that autograd keeps for the backward pass, counted.
+"""Counts the memory that autograd keeps for the backward pass.
 
-It is what grows with images and tokens, and it is the same on every device.
+This memory grows with the numbers of images and tokens, and is the same on every device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SMALL = {"words": ["red", "green", "blue"], "template": "photo of *", "n_cluster
 
 
 class SavedTensorCounter(saved_tensors_hooks):
-    """A context that counts the bytes that autograd saves: `live` now, `peak` at most.
+    """A context manager that counts the bytes that autograd keeps: `live` now, `peak` the maximum.
 
     A tensor that is saved twice counts once; the weights of `model` do not count.
     """
@@ -59,10 +59,11 @@ class _SavedTensor:
 def kept_memory(
     images: Images, architecture: str = "mini", methods: Sequence[str] = tuple(SETTINGS)
 ) -> pd.DataFrame:
-    """Peak of the memory that is kept for the backward pass, in one epoch.
+    """The peak of the memory that is kept for the backward pass, in one epoch of each method.
 
     Returns:
-        method, way ("authors' way", see `epoch_cost`, or "ours"), megabytes (10^6 bytes), n.
+        A data frame: method, way ("authors' way", see `AUTHORS_WAY`, or "ours"), megabytes (10^6
+        bytes), n.
     """
     ours = build_encoder(OpenCLIPEncoder, architecture)
     rows = []

@@ -1,7 +1,7 @@
-"""Paper and released code, one difference at a time.
+"""The effect of each difference between a paper and its released code, one at a time.
 
 A *flip* is the paper's variant of a method with one parameter set as in the released code;
-`effects` says what that changes. `python -m tools.compare_variants` compares complete variants.
+`effects` measures the change. `python -m tools.compare_variants` compares complete variants.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mmclust.experiments.statistics import paired
 from mmclust.methods import method_class
 from mmclust.profiles import override_params
 
-# Method -> representation -> parameters that can be flipped alone and have an effect there.
-# Schedules (epochs, alternations) are settings, not rules, and are left out.
+# Method -> representation -> parameters that can be flipped alone and change that representation.
+# Left out: epochs and alternations, which say how long to train, not how.
 FLIPS: dict[str, dict[str, tuple[str, ...]]] = {
     "MultiMaP": {"prompt": ("choose_by", "positions", "final_norm", "init", "targets",
                             "concept_loss", "reduction", "optimizer", "batch_size")},
@@ -49,9 +49,9 @@ class Flip:
 def flips(
     params: dict[str, dict], methods: Sequence[str] = tuple(FLIPS)
 ) -> tuple[Settings, list[Flip]]:
-    """The paper's variant of each method, and all its flips.
+    """The settings for the paper's variant of each method and for all its flips.
 
-    Where the parameters given depart from the paper, the paper's own value is a flip as well.
+    Where `params` differs from the paper, the paper's value of that parameter is a flip, too.
 
     Args:
         params: method -> parameters.
@@ -82,12 +82,13 @@ def flips(
 def released(
     params: dict[str, dict], released_params: dict[str, dict]
 ) -> tuple[Settings, list[Flip]]:
-    """All differences at once: the released variant, with the settings of the authors' scripts.
+    """One flip per method with all differences at once: the released variant.
 
     Args:
         params, released_params: method -> parameters of the paper's and of the released variant.
 
-    Returns: as `flips`.
+    Returns:
+        Settings and flips, as the function `flips` returns them.
     """
     settings: Settings = {}
     changes = []
@@ -101,7 +102,7 @@ def released(
 
 
 def effects(rows: pd.DataFrame, flips: Iterable[Flip], metric: str = "NMI") -> pd.DataFrame:
-    """What each flip changes, paired by seed; each seed's value is the mean over criteria.
+    """The change of the metric by each flip, paired by seed, as a mean over criteria.
 
     Args:
         rows: as `mm.ablation` returns them for the settings of `flips`.

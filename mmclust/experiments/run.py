@@ -1,4 +1,4 @@
-"""Run experiments: rows from the store where they exist, computed where they do not."""
+"""Run experiments: stored rows are read, missing ones are computed and stored."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     """The rows of the experiments, in their order: from the store, or computed and stored.
 
     Experiments that differ only in the representation share one fit. A run that is killed loses
-    only the fit it was computing. If this process is connected to a scheduler (by `mm.connect` or
-    by run_all.py), the scheduler's workers compute; otherwise this process does.
+    only the fits that were not finished. If this process is connected to a scheduler (by
+    `mm.connect` or by run_all.py), the scheduler's workers compute; otherwise this process does.
 
     Args:
         device: torch device of the encoders.
@@ -40,7 +40,7 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     bench = Workbench(device)
     keys, rows, fits = stored_and_missing(bench, experiments)
     run_log.note_progress(asked=len(set(keys)), stored=len(rows))
-    # Not `disable=False`: that would overrule the user's TQDM_DISABLE.
+    # Not `disable=False`, which would override the user's TQDM_DISABLE.
     hidden: dict[str, Any] = {} if progress and fits else {"disable": True}
     title = f"experiments ({len(rows)} of {len(set(keys))} stored)"
     with tqdm(total=len(set(keys)) - len(rows), desc=title, **hidden) as bar:
@@ -73,7 +73,7 @@ def _compute_here(bench: Workbench, fits: list[Fit], done: Callable[[str, dict],
 def stored_and_missing(
     bench: Workbench, experiments: list[Experiment]
 ) -> tuple[list[str], dict[str, dict], list[Fit]]:
-    """The keys of the experiments; the stored rows, by key; the fits that must be computed."""
+    """The keys of the experiments; key -> stored row; and the fits that must be computed."""
     keys = [bench.key(e) for e in experiments]
     rows = {key: row for key in keys if (row := read_row(key)) is not None}
     fits: dict[str, Fit] = {}

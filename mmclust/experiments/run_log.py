@@ -1,7 +1,7 @@
-"""A log of what was computed where, and how far the runs of a notebook are.
+"""The log of computed rows, `runs.csv` in the cache folder, and the progress file of a notebook.
 
-`runs.csv` in the cache has a line per computed row: host, device, seconds, versions. Timings depend
-on the machine, so they are not part of a result row.
+The log has a line per computed row: host, device, seconds, versions. Timings depend on the machine,
+so they are not part of a result row.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ COLUMNS = (
     "time", "key", "dataset", "criterion", "encoder", "method", "representation", "seed", "n",
     "host", "process", "device", "fit_seconds", "score_seconds", "mmclust", "torch", "code",
 )  # fmt: skip
-PROGRESS = "MMCLUST_PROGRESS"  # the environment variable that names the file of a run's progress
+PROGRESS = "MMCLUST_PROGRESS"  # the environment variable with the path of the progress file
 
 
 def note_run(
     row: dict, device: str, fit_seconds: float, score_seconds: float = 0.0, code: str = ""
 ) -> None:
-    """Append a line to `runs.csv`, if it can be written.
+    """Append a line to `runs.csv`; do nothing if the file cannot be written.
 
-    Rows computed from one fit repeat its seconds. Encoding a share of a large data set adds a line.
+    Rows from the same fit repeat its seconds. `row` need not be a result: encoding a share of the
+    images of a large data set is logged as well. `code`: the hash of the code.
     """
     import torch
 
@@ -54,16 +55,16 @@ def note_run(
 
 
 def note_progress(asked: int = 0, stored: int = 0, done: int = 0) -> None:
-    """Add rows that a run was asked for, those of them that were stored before, and rows computed
-    since to the file that `MMCLUST_PROGRESS` names, if any."""
+    """Append numbers of rows to the progress file, if `MMCLUST_PROGRESS` is set: `asked` by a run,
+    `stored` when it started, and `done` (computed) since the last call."""
     if path := os.environ.get(PROGRESS):
-        # one short write, here and above: several processes may append
+        # One short write per line, also in `note_run`, because several processes may append.
         with contextlib.suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{asked},{stored},{done}\n")
 
 
 def read_progress(path: Path) -> tuple[int, int, int]:
-    """The sums of what `note_progress` added; zeros if there is no file."""
+    """The sums of the numbers that `note_progress` appended; zeros if there is no valid file."""
     try:
         lines = [line.split(",") for line in path.read_text().splitlines()]
         asked, stored, done = (sum(map(int, column)) for column in zip(*lines))

@@ -1,4 +1,4 @@
-"""Statistics over seeds: the interval of a mean, and paired differences of two rows."""
+"""Statistics over seeds: the confidence interval of a mean, and paired differences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-LEVEL = 0.95  # of intervals and tests
+LEVEL = 0.95  # of confidence; tests use the significance level 1 - LEVEL
 
 
 def interval(values: ArrayLike) -> float:
@@ -20,7 +20,8 @@ def interval(values: ArrayLike) -> float:
 
 
 def differ(differences: ArrayLike, level: float = LEVEL) -> bool:
-    """Whether paired differences (seeds,) are not zero, by a two-sided t-test at `level`."""
+    """Whether the mean of paired differences (seeds,) is not zero: a two-sided t-test with the
+    significance level 1 - `level`. Equal differences count as certain."""
     differences = np.asarray(differences, dtype=float)
     if np.ptp(differences) == 0:  # constant differences have no t
         return bool(differences[0] != 0)
@@ -28,14 +29,14 @@ def differ(differences: ArrayLike, level: float = LEVEL) -> bool:
 
 
 def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: str = "row") -> dict:
-    """Two rows compared, paired by seed; each seed's value is the mean over criteria.
+    """Compare two settings, paired by seed; the value of a seed is the mean over criteria.
 
     Args:
-        rows: a frame with the columns `by` (which has the values `one` and `other`), seed, metric.
+        rows: a frame with columns `by` (which has the values `one` and `other`), seed and `metric`.
 
     Returns:
-        one, other, `difference` (mean of one - other), `±` (half its 95 % interval), `p` of the
-        paired t-test, `seeds` (their number).
+        A dictionary: one, other, difference (mean of one - other), ± (half the width of its 95 %
+        interval), p (of the paired t-test), seeds (their number).
     """
     per_seed = rows.groupby([by, "seed"])[metric].mean().unstack("seed")
     difference = (per_seed.loc[one] - per_seed.loc[other]).dropna()

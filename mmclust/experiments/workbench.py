@@ -1,4 +1,4 @@
-"""What computes a row: encoders and data sets, loaded once, and the store of finished rows."""
+"""Computes result rows: loads encoders and data sets once, fits, scores, and stores the rows."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def read_row(key: str) -> dict | None:
 
 
 def write_row(key: str, row: dict) -> None:
-    """Store a row. If the store cannot be written, that is reported; the caller keeps the row."""
+    """Store a row. If it cannot be written, a warning says so; the caller still has the row."""
     storage.save(storage.cache_dir() / "rows" / f"{key}.json", storage.seal_row(row))
 
 
 class Workbench:
-    """Encoders and data sets, loaded once and kept between experiments."""
+    """Encoders and data sets, loaded once and used for many experiments, and the fits with them."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
@@ -73,7 +73,8 @@ class Workbench:
         return self._datasets[key]
 
     def _paper_dataset(self, e: Experiment) -> ImageDataset:
-        """A data set of the papers, loaded once for all seeds; of one criterion, if separate."""
+        """A data set of the papers, loaded once for all seeds. If the images of its criteria cannot
+        be matched (`SeparateCriteria`), only the experiment's criterion is loaded."""
         all_criteria = (e.dataset,)
         one_criterion = (e.dataset, e.criterion)
         if not self._datasets.keys() & {all_criteria, one_criterion}:
@@ -110,7 +111,7 @@ class Workbench:
         return code_fingerprint(roots, alone=[Workbench])
 
     def key(self, e: Experiment) -> str:
-        """What a row depends on: data, weights, words, parameters, seed, meaning of the code."""
+        """The key of a row: a hash of data, encoder weights, words, parameters, seed and code."""
         data = self.dataset(e)
         words = self.words(e)
         return storage.key_of(
@@ -125,7 +126,7 @@ class Workbench:
         )
 
     def estimator(self, e: Experiment) -> Any:
-        """The experiment's method, ready to fit."""
+        """The estimator of an experiment, not fitted."""
         data = self.dataset(e)
         words = self.words(e)
         other_criteria = [c for c in data.independent_criteria if c != e.criterion]
@@ -168,10 +169,11 @@ class Workbench:
                 model.set_params(chunk_size=chunk)
 
     def row(self, model: Any, e: Experiment, key: str, seconds: float) -> dict:
-        """The scores of the experiment's representation, stored, and logged with the fit's time."""
+        """Score the experiment's representation, store the row and return it; `seconds` is the
+        time of the fit, for the log."""
         data = self.dataset(e)
         start = time.perf_counter()
-        # recorded for methods that offer no choice: k-means clusters image features
+        # the name to record for methods without the parameter `representation`
         default = "image" if e.method == "KMeans" else "assignment"
         representation = e.representation or getattr(model, "representation", default)
         if hasattr(model, "use_representation"):

@@ -1,6 +1,6 @@
 """Pictures of the explorer: reading a folder or an upload, with limits; thumbnails.
 
-Limits keep a slip ("/" as the folder) or a hostile zip from filling the memory or the disk.
+Limits keep a mistake ("/" as the folder) or a hostile zip from filling the memory or the disk.
 """
 
 from __future__ import annotations
@@ -127,5 +127,5 @@ def _unzip(content: bytes, archive: Path, folder: Path) -> None:
         raise ValueError(f"{archive.name} is not a zip, or damaged: make it again")
     try:
         unpack(archive, folder, most=MAX_UNPACKED)
-    except ValueError as error:  # the advice of `unpack` is about a download: the cause alone
+    except ValueError as error:  # only the cause: the advice of `unpack` is about downloads
         raise ValueError(f"{archive.name} can't be unpacked: {error.__cause__ or error}") from error

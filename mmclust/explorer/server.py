@@ -1,8 +1,8 @@
 """The explorer as a web page: its notebook, shown by Voila until it is stopped.
 
-Each page has its own kernel, and one is started ahead for the next page. The page loads nothing
-from other servers. It shows pictures of this machine by the path of their folder: by default only
-this machine reaches it, and with another `host` only those who have the token in the address.
+Each page has its own kernel, and one more is started in advance for the next page. The page loads
+nothing from other servers. It can show any folder of pictures on this machine. Therefore only this
+machine can open it by default; with another `host`, the token in the address is required.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def serve(notebook: Path, host: str, port: int, profile: str, device: str, brows
     local = host in ("127.0.0.1", "localhost", "::1")
     token = "" if local else secrets.token_urlsafe()
     for name, value in thread_environment(KERNELS_AT_ONCE).items():
-        os.environ.setdefault(name, value)  # this process only serves: it is for its kernels
+        os.environ.setdefault(name, value)  # for its kernels: this process only serves
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment
     with tempfile.TemporaryDirectory(prefix="mmclust-explorer-") as folder:
         page = Path(folder) / "explorer.ipynb"

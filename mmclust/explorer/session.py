@@ -91,7 +91,7 @@ class ExplorerSession:
         self._upload: tempfile.TemporaryDirectory | None = None
 
     def load(self, source: str, value: Any = None, domain: str = "photo") -> ImageDataset:
-        """Replace the pictures. Raises InputError of "pictures", and keeps the former ones.
+        """Replace the pictures. If that fails, keep the former ones and raise InputError.
 
         Args:
             source: name of a rendered world; "folder", with its path as `value`; or "upload", with
@@ -131,7 +131,7 @@ class ExplorerSession:
         return str(message).replace(f"{self.home}/", "") if self.home.name else str(message)
 
     def words(self, keyword: str) -> ReferenceWords:
-        """Reference words with `source` and `template`. Raises InputError of "keyword"."""
+        """Reference words with `source` and `template`. Raises InputError for "keyword"."""
         keyword = self.check_keyword(keyword)
         domain = self.data.domain
         self._templates[domain, keyword] = None
@@ -151,12 +151,12 @@ class ExplorerSession:
         """The template of the keyword's reference words, for edited words, too."""
         key = self.data.domain, keyword
         if key not in self._templates:
-            with suppress(InputError):  # a keyword without words: the user typed some
+            with suppress(InputError):  # the lexicon has none: the user typed words
                 self.words(keyword)
         return self._templates[key] or prompt_template(keyword, of=self.data.domain)
 
     def check_keyword(self, text: str) -> str:
-        """A keyword with single blanks. Raises InputError of "keyword" if it is invalid."""
+        """A keyword with single blanks. Raises InputError for "keyword" if it is invalid."""
         keyword = " ".join(text.split())
         if not keyword:
             raise InputError("keyword", "a keyword is required, such as color")
@@ -166,7 +166,7 @@ class ExplorerSession:
         return keyword
 
     def check_words(self, text: str) -> list[str]:
-        """Words between commas, semicolons or line ends. Raises InputError of "words"."""
+        """Words between commas, semicolons or line ends. Raises InputError for "words"."""
         words = [" ".join(word.split()) for word in re.split(r"[,;\n]", text) if word.strip()]
         if len(words) < 2:
             rule = "type at least two, separated by commas"
@@ -181,7 +181,7 @@ class ExplorerSession:
         return words
 
     def check_clusters(self, text: str) -> int | str:
-        """A number from 2 to that of the pictures, or "auto". Raises InputError of "clusters"."""
+        """A number from 2 to that of the pictures, or "auto". Raises InputError for "clusters"."""
         n = len(self.data)
         text = text.strip().lower()
         if text in ("auto", ""):
@@ -199,13 +199,13 @@ class ExplorerSession:
         return n_clusters
 
     def encoder(self, name: str) -> Encoder:
-        """An encoder by name, loaded once. Raises InputError of "encoder"."""
+        """An encoder by name, loaded once. Raises InputError for "encoder"."""
         if not (name := name.strip()):
             raise InputError("encoder", "an encoder is required, such as mini")
         if name not in self._encoders:
             try:
                 self._encoders[name] = load_encoder(name, self.device)
-            except Exception as error:  # of a hub, a file, a missing package: it is of this field
+            except Exception as error:  # any cause (a hub, a file, a package) belongs to this field
                 message = f"encoder {name!r} can't be loaded: {error}"
                 raise InputError("encoder", message) from error
         return self._encoders[name]
@@ -226,7 +226,7 @@ class ExplorerSession:
             encoder: its name; None: the profile's.
             other_keywords: concepts that Multi-MaP contrasts the keyword with.
 
-        Raises InputError of the invalid field; what the method itself raises is of "run".
+        Raises InputError for the invalid field, or for "run" if the method itself fails.
         """
         keyword = self.check_keyword(keyword)
         word_list = self.check_words(words)
@@ -246,7 +246,7 @@ class ExplorerSession:
         if key not in self._clusterings:
             estimator = method_class(method)(loaded, word_list, **params)
             self._clusterings[key] = self._fit(keyword, estimator)
-        self._clusterings[key] = self._clusterings.pop(key)  # the last used is the last
+        self._clusterings[key] = self._clusterings.pop(key)  # the most recently used is last
         if len(self._clusterings) > REMEMBERED:
             del self._clusterings[next(iter(self._clusterings))]
         return self._clusterings[key]
@@ -268,7 +268,7 @@ class ExplorerSession:
         return [row.get("file") or f"picture {i}" for i, row in enumerate(rows)]
 
     def compare(self, one: Clustering, other: Clustering) -> tuple[float, float, pd.DataFrame]:
-        """1 - AMI, 1 - RI (the share of pairs that one separates), and counts by both clusters."""
+        """1 - AMI; 1 - RI (the share of pairs that only one clustering separates); counts."""
         scores = score(one.labels, other.labels)
         named = [pd.Categorical(c.label_names, c.names) for c in (one, other)]
         return 1 - scores["AMI"], 1 - scores["RI"], pd.crosstab(*named, dropna=False)

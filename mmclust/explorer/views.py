@@ -23,7 +23,7 @@ PICTURES_PER_CLUSTER = 48
 TOP_WORDS = 6  # words in a picture's list of weights
 MAP_SIDE = 400  # units of the SVG
 MAP_MARGIN = 10
-MARKERS = [  # paths within -1..1: color and shape both tell the cluster
+MARKERS = [  # paths within -1..1: color and shape both identify the cluster
     "M-.9,0a.9,.9 0 1,0 1.8,0a.9,.9 0 1,0 -1.8,0z", "M-.8-.8H.8V.8H-.8z",
     "M0-1.1L1.1,0L0,1.1L-1.1,0z", "M0-1L1,.8H-1z", "M0,1L1-.8H-1z",
     "M-.35-1h.7v.65h.65v.7h-.65v.65h-.7v-.65h-.65v-.7h.65z", "M-1,0L.8-1V1z",
@@ -43,8 +43,8 @@ def style_sheet() -> str:
 
 
 def cluster_styles(names: Sequence[str]) -> list[dict[str, str]]:
-    """A hex color and the path of a marker per cluster. A cluster named by a color has this one."""
-    # These load matplotlib and seaborn, more than a second: not before there is a first result.
+    """A hex color and a marker's path per cluster. If all names are colors, those are used."""
+    # Imported late: matplotlib and seaborn take more than a second, and the form must appear first.
     from matplotlib.colors import to_hex
 
     from mmclust.results.figures import class_colors
@@ -76,9 +76,9 @@ def captions(data: ImageDataset, others: Sequence[Clustering]) -> list[str]:
 def clusters(
     clustering: Clustering, uris: list[str], picture_names: list[str], captions: Sequence[str] = ()
 ) -> str:
-    """The clusters, the largest first, with some of their pictures; each opens to its weights.
+    """The clusters, largest first, with some of their pictures; a click shows a picture's weights.
 
-    `uris` are thumbnails; there is one for each picture, as of `picture_names` and of `captions`.
+    `uris` (thumbnails), `picture_names` and `captions` have one entry for each picture.
     """
     names = clustering.names
     styles = cluster_styles(names)
@@ -102,7 +102,7 @@ def clusters(
 def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
     """Positions (n, 2) of x (n, d) by t-SNE; None where fewer than 5 rows are different.
 
-    500 steps instead of scikit-learn's 1,000: sooner, and neighbors are preserved as well.
+    500 steps instead of scikit-learn's 1,000 take less time and preserve neighbors equally well.
     """
     from sklearn.manifold import TSNE
 
@@ -131,7 +131,7 @@ def scatter(clustering: Clustering, positions: np.ndarray | None, picture_names:
 
 
 def cross_table(counts: pd.DataFrame, one: Clustering, other: Clustering, uris: list[str]) -> str:
-    """The counts, with each cell's first picture; darker cells have more of their row."""
+    """The counts, with each cell's first picture; darker cells have a larger share of their row."""
     pairs = list(zip(one.labels, other.labels))
     first = dict(zip(reversed(pairs), reversed(uris)))  # the first picture replaces later ones
     cells = []

@@ -71,7 +71,7 @@ class Explorer:
         if ipywidgets is None:
             raise ImportError('the explorer needs ipywidgets: pip install "mmclust[explorer]"')
         self.session = ExplorerSession(profile, device, home, **cfg)
-        self.ready = threading.Event()  # the first result is there
+        self.ready = threading.Event()  # set when the first result, or an error, is shown
         self._idle = threading.Event()
         self._warmup = threading.Thread(target=self._warm_up, daemon=True)
         self._pictures_loaded = False
@@ -84,7 +84,7 @@ class Explorer:
         self._set_status("starting: loading torch and the methods, a few seconds once ...")
 
     def _make_inputs(self) -> None:
-        # A field counts when it is left, not at each key.
+        # A change counts when the user leaves the field, not at each key.
         text = partial(ipywidgets.Text, continuous_update=False)
         combobox = partial(ipywidgets.Combobox, continuous_update=False)
         textarea = partial(ipywidgets.Textarea, continuous_update=False)
@@ -168,7 +168,7 @@ class Explorer:
         finally:
             self.ready.set()
             self._idle.set()
-        with suppress(Exception):  # the other worlds, ahead: without it they only take longer
+        with suppress(Exception):  # optional: the other worlds in advance
             cfg = self.session.cfg
             for name in cfg.worlds:
                 images = load_dataset(name, n=cfg.n, seed=cfg.seed).images.cached()
@@ -182,7 +182,7 @@ class Explorer:
             self.ready.wait()
 
     def _work(self, step: Callable[[], None]) -> None:
-        """Do what takes a moment, with the button disabled; an error is shown at its field."""
+        """Run `step` with the button disabled; an error is shown at its field."""
         self.sort_button.disabled = True
         try:
             self._wait()
@@ -252,7 +252,7 @@ class Explorer:
         self._set_status("ready: press the button to sort them", "idle")
 
     def _offer_keywords(self) -> None:
-        """Offer keywords that have words; switch to a labeled one where the present one is not."""
+        """Offer keywords that have words; if the current one is unlabeled, select a labeled one."""
         offered = lexicon_keywords(self.session.data.domain)
         criteria = self.session.data.criteria
         # The words of "identity" are drawn at random: only useful where it is a label.
@@ -327,7 +327,7 @@ class Explorer:
                 raise InputError(names.get(error.field, error.field), error) from error
             self._clusterings.append(clustering)
             self._set_note(KEYWORD_FIELDS[k])
-            self._show_results(len(keywords))  # the first, while the second is sorted
+            self._show_results(len(keywords))  # the first is visible while the second is computed
         self._set_status(f"sorted in {time.perf_counter() - start:.1f} s; drawing the map ...")
         self._draw_maps()
         result = f"{n} pictures sorted by {' and by '.join(keywords)}"

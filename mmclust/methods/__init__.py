@@ -7,7 +7,7 @@ from typing import Any
 
 from mmclust import plugins
 
-METHODS = {  # name -> module of its class, imported when it is first used
+METHODS = {  # class name -> its module, which is imported when it is first used
     "KMeans": "mmclust.methods.baselines",
     "CLIP_GPT": "mmclust.methods.zero_shot",
     "CLIP_label": "mmclust.methods.zero_shot",
@@ -18,7 +18,7 @@ METHODS = {  # name -> module of its class, imported when it is first used
 
 
 def method_class(name: str) -> type[Any]:
-    """The estimator class of a method's name.
+    """The estimator class with this name.
 
     Raises:
         ValueError: if the name is neither in `METHODS` nor the "module:Class" of a plug-in.

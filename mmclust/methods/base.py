@@ -1,7 +1,7 @@
-"""What the estimators share: the scikit-learn interface over images, checks, k-means, names.
+"""Base classes of the estimators: the scikit-learn interface for images, checks, k-means, names.
 
-Notable: `fit` checks everything before it computes anything, and image embeddings are computed once
-per set of images by the encoder. The methods themselves are in the modules beside this one.
+Notable: `fit` checks all parameters before it computes anything, and the encoder computes image
+embeddings once per set of images. The methods themselves are in the other modules of this folder.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     """An estimator whose `fit` takes images: `mm.Images`, or a list of PIL pictures or uint8
     arrays (h, w, 3). A subclass implements `_fit`, which sets `labels_`, and `_predict`.
 
-    The parameters n_clusters, words and template are checked in subclasses that have them, others
-    as listed in `CONSTRAINTS`. `template=None` takes that of the words (`ReferenceWords.template`).
-    With `takes_features`, an encoder of None is allowed: `fit` then takes a matrix (n, d).
-
-    After `fit`: `labels_` int64 (n,), `image_embeddings_` float32 (n, d), `n_clusters_`.
+    If a subclass has the parameters n_clusters, words or template, `fit` checks them; it checks
+    other parameters against `CONSTRAINTS`. `template=None` takes the template of the words
+    (`ReferenceWords.template`). With `takes_features`, `encoder` may be None: then `fit` takes
+    features (n, d). After `fit`: `labels_` int64 (n,), `image_embeddings_` (n, d), `n_clusters_`.
     """
 
     CONSTRAINTS: ClassVar[dict[str, Constraint]] = {"n_init": POSITIVE_INTEGER}
@@ -62,7 +61,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     image_embeddings_: np.ndarray
     representation_: np.ndarray | None
     cluster_centers_: Any  # (M, width), or None if there was no k-means
-    n_clusters_: int  # with n_clusters="auto" 0 until a number is chosen
+    n_clusters_: int  # M; with n_clusters="auto", it is 0 until M is chosen
     n_clusters_curve_: pd.DataFrame | None
 
     def fit(self, images: Pictures, y: ArrayLike | None = None) -> Self:
@@ -78,9 +77,9 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         return self
 
     def predict(self, images: Pictures) -> np.ndarray:
-        """Clusters, int64 (n,), of new images. What a method learns per image is learned for them
-        with everything else frozen; each image then takes the nearest center. Raises NotFittedError
-        before `fit`, and ValueError for no images."""
+        """Clusters, int64 (n,), of new images. What a method learns per image is learned for the
+        new images, with everything else frozen; each image then takes the nearest center. Raises
+        NotFittedError before `fit`, and ValueError for no images."""
         check_is_fitted(self, "labels_")
         images = self._inputs(images, reset=False)
         if not len(images):
@@ -107,22 +106,22 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         return score_kmeans(representation, labels_true, self.n_clusters_, seeds, self.n_init)
 
     def name_clusters(self, scores: bool = False) -> list[str] | pd.DataFrame:
-        """The reference word that fits each cluster best, see `mm.name_clusters`; no word twice if
-        there are enough. With `scores` a data frame: cluster, size, name, score, next, next_score.
-        A score is the mean cosine of the cluster's images with the word, minus that of all images;
-        `next` is the second best word."""
+        """A reference word for each cluster, see `mm.name_clusters`; all differ if there are at
+        least M words. With `scores` a data frame: cluster, size, name, score, next, next_score.
+        A score is the mean cosine between the cluster's images and the word, minus the mean
+        cosine of all images with that word; `next` is the second best word."""
         check_is_fitted(self, "labels_")
         texts = self._texts(self.words)
         return name_clusters(self.labels_, self.image_embeddings_, texts, self.words, scores)
 
     def explain(self, i: int | None = None, top: int | None = None) -> pd.Series | pd.DataFrame:
-        """Image i's weights over the reference words: a pandas Series, word -> weight, largest
-        first, which sums to 1 over all words; `top` keeps the first. Without i the weights of all
-        images: a data frame (n, K) in the order of the words.
+        """The weights of image i over the reference words: a pandas Series, word -> weight, largest
+        first. The weights of all words sum to 1; `top` keeps only the first ones. Without i: a data
+        frame (n, K) with the weights of all images, words in their order.
 
-        They are the method's mixture weights (Multi-Sub, Multi-DProxy), else the softmax of the
-        cosines of the image's prompt, or of the image, with the words, at the model's temperature.
-        Raises IndexError if there is no image i.
+        Multi-Sub and Multi-DProxy return their mixture weights. The others return the softmax of
+        `encoder.logit_scale` times the cosines between the words and the image's learned prompt, or
+        the image itself if the method learns no prompt. Raises IndexError if there is no image i.
         """
         import pandas as pd
 
@@ -136,13 +135,13 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         return series.sort_values(ascending=False, kind="stable")[:top]
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
-        """Words, and each image's weights over them (n, K)."""
+        """The words, and the weights (n, K) of each image over them."""
         embeddings = getattr(self, "prompt_embeddings_", self.image_embeddings_)
         similarity = embeddings @ self._texts(self.words).T
         return self.words, softmax(self.encoder.logit_scale * similarity, axis=-1)
 
     def _texts(self, words: Sequence[str]) -> np.ndarray:
-        """The prompts of words, (K, d)."""
+        """Embeddings (K, d) of the template filled with each word."""
         return self.encoder.encode_words(words, self._template())
 
     def _inputs(self, images: Any, reset: bool) -> Any:
@@ -157,7 +156,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         return images if self.encoder is None else self.encoder.encode_images(images)
 
     def _parameters(self) -> dict[str, Any]:
-        """The parameters by name, as they are used."""
+        """The parameters by name, with the values that `fit` uses."""
         return self.get_params(deep=False)
 
     def _template(self) -> str | None:
@@ -192,7 +191,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
             raise ValueError("n_clusters='auto' needs at least 2 reference words, one per cluster")
 
     def _choose_n_clusters(self, x: np.ndarray, most: int | None = None) -> None:
-        """With n_clusters="auto", unless chosen before in this fit: choose M on x (n, d)."""
+        """With n_clusters="auto", choose M on x (n, d), unless this fit has already chosen it."""
         if not self.n_clusters_:
             self.n_clusters_, self.n_clusters_curve_ = choose_n_clusters(x, most, self.random_state)
 
@@ -205,22 +204,22 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 class ProxyClusterer(ImageClusterer):
     """A method that learns several representations of the images and clusters one of them.
 
-    A parameter of None takes the value of the variant in `VARIANTS`, which holds what differs
-    between the paper and its released code; each can be set alone.
+    `VARIANTS` has the parameters that differ between the paper and its released code. Such a
+    parameter, if it is None, takes the value of the chosen variant; each can be set alone.
 
     Parameters that the methods share:
         encoder: from `mm.load_encoder`. words: K reference words.
         template: prompt with one `*`; None takes the template of the words.
         n_clusters: M, in the papers the number of true classes; or "auto", see `choose_n_clusters`.
-        representation: what is clustered after training, see `use_representation`.
+        representation: the learned representation that is clustered, see `use_representation`.
         chunk_size: images per forward pass; changes results by rounding only.
         n_init: initializations of k-means. random_state: a seed. verbose: show a progress bar.
 
     Attributes after `fit`, besides those of `ImageClusterer`:
-        current_representation_: the name of what is clustered, and `representation_` itself.
+        representation_: what is clustered (n, width). current_representation_: its name.
         prompt_embeddings_: t(w), float32 (n, d). proxies_: w, float32 (n, e).
-        history_: one dictionary per epoch. seconds_: of every epoch.
-        n_clusters_curve_: with "auto", the criterion by M, else None.
+        history_: one dictionary per epoch. seconds_: the duration of each epoch.
+        n_clusters_curve_: with "auto", a data frame: n_clusters, criterion; else None.
         cluster_centers_: (M, width), None if no k-means was needed.
     """
 
@@ -233,7 +232,7 @@ class ProxyClusterer(ImageClusterer):
     }
     REPRESENTATIONS: ClassVar[tuple[str, ...]]
     VARIANTS: ClassVar[dict[str, dict]] = {"paper": {}}
-    # Parameters whose value "text" puts outputs of the text encoder in place of token embeddings.
+    # Parameters whose value "text" uses outputs of the text encoder instead of token embeddings.
     TEXT_AS_TOKENS: ClassVar[tuple[str, ...]] = ()
     auto_clusters = True
 
@@ -244,8 +243,8 @@ class ProxyClusterer(ImageClusterer):
     current_representation_: str
 
     def settings(self) -> SimpleNamespace:
-        """The parameters, with the variant's values for those that are None; raises ValueError for
-        an unknown variant."""
+        """The parameters; those that are None have the value of the variant, if it has one. Raises
+        ValueError for an unknown variant."""
         parameters = self.get_params(deep=False)
         variant = parameters.get("variant", "paper")
         check_choice("variant", variant, tuple(self.VARIANTS))
@@ -280,8 +279,8 @@ class ProxyClusterer(ImageClusterer):
 
     def use_representation(self, name: str) -> Self:
         """Cluster another learned representation, without learning again: sets `labels_`,
-        `representation_` and `current_representation_`, unless it is the current one. Returns self;
-        raises NotFittedError before `fit`, and ValueError for an unknown name."""
+        `representation_`, `cluster_centers_` and `current_representation_`. Does nothing if `name`
+        is the current one. Raises NotFittedError before `fit`, ValueError for an unknown name."""
         check_is_fitted(self, "labels_")
         if name != self.current_representation_:
             self._cluster(name)
@@ -298,7 +297,8 @@ class ProxyClusterer(ImageClusterer):
             return torch.cat([prompt(w.to(self.encoder.device)).cpu() for w in chunks]).numpy()
 
     def history_frame(self) -> pd.DataFrame:
-        """`history_` as a data frame: epoch (from 1), term, value, event (what began, or None)."""
+        """`history_` as a data frame: epoch (from 1), term, value, event. An event is a text, such
+        as the phase that begins at this epoch, or None."""
         import pandas as pd
 
         check_is_fitted(self, "history_")
@@ -318,7 +318,7 @@ class ProxyClusterer(ImageClusterer):
 def kmeans(
     x: np.ndarray, n_clusters: int, random_state: RandomSeed, n_init: int = 1, start: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and centers (M, d) of k-means on x (n, d). `start`: centers to begin with."""
+    """Labels (n,) and centers (M, d) of k-means on x (n, d). `start`: initial centers (M, d)."""
     from sklearn.cluster import KMeans
 
     options = {"n_init": n_init} if start is None else {"init": start, "n_init": 1}
@@ -327,14 +327,14 @@ def kmeans(
 
 
 def nearest(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """The nearest of the centers (M, d) to each row of x (n, d), int64 (n,)."""
+    """The index, int64 (n,), of the center (M, d) that is nearest to each row of x (n, d)."""
     from sklearn.metrics import pairwise_distances_argmin
 
     return pairwise_distances_argmin(x, centers.astype(x.dtype)).astype(np.int64)
 
 
 def torch_generator(random_state: RandomSeed, device: str | torch.device) -> torch.Generator:
-    """A generator seeded by `random_state`; None draws a new seed."""
+    """A torch generator seeded from `random_state`; None takes a random seed."""
     if isinstance(random_state, np.random.RandomState):
         seed = int(random_state.randint(2**31))
     else:

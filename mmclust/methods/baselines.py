@@ -1,4 +1,4 @@
-"""The baseline without a keyword: k-means."""
+"""The baseline that uses no keyword: k-means on image embeddings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class KMeans(ImageClusterer):
-    """k-means on the encoder's image embeddings: one clustering, whatever the user asks for.
+    """k-means on the encoder's image embeddings: the same clustering for every keyword.
 
     Args:
         encoder: from `mm.load_encoder`; None takes the input as features (n, d).

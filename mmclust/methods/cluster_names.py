@@ -15,17 +15,17 @@ def name_clusters(
     labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray,
     words: Sequence[str], scores: bool = False, assigned: Sequence[int] | None = None,
 ) -> list[str] | pd.DataFrame:  # fmt: skip
-    """Names for clusters: the assignment of words to clusters with the largest sum of mean cosines
-    between a cluster's images and its word.
+    """Names for clusters: words are assigned to clusters so that the sum of their scores is largest
+    (Hungarian method; see `scores`).
 
     Args:
         labels: (n,), clusters 0..M-1.
-        image_embeddings: (n, d), and `text_embeddings` (K, d), both L2-normalized.
+        image_embeddings: (n, d), L2-normalized. text_embeddings: (K, d), L2-normalized.
         words: the K words. With fewer words than clusters, words are used again with a number.
         scores: return a data frame: cluster, size, name, score, next, next_score. A score is the
-            mean cosine of the cluster's images with the word, minus that of all images: what sets
-            the cluster apart. `next` is the second best word.
-        assigned: sets each cluster's word, by index.
+            mean cosine between the cluster's images and the word, minus the mean cosine of all
+            images with that word. `next` is the second best word.
+        assigned: the index of each cluster's word, which replaces the assignment by scores.
     """
     import pandas as pd
     from scipy.optimize import linear_sum_assignment

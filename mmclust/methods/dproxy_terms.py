@@ -1,4 +1,4 @@
-"""The terms of Multi-DProxy: fusion layers, weights by epoch, repulsion, pruning."""
+"""Components of Multi-DProxy: fusion layers, loss weights by epoch, repulsion, pruning."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 class GatedFusion(nn.Module):
     """L layers of V <- V + sigmoid(W_g [V; V_attn]) * V_attn with V_attn = MultiHead(V, T, T), and
-    the same for T, from V.
+    of the same update for T, with V and T exchanged.
 
     With one pooled token per modality all attention weights are 1, and MultiHead is a linear map of
-    the other modality. Its output projection starts at zero, so the layers start as the identity.
+    the other modality. The output projection of MultiHead starts at zero, so that every layer is
+    the identity before training.
     """
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
 
-        def pairs(make: Callable[[], nn.Module]) -> Any:  # per layer one for V and one for T
+        def pairs(make: Callable[[], nn.Module]) -> Any:  # two per layer, for V and for T
             return nn.ModuleList([nn.ModuleList([make(), make()]) for _ in range(layers)])
 
         self.attention = pairs(lambda: nn.MultiheadAttention(width, heads, batch_first=True))
@@ -33,7 +34,7 @@ class GatedFusion(nn.Module):
                 nn.init.zeros_(module.out_proj.weight)
 
     def forward(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """T^0 and V^0, (n, d) or (n, tokens, d) each, to T^L and V^L of the same shapes."""
+        """T and V after all layers; both inputs and outputs (n, d) or (n, tokens, d)."""
         t, v = text, image
         for (attend_v, attend_t), (gate_v, gate_t) in zip(self.attention, self.gates):
             v_attn = attend(attend_v, v, t)
@@ -44,8 +45,8 @@ class GatedFusion(nn.Module):
 
 
 def attend(attention: nn.MultiheadAttention, x: Tensor, context: Tensor) -> Tensor:
-    """MultiHead(x, context, context). With one context token (n, d), its weight is 1 for every
-    query, so that only the value and output projections are left."""
+    """MultiHead(x, context, context). With one context token per image (n, d), its attention weight
+    is 1 for every query, so that only the value and output projections are computed."""
     if context.ndim == 3:  # (n, tokens, d)
         return attention(x, context, context, need_weights=False)[0]
     width = attention.embed_dim
@@ -60,16 +61,16 @@ class Negatives:
 
     index: Tensor  # (b,)
     prompts: Tensor  # t(w_j) (b, d)
-    heaviest: Tensor  # (b,), each one's candidate with the largest weight
+    heaviest: Tensor  # (b,), index of the candidate with the largest weight in each image
 
 
 def last_token(tokens: Tensor) -> Tensor:
-    """(n, d) of text tokens (n, l, d), which is end-of-text; or the one pooled token (n, d)."""
+    """The end-of-text token (n, d), the last of (n, l, d); a pooled token (n, d) as it is."""
     return tokens if tokens.ndim == 2 else tokens[:, -1]
 
 
 def first_token(tokens: Tensor) -> Tensor:
-    """(n, d) of image tokens (n, 1 + patches, d), the class token; or the one pooled token."""
+    """The class token (n, d), the first of (n, 1 + patches, d); a pooled token (n, d) as it is."""
     return tokens if tokens.ndim == 2 else tokens[:, 0]
 
 
@@ -83,7 +84,8 @@ def better_half(candidates: Tensor, centers: Tensor, n_clusters: int, score: str
 
 
 def schedule(epoch: int, epochs: int) -> tuple[float, float]:
-    """alpha(t) = min(0.5, 0.1 + 0.4 t / E) and beta(t) = 0.1 (1 - cos(pi t / E))."""
+    """Weights of L_u and L_c at epoch t of E: alpha(t) = min(0.5, 0.1 + 0.4 t / E) and
+    beta(t) = 0.1 (1 - cos(pi t / E))."""
     alpha = min(0.5, 0.1 + 0.4 * epoch / epochs)
     beta = 0.1 * (1 - math.cos(math.pi * epoch / epochs))
     return alpha, beta
@@ -94,8 +96,8 @@ def hard_repulsion(
 ) -> Tensor:
     """sum_i log sum_j exp(<f_i, t(w_j)> / sigma) over the `hard` most similar repelled negatives j.
 
-    fused (n, d) and negatives (b, d) L2-normalized; repelled (n, b), the pairs that count. An image
-    without any adds 0.
+    fused f (n, d) and negatives t(w_j) (b, d), L2-normalized; repelled (n, b), bool: the pairs that
+    count. An image without such a pair adds 0.
     """
     has_any = repelled.any(1)  # (n,)
     similarity = fused @ negatives.T / sigma  # (n, b)

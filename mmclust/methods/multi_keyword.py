@@ -31,7 +31,7 @@ class Clusterings(dict):
 
     @property
     def names(self) -> pd.DataFrame:
-        """The same with the clusters' names."""
+        """A data frame like `labels`, with the name of the cluster instead of its number."""
         import pandas as pd
 
         names = {keyword: np.array(m.name_clusters(), dtype=object) for keyword, m in self.items()}
@@ -40,7 +40,7 @@ class Clusterings(dict):
     @property
     def difference(self) -> pd.DataFrame:
         """1 - AMI of every two clusterings, a square data frame: 0 for equal clusterings, about 1
-        for independent ones. (NMI is above 0 by chance, the more clusters, the more.)"""
+        for independent ones. (Not NMI, which is above 0 even for independent clusterings.)"""
         import pandas as pd
         from sklearn.metrics import adjusted_mutual_info_score
 
@@ -57,19 +57,19 @@ def cluster_by(
     n_clusters: int | str | dict[str, Any] = "auto", method: type[ImageClusterer] = MultiSub,
     words: Mapping[str, Sequence[str]] | None = None, seed: int = 0, **params: Any,
 ) -> Clusterings:  # fmt: skip
-    """One clustering of the same images per keyword; image features are computed once.
+    """One clustering of the images per keyword; image features are computed once.
 
     Args:
         images: `mm.Images` or a list of pictures.
         keywords: such as ["color", "species"]. of: the domain, for `mm.reference_words`.
-        n_clusters: M for all, or keyword -> M; M may be "auto".
-        method: the estimator's class. params: its other parameters.
-        words: keyword -> reference words, instead of the lexicon's.
-        seed: of words that are drawn at random, and of the methods.
+        n_clusters: M for all keywords, or keyword -> M; M may be "auto".
+        method: the estimator's class, one that takes reference words. params: its other parameters.
+        words: keyword -> reference words that replace those of the lexicon.
+        seed: `random_state` of the method, and the seed of words that are drawn at random.
 
     Returns:
         Keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
-        before any work for no keyword, a duplicate one, or one without words.
+        before any fit for no keyword, a duplicate keyword, or one without words or n_clusters.
     """
     keywords = [keywords] if isinstance(keywords, str) else list(keywords)
     if not keywords or len(set(keywords)) < len(keywords):

@@ -1,10 +1,10 @@
-"""Multi-DProxy: proxies over candidate words that are pruned during training, fused with the image.
+"""Multi-DProxy: proxies over candidate words, which are pruned during training; fusion with images.
 
 Jinfeng Xu, Zheyu Chen, Shuo Yang, Jinze Li, Ziyue Peng, Zewei Liu, Hewei Wang, Jiayi Zhang,
 Edith C. H. Ngai: Multi-modal Dynamic Proxy Learning for Personalized Multiple Clustering.
 AAAI 2026, arXiv 2511.07274. No code was released.
 
-Notable: written from a detailed summary of the paper; what that leaves open is a parameter.
+Notable: written from a detailed summary of the paper; what the summary leaves open is a parameter.
 Not here: fusion layers, repulsion and pruning (`dproxy_terms.py`), the mixture (`multisub.mix`).
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class State:
-    """The state of a fit, besides the optimizer."""
+    """Inputs and parameters of one fit, without the optimizer."""
 
     factors: training.PerImageParameters  # w' (n, e)
     words: list[str]  # K candidates
@@ -54,7 +54,7 @@ class State:
 
 
 class Output(NamedTuple):
-    """What is computed for n images; tensors, or arrays after state."""
+    """What is computed for n images: tensors in training, arrays as attributes of the estimator."""
 
     weights: Any  # a (n, K)
     proxies: Any  # w (n, e)
@@ -75,9 +75,10 @@ class MultiDProxy(ProxyClusterer):
 
     T = t(w_i) and V = v_i pass through L gated fusion layers (`GatedFusion`), and then
 
-        F = lam * T + (1 - lam) * V    with    lam = sigmoid(<T, V> / tau).
+        F = lam * T + (1 - lam) * V    with    lam = sigmoid(<T, V> / tau),
 
-    With f_i the F of image i, the loss is L_a + alpha(t) L_u + beta(t) L_c (+ L_align):
+    all L2-normalized. The loss at epoch t is L_a + alpha(t) L_u + beta(t) L_c (+ L_align); f_i is
+    the F of image i:
 
         L_a = mean_i (1 - cos(f_i, v_i))
         L_u = mean_i ||w_i - mean_k c_k||^2,           alpha(t) = min(0.5, 0.1 + 0.4 t / E)
@@ -89,27 +90,27 @@ class MultiDProxy(ProxyClusterer):
 
     Args:
         encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
-        n_clusters: M, or "auto": chosen on t(w) before the first pruning, or at the end if there is
-            none.
+        n_clusters: M, or "auto": chosen on t(w) before the first pruning; without pruning, at the
+            first check of early stopping, or at the end.
         representation: what k-means clusters: "fused" F, "text" T, "visual" V, "concatenation"
             [T, V], all after the layers, or "word" w.
-        epochs: E, full-batch steps (paper: 1000). lr, weight_decay: of Adam. fusion_lr: rate of the
-            fusion layers; None takes lr.
+        epochs: E, full-batch steps (paper: 1000). lr, weight_decay: of Adam. fusion_lr: learning
+            rate of the fusion layers; None takes lr.
         update_every: R. dynamic: whether candidates are pruned.
-        score: of a candidate: its "mean" cosine to the M centers of the proxies (paper), which
-            favors generic words, or the "max", which does not [?].
-        fusion: "gated"; "concatenation", F = [T, V] before the layers (the paper's ablation); or
-            "none", F = lam T + (1 - lam) V before the layers.
+        score: of a candidate in pruning: its "mean" cosine to the M k-means centers of the proxies
+            (paper), which favors generic words, or the "max", which does not [?].
+        fusion: "gated"; "concatenation", F = [T, V] / sqrt(2) without layers (the paper's
+            ablation); or "none", F as above without layers.
         modality: "both"; "text", F = T alone; or "visual", F = V alone.
         tokens: "pooled", one per modality, so that attention is a linear map; or "all", the patch
             and prompt tokens, read at the class and the end-of-text token [?]. "all" keeps all
             patch tokens in memory.
         layers, heads: L fusion layers, and their attention heads.
-        tau, tau_alpha, sigma: temperatures of lam, of the weights and of L_c.
+        tau, tau_alpha, sigma: temperatures of lam, of the weights a and of L_c.
         negatives: number of images j in L_c, drawn anew in each epoch. hard: how many of them, the
             most similar ones, count.
-        repel: "other": images whose heaviest candidate is another one repel image i; "all": every
-            image does [?].
+        repel: the images that repel image i: "other", those whose candidate with the largest weight
+            is not that of image i; or "all" [?].
         negatives_grad: whether the gradient of L_c reaches w_j [?].
         user_weight, concept_weight: multiply alpha(t) and beta(t); 0 leaves the constraint out.
         align_weight: of L_align, an alignment in the paper's overview figure; 0 leaves it out [?].
@@ -122,8 +123,9 @@ class MultiDProxy(ProxyClusterer):
 
     Attributes, besides those of `ProxyClusterer`:
         candidates_: the K' words that are left. weights_: a, float32 (n, K').
-        text_, visual_, fused_: T, V, F, float32 (n, d), L2-normalized. mixing_: lam (n,).
-        updates_: per pruning the epoch and the candidates that are left.
+        text_, visual_, fused_: T, V, F, float32 (n, d), L2-normalized; F is (n, 2 d) if it is a
+            concatenation. mixing_: lam (n,).
+        updates_: a list of {"epoch", "candidates"}: the words at the start, and after each pruning.
     """
 
     REPRESENTATIONS = ("fused", "text", "visual", "concatenation", "word")
@@ -243,8 +245,8 @@ class MultiDProxy(ProxyClusterer):
         if generator is not None and self.concept_weight > 0:
             drawn = torch.randperm(len(images), generator=generator)[: self.negatives]
             index = drawn.to(images.device)
-        # With one chunk, the prompts of the negatives are part of its forward pass. With several,
-        # they are computed before; their gradient, summed over the chunks, is passed on after.
+        # With one chunk, its forward pass contains the prompts of the negatives. With several, the
+        # prompts are computed first; their gradient is summed over the chunks and used at the end.
         separate = None
         if index is not None and len(state.factors.chunks) > 1:
             separate, prompts = self._separate_negatives(state, index)
@@ -274,7 +276,7 @@ class MultiDProxy(ProxyClusterer):
         return Negatives(index, prompts, output.weights.argmax(1)[index])
 
     def _separate_negatives(self, state: State, index: Tensor) -> tuple[Negatives, Tensor]:
-        """Negatives whose prompts are detached, and these prompts with their graph."""
+        """The negatives, with detached prompts; and the prompts with their autograd graph."""
         with torch.set_grad_enabled(self.negatives_grad):
             factors = torch.cat(state.factors.parameters)[index]
             weights, proxies = mix(factors / self.tau_alpha, state.candidates)
@@ -293,7 +295,7 @@ class MultiDProxy(ProxyClusterer):
         return hard_repulsion(output.fused, anchors, repelled, self.sigma, self.hard)
 
     def _forward(self, state: State, rows: slice, p: Tensor) -> Output:
-        """From the latent factors p (chunk, e) of some images to F."""
+        """The output for the images `rows` with latent factors p (chunk, e)."""
         weights, proxies = mix(p / self.tau_alpha, state.candidates)
         t = state.prompt(proxies, all_tokens=self.tokens == "all")  # (chunk, [l,] d)
         v = state.images[rows]  # (chunk, [1 + patches,] d)
@@ -312,7 +314,8 @@ class MultiDProxy(ProxyClusterer):
         return Output(weights, proxies, prompts, fused, text, visual, lam[:, 0])
 
     def _anchor(self, x: Tensor) -> Tensor:
-        """What F is compared with, for x (m, d): x itself, or [x, x] if F is a concatenation."""
+        """What F is compared with, for x (m, d): x itself, or, if F is a concatenation, [x, x] with
+        the norm of x."""
         if self.fusion == "concatenation" and self.modality == "both":
             return torch.cat([x, x], -1) / math.sqrt(2)
         return x
@@ -342,16 +345,16 @@ class MultiDProxy(ProxyClusterer):
         return not self.dynamic or epoch >= last_update or n_candidates <= self.n_clusters_
 
     def _clustering(self, state: State, last: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and centers at a check of early stopping, from those of the last one."""
+        """Labels and centers at a check of early stopping, from the centers at the `last` one."""
         output = self._output(state)
         self._choose_n_clusters(output.prompts, len(state.words))
         x = named(self.representation, output)
         return kmeans(x, self.n_clusters_, self.random_state, start=last and last[1])
 
     def _predict(self, images: Any) -> np.ndarray:
-        """Learn new factors over the candidates as they were pruned, without fusion layers, as at
-        the start of training: trained ones would pull F to V whatever the proxy is. L_c is left
-        out, because it compares images. Then read the factors through the trained layers."""
+        """Learn latent factors for new images, with the candidates of the same epochs as in `fit`.
+        L_c is left out, because it compares images. So are the fusion layers, which start as the
+        identity: trained layers move F to V for any proxy. The trained layers are applied last."""
         state = self._initial_state(images)
         factors = state.factors.parameters
         optimizer = training.make_optimizer("adam", factors, self.lr, self.weight_decay)
@@ -366,7 +369,8 @@ class MultiDProxy(ProxyClusterer):
         return nearest(x, self.cluster_centers_)
 
     def _represent(self, name: str) -> np.ndarray:
-        """ "fused", "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e)."""
+        """ "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e), and "fused" (n, d), or
+        (n, 2 d) if F is a concatenation."""
         return named(name, self._learned)
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:

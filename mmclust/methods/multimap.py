@@ -4,8 +4,8 @@ Jiawei Yao, Qi Qian, Juhua Hu: Multi-Modal Proxy Learning Towards Personalized V
 Clustering. CVPR 2024, pp. 14066-14075, arXiv 2404.15655.
 
 Notable: the paper and the authors' released code differ in ten settings; `MultiMaP.VARIANTS` lists
-them. Not here: the text encoder with a proxy in the prompt (`mmclust.encoders.prompt`), steps over
-batches (`training.py`) and k-means (`base.py`).
+them. Not here: the text encoder for prompts that contain a proxy (`mmclust.encoders.prompt`), steps
+over batches (`training.py`) and k-means (`base.py`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class MultiMaP(ProxyClusterer):
 
         concept_i = -log softmax_j(cos(w_i, phi(u_j)) / temperature) at j = 1,
 
-    where u_1 is the user's concept word and the other u_j are other concepts. [?] marks what the
-    paper does not settle.
+    where phi is the token embedding, u_1 is the user's concept word and the other u_j are other
+    concepts. [?] marks what could not be read in the paper.
 
     Args:
         encoder, words, template, n_clusters, chunk_size, n_init, verbose: see `ProxyClusterer`.
@@ -50,8 +50,8 @@ class MultiMaP(ProxyClusterer):
         variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         alpha, beta: weights of the concept and the reference term; the paper searches {0.1 .. 1.0},
             the code has 0.3 and 0.4 for fruit.
-        choose_by: reference words by the "template" filled with the word (paper), or by the "word"
-            alone (released).
+        choose_by: z_k in the choice of k(i) is the "template" filled with the word (paper), or the
+            "word" alone (released).
         positions, final_norm: whether the prompt with the proxy gets its positional embedding and
             its final LayerNorm (released: neither).
         init: w starts at its reference word's token embedding, "word" [?], or at the text encoder's
@@ -68,7 +68,8 @@ class MultiMaP(ProxyClusterer):
             20 (released).
         epochs: 1000 (paper) or 50 (released).
         lr, weight_decay: of the optimizer. The loss is a mean over the batch, weight decay is not:
-            in a full batch, its effect on a proxy grows with the number of images; 0 avoids that.
+            with a full batch, the effect of weight decay on a proxy, relative to that of the loss,
+            grows with the number of images; 0 avoids that.
         early_stopping: stop if the loss changes by less than `tol` of its size over `check_every`
             epochs, `n_checks` times in a row.
         random_state: seed of k-means; learning itself is deterministic.
@@ -169,7 +170,7 @@ class MultiMaP(ProxyClusterer):
         return self.encoder.prompt(self._template(), positions=s.positions, final_norm=s.final_norm)
 
     def _points(self, words: Sequence[str], space: str) -> Tensor:
-        """Words as points of token space (K, e): token embeddings ("word"), or outputs of the text
+        """Words as points in token space (K, e): token embeddings ("word"), or outputs of the text
         encoder, not normalized ("text")."""
         if space == "word":
             return self.encoder.word_embeddings(words).to(self.encoder.device)
@@ -179,8 +180,8 @@ class MultiMaP(ProxyClusterer):
     def _learn(
         self, embeddings: np.ndarray, history: training.History, epochs: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Proxies (n, e) and reference words (n,) of images with embeddings (n, d). `epochs` sets
-        their number for new images, which are learned without early stopping."""
+        """Proxies (n, e) and indices of reference words (n,) for image embeddings (n, d). `epochs`,
+        for new images: the number of epochs, without early stopping and progress bar."""
         s = self.settings()
         prompt = self._prompt()
         v = torch.from_numpy(embeddings).to(self.encoder.device)  # (n, d)

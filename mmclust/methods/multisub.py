@@ -3,8 +3,8 @@
 Jiawei Yao, Qi Qian, Juhua Hu: Customized Multiple Clustering via Multi-Modal Subspace Proxy
 Learning. NeurIPS 2024, pp. 82705-82725, arXiv 2411.03978.
 
-Notable: only the last projection of the image encoder learns, so the rest of it runs once per set
-of images. `variant="released"` is the form of the authors' code that runs, Phase I alone. Not here:
+Notable: only the last projection of the image encoder is trained, so the layers before it run once
+per set of images. `variant="released"` is what the authors' code executes, Phase I alone. Not here:
 the losses over pairs of images (`pair_losses.py`) and the prompt (`mmclust.encoders.prompt`).
 """
 
@@ -40,12 +40,12 @@ class Mixture(NamedTuple):
 
 @dataclass
 class State:
-    """What the steps of one fit share."""
+    """Inputs, parameters and history of one fit, shared by its phases."""
 
     phi: Tensor  # reference words (K, e)
     prompt: Callable[[Tensor], Tensor]  # w (n, e) -> t(w) (n, d)
     factors: training.PerImageParameters  # p (n, e)
-    features: Tensor  # h (n, h): images before the last projection
+    features: Tensor  # h (n, h): image features before the last projection
     projection: Tensor  # P (h, d)
     generator: torch.Generator | None = None  # draws pairs of images
     history: training.History = field(default_factory=training.History)
@@ -72,27 +72,27 @@ class MultiSub(ProxyClusterer):
     proxies and minimizes over P, with v'_i = [w_i, v_i],
 
         lambda * L_intra + (1 - lambda) * L_inter
-        L_intra = mean over pairs of one cluster of ||v'_i - v'_j||^2
-        L_inter = mean over pairs of different clusters of max(0, margin - ||v'_i - v'_j||).
+        L_intra = mean of ||v'_i - v'_j||^2 over pairs within clusters
+        L_inter = mean of max(0, margin - ||v'_i - v'_j||) over pairs between different clusters.
 
-    The phases alternate. [?] marks what the paper does not settle.
+    The phases alternate. [?] marks what could not be read in the paper.
 
     Args:
         encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
         n_clusters: M, or "auto": chosen on t(w) after the first Phase I.
         representation: what is clustered by k-means: "prompt" t(w_i), "word" w_i, "word-eot" the
             text encoder's output for w_i without the template [?], "image" v_i, "word+image" v'_i.
-            Or "assignment", the paper's end-to-end rule: each image's heaviest word if K = M, else
-            k-means on v'. Token embeddings are short (norms near 0.5 in the embedded encoder), so v
-            dominates v' as the paper concatenates it.
+            Or "assignment", the paper's end-to-end rule: the word with the largest weight if K = M,
+            else k-means on v'. Token embeddings have small norms (near 0.5 in the encoder "mini"),
+            so v dominates v' as the paper concatenates it.
         variant: "paper", or "released" for the authors' code; sets each parameter that is None.
-        subspace: what spans it (the paper's ablation). "token": token embeddings phi(z); the proxy
-            goes through the text encoder. "prompt": outputs t(z) of the text encoder for the filled
-            template; "text": for the word alone. Then the mixture of outputs is compared with the
-            image, normalized, and no text encoder runs during training [?].
+        subspace: the vectors phi that span it (the paper's ablation). "token": token embeddings;
+            the proxy goes through the text encoder. "prompt": outputs of the text encoder for the
+            filled template; "text": for the word alone. In the last two cases t(w_i) is w_i,
+            normalized, and no text encoder runs during training [?].
         normalize_parts: L2-normalize w before it is concatenated with v.
-        normalize_image: "image" and "word+image" take v L2-normalized (paper), or P h (released).
-            Losses always take v.
+        normalize_image: "image" and "word+image" use v, L2-normalized (paper), or P h (released).
+            Losses always use v.
         positions, final_norm: whether the prompt with the proxy gets its positional embedding and
             its final LayerNorm (released: neither).
         init: p starts at "zero", equal weights [?], or at "text", the text encoder's output for `*`
@@ -100,16 +100,16 @@ class MultiSub(ProxyClusterer):
         optimizer: "adam" (paper) or "adagrad" (released).
         batch_size: images per step of Phase I, in their order: "full", one step per epoch (paper
             variant), or 50 (released: 20 or 50). Phase II always takes full-batch steps.
-        alternations: rounds of the two phases; 9 rounds of 110 epochs are the paper's 1000 epochs
-            (released: 1).
+        alternations: rounds of the two phases: 9, about the paper's 1000 epochs with 110 epochs
+            per round; or 1 (released).
         phase1_epochs, phase2_epochs: per round: 100 and 10 (paper), 100 and 0 (released).
-        lr, weight_decay: of p. projection_lr, contrast_lr: of P in Phase I and Phase II (released
-            code).
+        lr, weight_decay: of p. projection_lr, contrast_lr: learning rates of P in Phase I and in
+            Phase II (values of the released code).
         lam: lambda, the weight of L_intra. margin: of L_inter.
         intra: "squared" distances (paper) or "plain" ones (released) in L_intra.
         early_stopping: Phase I stops if the clusterings of `n_checks` + 1 successive checks,
             `check_every` epochs apart, agree (adjusted Rand index of at least `agreement`); the
-            alternation stops if a round ends with the clustering of the one before.
+            alternation stops if the clustering of a round agrees with that of the round before.
         random_state: seed of k-means and of sampled pairs; the rest of training is deterministic.
 
     Attributes, besides those of `ProxyClusterer`:
@@ -266,8 +266,8 @@ class MultiSub(ProxyClusterer):
             state.history.add(("loss",), terms, alternation=alternation, phase=2)
 
     def _pseudo_labels(self, learned: Mixture, last: Any = None) -> tuple[np.ndarray, Any]:
-        """Labels (n,) and centers: the heaviest word if K = M (or M is not chosen yet), else
-        k-means on t(w) [?], from the centers of the `last` result."""
+        """Labels (n,) and centers: the word with the largest weight, without centers, if K = M or M
+        is not chosen yet; else k-means on t(w) [?], from the centers of the `last` result."""
         if self.n_clusters_ in (0, len(self.words)):
             return learned.weights.argmax(1).cpu().numpy(), None
         prompts = learned.prompts.cpu().numpy()
@@ -302,9 +302,9 @@ class MultiSub(ProxyClusterer):
         self.labels_ = self.weights_.argmax(1).astype(np.int64)
 
     def _represent(self, name: str) -> np.ndarray:
-        """ "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" (n, e + d), which
-        "assignment" clusters if K != M. With subspace "prompt" or "text", e is d, "prompt" is
-        "word" normalized, and there is no "word-eot"."""
+        """ "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" and "assignment", both
+        v' (n, e + d). With subspace "prompt" or "text", e is d, "prompt" is "word", normalized, and
+        there is no "word-eot"."""
         self._check_subspace(name)
         images = (self.image_embeddings_, self._image_norms)
         return self._named(name, self.proxies_, self.prompt_embeddings_, *images)
@@ -341,7 +341,7 @@ class MultiSub(ProxyClusterer):
         return self.encoder.prompt(template, positions=s.positions, final_norm=s.final_norm)
 
     def _image_side(self, h: Tensor, rows: slice, projection: Tensor) -> Tensor:
-        """v (rows, d). A benchmark overrides it to run the whole image encoder in every batch."""
+        """v (rows, d). `experiments.epoch_cost` overrides it to run the complete image encoder."""
         return F.normalize(h[rows] @ projection, dim=-1)
 
     def _project(self, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -355,14 +355,14 @@ class MultiSub(ProxyClusterer):
 
 
 def mix(factors: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights a (n, K) and proxies w (n, e) from latent factors (n, e) and reference words phi
+    """Weights a (n, K) and proxies w (n, e) for latent factors p (n, e) and reference words phi
     (K, e) (Multi-Sub, subspace proxy)."""
     weights = (factors @ phi.T).softmax(-1)  # (n, K)
     return weights, weights @ phi
 
 
 def alignment(prompts: Tensor, images: Tensor, n: int) -> tuple[Tensor, tuple[Tensor]]:
-    """-sum_i <v_i, t(w_i)> / n over some of n images; both (chunk, d), L2-normalized (Multi-Sub,
-    Phase I). The loss, and the terms to record."""
+    """-sum_i <v_i, t(w_i)> / n over a chunk of n images (Multi-Sub, Phase I): the loss, and the
+    terms to record. prompts t(w) and images v (chunk, d), both L2-normalized."""
     loss = -(prompts * images).sum() / n
     return loss, (loss,)

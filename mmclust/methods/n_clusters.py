@@ -1,4 +1,4 @@
-"""The number of clusters, chosen by the silhouette of k-means on a representation."""
+"""Choose the number of clusters M by the mean silhouette of k-means on a representation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_SILHOUETTE_IMAGES = 2000  # a sample of this size, because the cost grows with the square
+MAX_SILHOUETTE_IMAGES = 2000  # more are sampled: the cost grows with the square of their number
 DEFAULT_MOST = 20  # the largest number of clusters that is tried
 
 
@@ -17,7 +17,8 @@ def silhouette_curve(
     x: np.ndarray, most: int, random_state: int | np.random.RandomState | None = 0
 ) -> pd.DataFrame:
     """Mean silhouette of k-means on x (n, d) for M = 2..most: a data frame, n_clusters and
-    criterion. Computed on at most `MAX_SILHOUETTE_IMAGES` rows."""
+    criterion. At most `MAX_SILHOUETTE_IMAGES` rows of x are used. A `random_state` that is not an
+    integer counts as the seed 0."""
     import pandas as pd
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
@@ -36,16 +37,16 @@ def silhouette_curve(
 def choose_n_clusters(
     x: np.ndarray, most: int | None = None, random_state: int | np.random.RandomState | None = 0
 ) -> tuple[int, pd.DataFrame]:
-    """M from 2 to `most` (None: 20) with the largest mean silhouette of k-means on x (n, d);
-    Rousseeuw 1987.
+    """The M from 2 to `most` (None: 20) with the largest mean silhouette of k-means on x (n, d);
+    silhouette: Rousseeuw 1987.
 
     The proxy methods apply it to t(w), with at most one cluster per reference word. The criterion
-    was chosen on the tuning data sets. There it counts Multi-Sub's prompts well, and Multi-MaP's
-    less well: free words keep some of what the keyword does not ask for
+    was chosen on the tuning data sets. On them, the estimate is good for Multi-Sub's prompts and
+    less good for Multi-MaP's, whose free words keep some properties that the keyword does not mean
     (`python -m benchmarks.n_clusters --tuning --method NAME`).
 
     Returns M and the curve, a data frame with the columns n_clusters and criterion. Raises
-    ValueError for fewer than 3 rows, or `most` below 2.
+    ValueError for fewer than 3 rows, or if there is no M to compare.
     """
     if len(x) < 3:
         raise ValueError(f"a number of clusters is chosen on at least 3 images, not {len(x)}")

@@ -1,7 +1,7 @@
 """Multi-Sub's losses over pairs of images, at a cost that grows linearly with the images.
 
-L_intra with squared distances has a closed form. The other losses take all pairs of up to
-`MAX_IMAGES_ALL_PAIRS` images, and a uniform sample of the pairs of more.
+L_intra with squared distances has a closed form. The other losses use all pairs for up to
+`MAX_IMAGES_ALL_PAIRS` images; for more images, they use a uniform sample of the pairs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ N_SAMPLED_PAIRS = 65_536
 
 
 def intra_squared(x: Tensor, labels: Tensor) -> Tensor:
-    """Mean of ||x_i - x_j||^2 over ordered pairs i != j of one cluster (Multi-Sub, L_intra as in
-    the paper); x (n, d), labels (n,). Zero if no cluster has a pair.
+    """Mean of ||x_i - x_j||^2 over ordered pairs i != j within clusters (Multi-Sub, L_intra as in
+    the paper); x (n, d), labels (n,). Zero if no cluster has two images.
 
-    In closed form: the pairs of a cluster of m images sum to 2 m sum ||x||^2 - 2 ||sum x||^2.
+    Closed form: in a cluster of m images, the pairs sum to 2 m sum ||x||^2 - 2 ||sum x||^2.
     """
     n_clusters = int(labels.max()) + 1
     sizes = torch.bincount(labels, minlength=n_clusters).to(x.dtype)  # (M,)
@@ -29,7 +29,7 @@ def intra_squared(x: Tensor, labels: Tensor) -> Tensor:
 
 
 def intra_plain(x: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Mean of ||x_i - x_j|| over pairs i != j of one cluster (L_intra of the released code)."""
+    """Mean of ||x_i - x_j|| over pairs i != j within clusters (L_intra of the released code)."""
     distances = _distances(x, labels, True, generator)
     return distances.mean() if len(distances) else x.sum() * 0
 
@@ -60,15 +60,15 @@ def contrast(
 def sample_same(
     labels: Tensor, count: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`count` pairs, uniform over ordered pairs i != j of one cluster; none if no cluster has two
-    images."""
+    """Indices i and j (count,) of pairs drawn uniformly from all ordered pairs i != j within
+    clusters; both are empty if no cluster has two images."""
     order = labels.argsort(stable=True)
     sizes = torch.bincount(labels)
     starts = sizes.cumsum(0) - sizes
     if not (sizes > 1).any():
         return order[:0], order[:0]
-    # An image is first in a pair with a probability proportional to the number of its partners.
-    # Searching the cumulative sum, unlike torch.multinomial, takes any number of images.
+    # The first image is drawn with a probability proportional to the number of its partners: by a
+    # search in the cumulative sum, because torch.multinomial limits the number of images.
     cumulative = (sizes[labels[order]] - 1).cumsum(0)
     device = labels.device
     draws = torch.randint(int(cumulative[-1]), (count,), generator=generator, device=device)
@@ -83,15 +83,15 @@ def sample_same(
 def sample_different(
     labels: Tensor, count: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Pairs uniform over pairs of different clusters: `count` are drawn from all, and those of one
-    cluster are rejected."""
+    """Indices i and j of pairs drawn uniformly from the pairs between different clusters: `count`
+    pairs are drawn from all, and those within a cluster are rejected, so fewer are returned."""
     i, j = torch.randint(len(labels), (2, count), generator=generator, device=labels.device)
     different = labels[i] != labels[j]
     return i[different], j[different]
 
 
 def _distances(x: Tensor, labels: Tensor, same: bool, generator: torch.Generator | None) -> Tensor:
-    """Distances of the pairs of one cluster (`same`), or of those of different clusters."""
+    """Distances of pairs within clusters (`same`), or of pairs between different clusters."""
     if len(x) <= MAX_IMAGES_ALL_PAIRS:
         i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
         return F.pdist(x)[(labels[i] == labels[j]) == same]

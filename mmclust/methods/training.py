@@ -1,4 +1,4 @@
-"""How the three methods learn: one row of parameters per image, steps over batches, early stopping.
+"""Training, shared by the three proxy methods: parameters per image, batches, early stopping.
 
 Notable: gradients are accumulated over chunks, so the memory of a step does not grow with the
 number of images. Not here: losses, which are in the methods' own modules.
@@ -17,14 +17,14 @@ NORM_REDUCTIONS = ("sum", "mean", "relative")
 
 
 class PerImageParameters:
-    """n rows of parameters, one per image, stored as one tensor per chunk: the cost of a step
-    depends on its own rows only, however many others there are.
+    """n rows of parameters, one per image, stored as one tensor per chunk, so that the cost of a
+    step depends on the number of rows in its batch, not on n.
 
     Args:
         start: initial values (n, e); copied.
         batch_size: rows per step; or "full", one step per epoch over all rows.
-        chunk_size: rows per forward pass. The gradients of a batch's chunks are summed, so their
-            size changes results by rounding only.
+        chunk_size: rows per forward pass. The gradients of the chunks of a batch are summed, so
+            this size changes results by rounding only.
     """
 
     def __init__(self, start: Tensor, batch_size: int | str, chunk_size: int) -> None:
@@ -41,7 +41,7 @@ class PerImageParameters:
 
     @property
     def chunks(self) -> list[tuple[slice, Tensor]]:
-        """The rows of every chunk, and their parameters."""
+        """The rows of every chunk (a slice of 0..n-1), and their parameters."""
         return [chunk for batch in self.batches for chunk in batch]
 
     @property
@@ -53,8 +53,8 @@ class PerImageParameters:
         return torch.cat([parameters.detach() for parameters in self.parameters])
 
     def map(self, function: Callable) -> tuple[Tensor, ...]:
-        """The tensors that `function(rows, parameters)` returns for every chunk, concatenated;
-        without gradients."""
+        """Call `function(rows, parameters)`, which returns several tensors, for every chunk without
+        gradients; returns the tensors, concatenated over the chunks."""
         with torch.no_grad():
             results = [function(*chunk) for chunk in self.chunks]
         return tuple(torch.cat(tensors) for tensors in zip(*results))
@@ -65,10 +65,11 @@ class PerImageParameters:
         loss_of: Callable,
         before_step: Callable | None = None,
     ) -> Tensor:
-        """One step per batch. Returns the terms, averaged over all rows.
+        """One step per batch. Returns the recorded terms (terms,), averaged over all rows.
 
         `loss_of(rows, parameters, size)` returns a chunk's share of the loss of its batch, and a
-        tuple of terms to be recorded, all divided by the batch's `size`.
+        tuple of terms to record: sums over the chunk, divided by `size`, the rows of the batch.
+        `before_step` is called when all gradients of a batch are computed.
         """
         total: Any = 0.0
         for batch in self.batches:
@@ -87,7 +88,8 @@ class PerImageParameters:
 def make_optimizer(
     name: str, params: list[Any], lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """ "adam" (the papers) or "adagrad" (the released code) for tensors, or groups of them."""
+    """An optimizer, "adam" (the papers) or "adagrad" (the released code), for `params`: tensors,
+    or parameter groups of torch."""
     optimizers = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
     return optimizers[name](params, lr=lr, weight_decay=weight_decay)
 
@@ -95,8 +97,8 @@ def make_optimizer(
 def squared_norm_scale(words: Tensor, reduction: str) -> Tensor | float:
     """What a squared distance in token space is multiplied by; words (K, e).
 
-    "sum": 1. "mean": 1 / e, as `MSELoss` does. "relative": 1 / mean ||word||^2, which gives a
-    weight the same meaning in any token space.
+    "sum": 1. "mean": 1 / e, as `MSELoss` does. "relative": 1 / mean ||word||^2, so that a loss
+    weight has the same meaning in any token space.
     """
     if reduction == "relative":
         return 1 / words.square().sum(1).mean()
@@ -104,7 +106,8 @@ def squared_norm_scale(words: Tensor, reduction: str) -> Tensor | float:
 
 
 class History:
-    """What each epoch recorded, and its seconds; values stay on their device until `table`."""
+    """The recorded terms of each epoch, and its seconds. Values stay on their device until `table`
+    is called, so that a GPU need not be waited for in every epoch."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[tuple[str, ...], Tensor, dict[str, Any]]] = []
@@ -123,8 +126,8 @@ class History:
 
 
 class EarlyStopping:
-    """Stop if at `n_checks` successive checks, one every `every` epochs, a value was unchanged
-    since the check before, by `unchanged(last, value)`."""
+    """Early stopping: every `every` epochs a value is checked. Stop when `unchanged(last, value)`
+    was true, compared with the check before, at `n_checks` successive checks."""
 
     def __init__(self, every: int, n_checks: int, unchanged: Callable[[Any, Any], bool]) -> None:
         self.every = every
@@ -134,7 +137,8 @@ class EarlyStopping:
         self.last: Any = None
 
     def reached(self, epoch: int, compute: Callable) -> bool:
-        """`compute(last)` returns the value; `last` is that of the check before, first None."""
+        """Whether to stop after this epoch (from 0). At a check, `compute(last)` returns the value;
+        `last` is the value of the check before, None at the first check."""
         if (epoch + 1) % self.every:
             return False
         value = compute(self.last)
@@ -145,8 +149,9 @@ class EarlyStopping:
 
 
 def clustering_agreement(every: int, n_checks: int, least: float) -> EarlyStopping:
-    """Stop if clusterings (labels, centers) agree: adjusted Rand index of at least `least`. Each is
-    computed from the last one's centers, so as not to differ only by where k-means starts."""
+    """Early stopping when clusterings (labels, centers) agree: adjusted Rand index of at least
+    `least`. Compute each from the centers of the one before, if it has any: otherwise two
+    clusterings may differ only because k-means starts at other centers."""
     from sklearn.metrics import adjusted_rand_score
 
     def agree(last: tuple, clustering: tuple) -> bool:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class CLIP_GPT(ImageClusterer):
-    """argmax_k cos(v_i, t(z_k)) over the language model's words (the papers' CLIP_GPT row).
+    """Each image i takes the word argmax_k cos(v_i, t(z_k)). The papers' row CLIP_GPT, where the
+    words come from a language model.
 
-    Clusters are the words that at least one image takes: `labels_` numbers them from 0, `words_`
-    lists them. A new image takes the nearest of these.
+    Each word that at least one image takes is a cluster: `labels_` numbers these words from 0,
+    `words_` lists them. A new image takes the nearest word of `words_`.
 
     Args:
         encoder: from `mm.load_encoder`.
@@ -58,4 +59,4 @@ class CLIP_GPT(ImageClusterer):
 
 
 class CLIP_label(CLIP_GPT):
-    """`CLIP_GPT` with the true class names as `words`: an oracle row, as in the papers."""
+    """`CLIP_GPT` for the true class names, passed as `words`: an oracle, as in the papers."""

@@ -1,4 +1,4 @@
-"""Run notebooks in processes of their own, several at the same time, and report how they ended.
+"""Run notebooks in child processes, several at the same time, and report how they ended.
 
 A `NotebookWorker` is a process that runs one notebook after the other: importing papermill takes
 seconds, and is done once. It ends with the process that started it, however that ends (kill -9
@@ -53,8 +53,8 @@ class Job:
     source: Path
     parameters: dict
     out: Path
-    seconds: float  # that it is expected to take
-    alone: bool  # nothing may run beside it, because it measures times
+    seconds: float  # expected run time
+    alone: bool  # no other notebook may run meanwhile, because it measures times
     stamp: str  # a hash of all that its outputs depend on
     measured: bool = False  # the expected seconds are those of its last run
 
@@ -93,7 +93,7 @@ def open_backend(
     if workers == 0:
         yield Backend(None, cores() if device == "cpu" else 1)
         return
-    cluster: Any  # a SpecCluster with the attribute `most`
+    cluster: Any  # a `LocalWorkers`; `most` is its largest number of workers
     with dask_backend.local_cluster(device, workers, start=False) as cluster:
         link = cluster.dashboard_link
         on_event("cluster", f"{cluster.most} workers start when needed, dashboard at {link}", 0)
@@ -180,7 +180,7 @@ class NotebookWorker:
             self.pipe, remote = context.Pipe()
             self.process = context.Process(target=_serve, args=(remote,), daemon=True)
             self.process.start()
-            remote.close()  # this process must not hold it: the end of the worker closes the pipe
+            remote.close()  # only the worker holds it: so the pipe closes when it ends
         environment = thread_environment(1 if job.alone else parallel) | {
             dask_backend.ADDRESS: "" if job.alone else address or "",
             run_log.PROGRESS: str(job.progress),

@@ -1,7 +1,7 @@
 """Run the notebooks that are out of date and collect their figures and tables in one folder.
 
 A notebook is up to date if nothing has changed that its outputs depend on (`stamp`) and its files
-exist. How notebooks run is in `mmclust.pipeline.execution`, the page in `mmclust.pipeline.gallery`.
+exist. `mmclust.pipeline.execution` runs notebooks, `mmclust.pipeline.gallery` writes the page.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ DEFAULT_SECONDS = 60  # a notebook's expected time where neither a run nor its p
 def select(only: list[str] | None, profile: str) -> list[str]:
     """Names of notebooks of a profile, in its order. Raises ValueError for an unknown name.
 
-    `only` has full names, beginnings such as "00", or "teaching" for all that teach; None takes all
-    but those.
+    `only` has full names, beginnings such as "00", or "teaching" for all step-by-step lessons and
+    the explorer; None takes all notebooks but those.
     """
     entries = load_profile(profile)["notebooks"]
     teaching = [name for name, entry in entries.items() if entry.get("teaching")]
@@ -96,7 +96,7 @@ def stamp(path: Path, parameters: dict) -> str:
 
 
 def _version_of(file: Path) -> tuple[int, int]:
-    """Size and time of a file that is too large to be read."""
+    """Size and time of modification (ns): stands for the content of a file too large to read."""
     return file.stat().st_size, file.stat().st_mtime_ns
 
 
@@ -170,7 +170,7 @@ def plan(
     fresh: dict[str, Outcome] = {}
     for name in names:
         entry = settings["notebooks"][name]
-        if isinstance(folder, str) and "data" in entry:  # its faults are reported before any run
+        if isinstance(folder, str) and "data" in entry:  # errors appear before any run
             describe_folder(entry | {"source": settings.get("source")} | parameters)
         source = notebooks / f"{name}.ipynb"
         accepted = {key: value for key, value in values.items() if key in takes[name]}
@@ -187,7 +187,7 @@ def plan(
 
 
 def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:
-    """Wait until no other run writes to `out`. The lock ends with its process in any case."""
+    """Wait until no other run writes to `out`. The lock is released when its process ends."""
     (out / STATE).mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / STATE / "lock")
     try:

@@ -15,7 +15,7 @@ def needs(
 ) -> dict[str, list[str]]:
     """What notebooks need and where it comes from: sentences on "data", "encoders" and "words".
 
-    `parameters` take the place of the profile's. Raises ValueError: see `describe_folder`.
+    `parameters` replace the profile's. Raises ValueError: see `describe_folder`.
     """
     settings = load_profile(profile)
     source = settings.get("source", "lexicon")

@@ -1,4 +1,4 @@
-"""Rows to tables and figures, and the files that a notebook writes."""
+"""Turns result rows into tables and figures, and writes the output files of notebooks."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""The drawings of notebooks 13 to 15, which build each method step by step.
+"""Figures for notebooks 13 to 15, which build each method step by step.
 
-A prompt token by token; a loss as a landscape over the plane of three words; the path of a proxy
-through it, as an animation. These are *not* figures of results: those are in `mm.figures`.
+They show the tokens of a prompt, a loss as a landscape over the plane through three words, and, as
+an animation, the path of a proxy in it. *Not* here: figures of results, which are in `mm.figures`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEVELS = 14  # of a landscape's contours
 FLAT_BOTTOM = 1.6  # exponent > 1: levels are closer together at the bottom, where a loss is flat
 SLOW_START = 1.7  # exponent > 1: frames are closer together in the first epochs
 LINE_STYLES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2))]
-# The buttons of matplotlib's player are icons from a server: a character for each.
+# Characters that replace the icons of matplotlib's player, which are loaded from a server.
 BUTTONS = {
     "minus": "−", "fast-backward": "|◀", "step-backward": "◂|", "play fa-flip-horizontal": "◀",
     "pause": "❚❚", "play": "▶", "step-forward": "|▸", "fast-forward": "▶|", "plus": "+",
@@ -47,7 +47,8 @@ BUTTONS = {
 def prompt_tokens(encoder: Encoder, template: str) -> pd.DataFrame:
     """The input of the text encoder: position, token (as text), id and role (a key of `ROLES`).
 
-    A causal encoder never reads the positions after end-of-text.
+    The positions after end-of-text are "never read", because a causal encoder's output at
+    end-of-text does not depend on them.
     """
     before, _, after, padding = tokenize_template(encoder.tokenizer, template)
     ids = [*before, None, *after]
@@ -62,7 +63,7 @@ def prompt_tokens(encoder: Encoder, template: str) -> pd.DataFrame:
 
 
 def draw_tokens(tokens: pd.DataFrame) -> Figure:
-    """`prompt_tokens` as a row of boxes, colored by role, the last three of them never read."""
+    """`prompt_tokens` as a row of boxes, colored by role, with only three that are never read."""
     visible = tokens.iloc[: (tokens["role"] != "never read").sum() + 3]
     fig, ax = plt.subplots(figsize=(7.2, 1.7))
     center: dict[str, Any] = {"ha": "center", "va": "center"}
@@ -84,8 +85,8 @@ def draw_tokens(tokens: pd.DataFrame) -> Figure:
 class Plane:
     """The plane through three words: w(x, y) = a + x (b - a) + y (c - a).
 
-    `points`: embeddings (3, e) of the words a, b and c; a ValueError if they are on one line.
-    `hull`: whether drawings show the triangle of the three, which contains their mixtures.
+    `points`: embeddings (3, e) of the words a, b and c. Raises ValueError if they are on one line.
+    `hull`: whether figures show the triangle of the three words, which contains their mixtures.
     """
 
     def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False) -> None:
@@ -107,13 +108,14 @@ class Plane:
         return torch.linalg.lstsq(self.axes.T, (w.detach() - self.origin).T).solution.T.numpy()
 
     def distance(self, w: torch.Tensor) -> np.ndarray:
-        """Distance (m,) of words w (m, e) from the plane, which its drawing does not show."""
+        """Distance (m,) of words w (m, e) from the plane, which no figure of the plane shows."""
         nearest = self.point(*torch.as_tensor(self.coordinates(w)).T)
         return (w.detach() - nearest).norm(dim=1).numpy()
 
 
 def landscape(loss: Callable, plane: Plane) -> pd.DataFrame:
-    """A loss, words (m, e) to numbers (m,), over the plane: x, y and loss at 41 x 41 points."""
+    """The values of a loss at 41 x 41 points of the plane: a data frame, x, y and loss. `loss` is a
+    function from words (m, e) to numbers (m,)."""
     axis = np.linspace(-0.5, 1.5, 41)
     x, y = (grid.ravel() for grid in np.meshgrid(axis, axis))
     with torch.no_grad():
@@ -122,7 +124,7 @@ def landscape(loss: Callable, plane: Plane) -> pd.DataFrame:
 
 
 def _contour(ax: Axes, surface: pd.DataFrame, plane: Plane, names: Sequence[str]) -> Any:
-    """The landscape with the three words on it."""
+    """Draw a landscape with the three words on it; returns the filled contours."""
     size = int(np.sqrt(len(surface)))
     x, y, loss = (surface[column].to_numpy().reshape(size, size) for column in ("x", "y", "loss"))
     levels = loss.min() + np.ptp(loss) * np.linspace(0, 1, LEVELS) ** FLAT_BOTTOM
@@ -144,10 +146,10 @@ def _contour(ax: Axes, surface: pd.DataFrame, plane: Plane, names: Sequence[str]
 def draw_landscapes(
     landscapes: dict[str, pd.DataFrame], plane: Plane, paths: dict[str, torch.Tensor] | None = None
 ) -> Figure:
-    """A panel per landscape (title -> frame of `landscape`), a cross at its lowest point.
+    """A panel per landscape (title -> frame of `landscape`), with a cross at its lowest point.
 
-    `paths`: title -> a proxy by epoch (epochs, e), drawn by its nearest points of the plane, with
-    an open circle at the start and a filled one at the end.
+    `paths`: title -> a proxy by epoch (epochs, e), drawn as its nearest points in the plane, with
+    an open circle at the start and a filled circle at the end.
     """
     n = len(landscapes)
     size = (7.2 if n > 1 else 4.4, 7.0 / max(n, 2) + 0.45)
@@ -179,17 +181,18 @@ class Walk:
     """The path of one picture's proxy, or several paths to compare, over a landscape.
 
     Args:
-        surface: the landscape, a frame of `landscape`; `plane`, its plane.
-        paths: name -> words (epochs, e); a ValueError unless as many epochs as in `scores`.
-        scores: (epochs, K), drawn as bars that change; NaN: no bar.
-        words: K names of the bars, of which the `max_bars` with the largest scores of any epoch
-            are drawn; `label`, the label of their axis.
+        picture: the picture whose proxy it is.
+        surface, plane: the landscape, a result of `landscape`, and its plane.
+        paths: name -> words (epochs, e). Raises ValueError if their number differs from `scores`.
+        scores: a score per epoch and word (epochs, K), drawn as bars that change; NaN: no bar.
+        words, label: the K names of the bars, and the label of their axis.
+        max_bars: only so many bars are drawn, those with the largest score in any epoch.
     """
 
     picture: Image.Image
     surface: pd.DataFrame
     plane: Plane
-    paths: dict[str, Any]  # afterwards their coordinates (epochs, 2)
+    paths: dict[str, Any]  # replaced by their coordinates in the plane (epochs, 2)
     scores: Any
     words: Sequence[str]
     label: str
@@ -208,18 +211,18 @@ class Walk:
         self.words = [self.words[k] for k in top]
 
     def frames(self, max_frames: int = 30) -> np.ndarray:
-        """The epochs to draw, closer together at the start, where a proxy moves most."""
+        """The epochs to draw: more of them at the start, where a proxy moves most."""
         share = np.linspace(0, 1, max_frames) ** SLOW_START
         return np.unique(np.round((self.epochs - 1) * share).astype(int))
 
     def table(self) -> pd.DataFrame:
-        """The coordinates that are drawn: epoch, path, x, y."""
+        """The coordinates of the paths: a data frame, epoch, path, x, y."""
         frames = {name: pd.DataFrame(path, columns=["x", "y"]) for name, path in self.paths.items()}
         table = pd.concat(frames, names=["path", "epoch"]).reset_index()
         return table[["epoch", "path", "x", "y"]]
 
     def animation(self, max_frames: int = 30) -> FuncAnimation:
-        """Picture, plane and bars, a frame for each epoch of `frames`."""
+        """An animation of picture, plane and bars, with a frame for each epoch of `frames`."""
         fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.9), width_ratios=[0.75, 1.5, 1])
         left, middle, right = axes
         show_image(left, self.picture)
@@ -239,7 +242,7 @@ class Walk:
         return FuncAnimation(fig, draw, frames=self.frames(max_frames), interval=180)
 
     def key_frames(self, epochs: Sequence[int] | None = None) -> Figure:
-        """The paths up to some epochs, by default four, with the bars of that epoch below."""
+        """A panel for each of some epochs, by default four: the paths up to it, and its bars."""
         frames = self.frames()
         epochs = epochs or [int(frames[k * len(frames) // 3]) for k in range(3)] + [int(frames[-1])]
         size: dict[str, Any] = {"figsize": (7.4, 4.6), "height_ratios": [1, 0.9]}
@@ -258,7 +261,7 @@ class Walk:
         return fig
 
     def _panel(self, ax: Axes, names: Sequence[str]) -> list:
-        """The landscape, and for each path a line and a dot, which `_move` moves."""
+        """Draw the landscape; returns a line and a dot for each path, which `_move` moves."""
         _contour(ax, self.surface, self.plane, names)
         ax.set(xticks=[], yticks=[])
         moving = []
@@ -276,7 +279,8 @@ class Walk:
 
 
 def player(animation: FuncAnimation) -> HTML:
-    """An animation and its buttons as HTML: frames embedded, 256 colors, nothing from a server."""
+    """A player for an animation, as HTML that needs no server: frames with 256 colors and the
+    buttons are embedded."""
     from IPython.display import HTML
 
     def compress(match: re.Match) -> str:
@@ -299,9 +303,9 @@ def spaces(
     labels: Sequence[int] | np.ndarray,
     names: Sequence[str],
 ) -> Figure:
-    """A panel per representation, title -> (array (n, d), NMI): its first two principal components.
+    """The first two principal components of each representation (title -> (array (n, d), NMI)).
 
-    Colors and markers are the classes: `labels` (n,) and their `names`.
+    Colors and markers show the classes: `labels` (n,) are indices in `names`.
     """
     from sklearn.decomposition import PCA
 
@@ -326,7 +330,7 @@ def spaces(
 def same_curve(
     by_hand: Sequence[float], library: Sequence[float], ylabel: str = "loss"
 ) -> tuple[Figure, pd.DataFrame]:
-    """Two losses by epoch, one over the other, with their largest difference; the frame of both."""
+    """A figure of two losses by epoch, with their largest difference, and a data frame of both."""
     both = pd.DataFrame({"by hand": by_hand, "library": library}, dtype=float)
     both.insert(0, "epoch", both.index + 1)
     fig, ax = plt.subplots(figsize=(6.2, 2.7))
@@ -340,7 +344,7 @@ def same_curve(
 
 
 def lines(frame: pd.DataFrame, x: str, y: str, by: str) -> Figure:
-    """A line per value of `by`; the line of a color word has that color."""
+    """A line, y by x, per value of `by`; if these values are names of colors, it has that color."""
     fig, ax = plt.subplots(figsize=(6.4, 2.9))
     colors = class_colors(frame[by].unique())
     for k, (name, group) in enumerate(frame.groupby(by, sort=False)):

@@ -19,8 +19,8 @@ from pandas.io.formats.style import Styler
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STATE = ".state"  # folder of captions and stamps, below the output folder
-GRAY_CLASS = "other"  # of cells in gray; the gallery's CSS has a color for it, too
+STATE = ".state"  # subfolder of the output folder, with captions and stamps
+GRAY_CLASS = "other"  # CSS class of gray cells, which the CSS of the gallery colors as well
 LATEX_ESCAPES = str.maketrans({
     **{char: "\\" + char for char in "&%$#_{}"},
     **{char: f"${char}$" for char in "<>|"},
@@ -30,7 +30,8 @@ LATEX_ESCAPES = str.maketrans({
 
 
 class NotebookOutput:
-    """The outputs of a notebook such as "00_quickstart": `OUT/<notebook>[_<name>].csv|png|svg`."""
+    """The outputs of a notebook such as "00_quickstart": files `<notebook>[_<name>]` with .png,
+    .svg, .csv, .md or .tex, in the folder `out`. Captions of an earlier run are deleted."""
 
     def __init__(self, notebook: str, out: str | Path = "../figures") -> None:
         self.notebook = notebook
@@ -64,13 +65,13 @@ class NotebookOutput:
     ) -> Styler:
         """Save a frame as CSV and a table of it as Markdown, as LaTeX and for the gallery.
 
-        The table is returned for the notebook. LaTeX needs the packages booktabs and xcolor.
+        Returns the table, to show in the notebook. LaTeX needs the packages booktabs and xcolor.
 
         Args:
-            displayed: the table, if it is not the frame itself.
-            decimals: of numbers; text is not changed.
-            bold, not_comparable: boolean frames of the cells that are bold, and gray; a ValueError
-                if their shape is not that of the table.
+            displayed: the table to print; by default the frame, which is saved as CSV in any case.
+            decimals: digits of floating-point numbers; other cells are not changed.
+            bold, not_comparable: boolean frames, True for the cells to print in bold, and in gray.
+                Raises ValueError if their shape is not that of the table.
         """
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)
@@ -143,7 +144,7 @@ def _marked_cells(marks: pd.DataFrame | None, text: pd.DataFrame, name: str) -> 
 
 
 def _format(text: pd.DataFrame, syntax: str, bold: np.ndarray, gray: np.ndarray) -> pd.DataFrame:
-    """The cells and the column names, escaped; marked cells in the templates of the syntax."""
+    """Cells and column names in a syntax of `SYNTAXES`: escaped, marked cells bold or gray."""
     escape, bold_template, gray_template = SYNTAXES[syntax]
     cells = text.map(escape)
     cells = cells.mask(bold, cells.map(bold_template.format))

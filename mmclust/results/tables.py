@@ -1,4 +1,4 @@
-"""Tables as the papers print them: methods down, criteria across, measured beside published.
+"""Tables of scores: a row per method and a column per criterion, measured next to published values.
 
 `published.csv` holds the published values that could be read in a source, each with that source.
 """
@@ -14,7 +14,7 @@ import pandas as pd
 from mmclust.experiments.statistics import LEVEL, differ
 
 PAPER_NAMES = {"MultiMaP": "Multi-MaP", "MultiSub": "Multi-Sub", "MultiDProxy": "Multi-DProxy"}
-# rendered data set -> the data set of the papers whose values are printed beside it
+# rendered data set -> the data set of the papers whose values are printed next to it
 STANDS_FOR = {"demo-fruit": "fruit", "demo-card": "card", "demo-face": "cmuface"}
 # the encoder of the published values: CLIP ViT-B/32 with OpenAI's weights
 BACKBONE = "ViT-B-32-quickgelu/openai"
@@ -43,14 +43,16 @@ def best(
     among: Iterable[str] | None = None,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The cells of `summarize` to print in bold: the best of a column, if all others are lower.
+    """The cells of `summarize` to print in bold: the best of a column, if all others are
+    significantly lower.
 
-    Lower means: by a two-sided paired t-test over seeds at `level`, uncorrected for the number of
-    rows; in the column "mean", over the means of the criteria per seed. A constant difference is
-    a difference. Nothing is bold with one seed, one row, or rows of different seeds.
+    The test is a two-sided paired t-test over seeds with the confidence `level`, not corrected for
+    the number of rows; in the column "mean", it compares means over criteria, one per seed. A
+    constant difference is significant unless it is 0. No cell of a column is bold if the column has
+    one seed, one row, or rows with different seeds.
 
-    `among`: the names that compete, by default all. A ValueError for an unknown name, or a
-    duplicate of row, criterion and seed.
+    `among`: the names that compete, by default all. Raises ValueError for an unknown name, or if
+    a combination of name, criterion and seed occurs twice.
     """
     names = list(rows[by].unique())
     competing = names if among is None else list(among)
@@ -71,7 +73,7 @@ def best(
         if min(cells.shape) < 2 or cells.isna().to_numpy().any():
             continue
         top = cells.mean(axis=1).idxmax()
-        # rounded, as errors of floats are no difference
+        # rounded, so that floating-point errors do not count as differences
         differences = (cells.loc[top] - cells.drop(index=top)).round(12)
         bold.loc[top, column] = all(differ(row, level) for row in differences.to_numpy())
     return bold.rename_axis(by).reset_index().assign(**{by: False})
@@ -80,7 +82,8 @@ def best(
 def winners(
     rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None
 ) -> dict[str, str]:
-    """Column of `summarize` ("mean" included) -> the name that `best` prints in bold, if any."""
+    """Column of `summarize` (also "mean") -> the name that `best` marks; columns without one are
+    missing."""
     bold = best(rows, metric, by, among)
     names = rows[by].unique()
     columns = [column for column in bold.columns.drop(by) if bold[column].any()]
@@ -100,7 +103,7 @@ def paper_datasets() -> pd.DataFrame:
 
 
 def significant(effects: pd.DataFrame) -> pd.DataFrame:
-    """The cells to print in bold of a frame with effect and ±: the interval excludes zero."""
+    """A boolean frame that marks the effects whose interval (effect and ±) excludes zero."""
     bold = pd.DataFrame(False, index=effects.index, columns=effects.columns)
     bold["effect"] = effects["effect"].abs() > effects["±"]
     return bold
@@ -109,15 +112,15 @@ def significant(effects: pd.DataFrame) -> pd.DataFrame:
 def compare_with_published(
     rows: pd.DataFrame, metric: str = "NMI", by: str = "method"
 ) -> pd.DataFrame:
-    """Published values beside measured ones, a row per data set, criterion and method.
+    """Measured and published values, a row per data set, criterion and method.
 
-    Methods have the papers' names, the measured ones come first. A value without a source is NaN.
-    `comparable`: data set and encoder are those of the source; else `difference` (measured -
-    published) is NaN. `published_dataset`: the data set itself or the one that it stands for
-    (`STANDS_FOR`), "" if no source has it.
+    Methods have the names of the papers; those that were measured come first. A value that was not
+    measured, or not published, is NaN. `comparable`: data set and encoder are those of the source;
+    else `difference` (measured - published) is NaN. `published_dataset`: the data set itself, or
+    the one in `STANDS_FOR`; "" if no source has it.
 
     `rows`: a tidy frame with dataset, criterion, encoder, method, seed, the metric and the column
-    `by`. A ValueError for a criterion that was measured with several encoders.
+    `by`. Raises ValueError for a criterion that was measured with several encoders.
     """
     pairs = _published_pairs(rows)
     key = [*PAIR, "source_method"]
@@ -143,7 +146,8 @@ def compare_with_published(
 
 
 def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
-    """The measured pairs of data set and criterion, with `pair`, their number, and their source."""
+    """A row per measured data set and criterion: `pair` (its number), `published_dataset` and
+    `comparable`."""
     for (dataset, criterion), encoders in rows.groupby(PAIR)["encoder"].unique().items():
         if len(encoders) > 1:
             names = ", ".join(encoders)
@@ -156,10 +160,11 @@ def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A table of `compare_with_published`: methods down; measured, published, difference across.
+    """`compare_with_published` as a table: a row per method; measured, published and difference of
+    each criterion as columns.
 
-    With the cells, text, comes a boolean frame of the same shape: True for published values that
-    are not comparable, of other data or another encoder.
+    Returns the cells as text, and a boolean frame of the same shape: True for published values that
+    are not comparable, because they are for other data or another encoder.
     """
     measured = long.groupby("method", sort=False)["seeds"].any()
     methods = measured.sort_values(ascending=False, kind="stable").index
@@ -185,7 +190,7 @@ def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _columns(rows: pd.DataFrame) -> pd.Series:
-    """The column of each row: its criterion, or "dataset criterion" where data sets share one."""
+    """The column of each row: its criterion; "dataset criterion" if several data sets have it."""
     if "dataset" not in rows:
         return rows["criterion"]
     shared = rows.groupby("criterion")["dataset"].transform("nunique") > 1

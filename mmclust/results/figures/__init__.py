@@ -1,7 +1,7 @@
 """The figures of the notebooks: pictures, scores, parameters, training and learned spaces.
 
-Every function takes arrays or a tidy frame, one row per experiment, and returns a matplotlib
-figure; `NotebookOutput.figure` saves it. Call `use_theme` once before.
+Figure functions take arrays, or a tidy frame with one row per experiment, and return a matplotlib
+figure, which `NotebookOutput.figure` saves. Call `use_theme` once before them.
 """
 
 from mmclust.results.figures.parameters import curves, heat_maps

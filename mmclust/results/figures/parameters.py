@@ -1,4 +1,4 @@
-"""Figures of a metric against the values of one parameter (curves) or of two (heat maps)."""
+"""Figures of a metric by the values of one parameter (curves) or of two parameters (heat maps)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def _text(value: Any) -> str:
 
 
 def _positions(values: Iterable) -> dict[str, float]:
-    """Text -> position of the distinct values: numbers in order, else 0, 1, 2 as in `values`."""
+    """Text -> position of each distinct value: the number itself, in ascending order; if not all
+    are numbers, 0, 1, 2, ... in the order of `values`."""
     by_text = {_text(value): value for value in values}
     if all(map(_is_number, by_text.values())):
         return {text: float(by_text[text]) for text in sorted(by_text, key=by_text.__getitem__)}
@@ -44,7 +45,8 @@ def heat_maps(
     panel: str = "criterion",
     mark: tuple[Any, Any] | None = None,
 ) -> Figure:
-    """A heat map of x against y for each value of `panel`, means over seeds, one color scale.
+    """For each value of `panel`, a heat map of the metric by x and y, averaged over seeds. All have
+    the same color scale.
 
     `rows`: a tidy frame with the columns x, y (numbers or text), `panel` and the metric; `mark`:
     (x, y) of the chosen setting, which gets a frame.
@@ -91,12 +93,12 @@ def curves(
     mark: dict[str, Any] | None = None,
     log: Container[str] = (),
 ) -> Figure:
-    """A panel per parameter: the metric against its values, a line and a 95 % band per `hue`.
+    """A panel per parameter: the metric by its values, with a line and a 95 % band per `hue`.
 
     Args:
         rows: a tidy frame with parameter, value (numbers; text, bools and None are categories),
             the column `hue`, seed and the metric.
-        mark: parameter -> default, a dashed line.
+        mark: parameter -> default value, drawn as a dashed line.
         log: the parameters with a logarithmic axis.
     """
     names = list(rows["parameter"].unique())

@@ -16,8 +16,8 @@ from PIL import Image
 from mmclust.data.images import ImageDataset
 from mmclust.results.figures.theme import class_colors, row_title, show_image, wrap
 
-TITLE_LETTER = 0.093  # inches, the mean letter of the title of a row
-TITLE_LINE = 0.19  # inches, the height of one of its lines
+TITLE_LETTER = 0.093  # inches, mean width of a letter in a row title
+TITLE_LINE = 0.19  # inches, height of a line in a row title
 
 
 def _draw_row(row: Any, images: list[Image.Image], edge: Any = None) -> None:
@@ -35,10 +35,11 @@ def gallery(
     title: str | None = None,
     per_cluster: int = 8,
 ) -> Figure:
-    """A row of members for each cluster, with its name and size.
+    """A row of pictures for each cluster, with its name and size.
 
-    Of each cluster, `per_cluster` members are drawn, evenly spread: the files of a folder are
-    often sorted by class. `labels` (n,) of the n pictures; `names`, one per cluster.
+    Up to `per_cluster` members of a cluster are drawn, evenly spaced over their order, because the
+    files of a folder are often sorted by class. `labels` (n,) of the n pictures; `names`, one per
+    cluster.
     """
     labels = np.asarray(labels)
     clusters = [c for c in range(len(names)) if (labels == c).any()]
@@ -61,7 +62,7 @@ def gallery(
 
 
 def sample_grid(datasets: Mapping[str, ImageDataset], columns: int = 8) -> Figure:
-    """A row with the first pictures of each data set, its name and criteria beside it."""
+    """A row with the first pictures of each data set, titled with its name and criteria."""
     size = (0.66 * columns + 1.9, 0.7 * len(datasets))
     fig, axes = plt.subplots(len(datasets), columns, figsize=size, squeeze=False)
     for row, (name, data) in zip(axes, datasets.items()):
@@ -83,7 +84,7 @@ def teaser(
     """
     first = list(range(min(len(images), columns * rows)))
     unsorted = [first[i : i + columns] for i in range(0, len(first), columns)]
-    # title, the numbers of the pictures in each row, and the names of the rows
+    # title, indices of the pictures in each row, names of the rows
     panels: list[tuple[str, list[list[int]], list[str]]] = [("images", unsorted, [])]
     for keyword, (labels, names) in clusterings.items():
         sizes = np.bincount(labels, minlength=len(names))
@@ -98,7 +99,7 @@ def teaser(
     height = max(0.4, 0.18 * lines) * rows + 0.35
     fig = plt.figure(figsize=(sum(widths) + 0.1 * len(panels), height))
     layout = fig.get_layout_engine()
-    if isinstance(layout, ConstrainedLayoutEngine):  # as `use_theme` sets it
+    if isinstance(layout, ConstrainedLayoutEngine):  # set by `use_theme`
         layout.set(wspace=0, hspace=0, w_pad=0.03, h_pad=0.02)
     subfigures = fig.subfigures(1, len(panels), squeeze=False, width_ratios=widths)
     for subfigure, (title, members, names) in zip(subfigures.flat, panels):

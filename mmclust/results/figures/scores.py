@@ -1,4 +1,4 @@
-"""Figures of scores by method, criterion and setting. Intervals are over seeds, at 95 %."""
+"""Figures of scores by method, criterion and setting, with 95 % intervals over seeds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from matplotlib.ticker import MaxNLocator
 
 import mmclust.results.figures.theme as theme
 
-DWARFED = 8  # an effect is magnified where it is this many times smaller than the largest
+DWARFED = 8  # effects that are this many times smaller than the largest are magnified
 
 
 def score_bars(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
-    """Vertical bars of one metric. `rows`: criterion (across), method (in color), the metric."""
+    """Vertical bars of one metric, grouped by criterion, colored by method.
+
+    `rows`: a tidy frame with criterion, method and the metric (0 to 1).
+    """
     n = rows["method"].nunique()
     width = min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6))
     fig, ax = plt.subplots(figsize=(width, 3.2))
@@ -40,10 +43,10 @@ def score_bars(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
 def method_scores(
     rows: pd.DataFrame, metric: str = "NMI", order: Iterable[str] | None = None
 ) -> Figure:
-    """A row per criterion, in it a dot per method (color and marker) with its 95 % interval.
+    """A row per criterion, with a dot per method (color and marker) and its 95 % interval.
 
-    `rows`: a tidy frame with criterion, method, seed and the metric (0 to 1); `order`: the methods,
-    by default as in `rows`, without those that have no rows.
+    `rows`: a tidy frame with criterion, method, seed and the metric (0 to 1); `order`: the order of
+    the methods, by default that of `rows`; methods without rows are left out.
     """
     measured = list(rows["method"].unique())
     methods = measured if order is None else [name for name in order if name in measured]
@@ -60,7 +63,8 @@ def method_scores(
 
 
 def _dot_style(hue: str, levels: Sequence[str], spread: float) -> dict[str, Any]:
-    """A color and a marker per level, the dots of one row `spread` over its height."""
+    """Style of dots: a color and a marker per level; `spread`: the share of a row's height that the
+    dots take."""
     n = len(levels)
     style = {"hue": hue, "hue_order": levels, "dodge": spread if n > 1 else 0, "linestyle": "none"}
     return style | {"palette": theme.palette(n), "markers": theme.markers(n)} | theme.EDGE
@@ -69,9 +73,9 @@ def _dot_style(hue: str, levels: Sequence[str], spread: float) -> dict[str, Any]
 def ablation(
     rows: pd.DataFrame, by: str = "row", metric: str = "NMI", baseline: str | None = None
 ) -> Figure:
-    """A bar per setting, the mean over criteria with its 95 % interval; a dot per criterion.
+    """A bar per setting, the mean over criteria with its 95 % interval, and a dot per criterion.
 
-    At the right of each bar: its mean, or its difference to the `baseline`, one of the settings.
+    To the right of each bar: the mean, or its difference from `baseline`, one of the settings.
     `rows`: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1).
     """
     settings = list(rows[by].unique())
@@ -98,13 +102,13 @@ def ablation(
 
 
 def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
-    """A row per flipped difference between paper and code: its effect with the 95 % interval.
+    """A row per flip (a difference between paper and code): its effect with the 95 % interval.
 
-    A filled marker is an effect whose interval excludes zero, a hollow one an effect that may be
-    zero. If a few effects are far larger than the others, a second panel magnifies the small ones.
+    The marker is filled if the interval excludes zero, and hollow if not. If a few effects are far
+    larger than the others, a second panel magnifies the small ones.
 
-    `table` is that of `paper_vs_code.effects`: method, parameter, flipped, effect, and ± (half the
-    interval, NaN for one seed).
+    `table`: a result of `paper_vs_code.effects`, with method, parameter, flipped, effect and ±
+    (half the width of the interval, NaN for one seed).
     """
     table = table.reset_index(drop=True)
     methods = list(table["method"].unique())
@@ -135,7 +139,7 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
 
 
 def _draw_effects(ax: Axes, table: pd.DataFrame) -> None:
-    """The dots and intervals; y is the number of the row in the table."""
+    """Draw the dots and intervals; y is the index of the row in the table."""
     for method, color, marker in theme.looks(table["method"].unique()):
         rows = table[table["method"] == method]
         certain = rows["effect"].abs() > rows["±"]

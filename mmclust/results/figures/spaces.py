@@ -1,4 +1,4 @@
-"""Figures of representations and clusters against true classes: t-SNE and confusion matrices."""
+"""Figures that compare with the true classes: t-SNE of representations, confusion matrices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from mmclust.results.figures.theme import LETTER_WIDTH, looks, wrap
 
 PANEL_WIDTH = 2.3  # inches, of a t-SNE panel
-LEGEND_ROWS = 10  # as many as a legend may have in an unused panel
+LEGEND_ROWS = 10  # the most that a legend may have in an unused panel
 
 
 def tsne_panels(
@@ -29,8 +29,8 @@ def tsne_panels(
 ) -> tuple[Figure, pd.DataFrame]:
     """t-SNE of each representation (n, d), side by side, in the colors and markers of the classes.
 
-    `labels` (n,) are numbers of classes, `names` one per class. With the figure comes a tidy frame
-    of the coordinates: panel, x, y, class.
+    `labels` (n,) are numbers of classes, `names` one per class. Returns the figure, and a tidy
+    frame of the coordinates: panel, x, y, class.
     """
     from sklearn.manifold import TSNE
 
@@ -71,9 +71,9 @@ def tsne_panels(
 def confusion(
     labels: ArrayLike, truth: ArrayLike, names: Sequence[str], classes: Sequence[str]
 ) -> Figure:
-    """The counts of `confusion_table`: clusters (down, with name and size) by true classes.
+    """A heat map of `confusion_table`: a row per cluster (name and size), a column per true class.
 
-    `labels` and `truth`: (n,) numbers of the cluster and of the class, as in `names`, `classes`.
+    `labels` and `truth` (n,): indices of each image's cluster in `names`, and class in `classes`.
     """
     table = confusion_table(labels, truth, names, classes)
     class_height = 0.1 * max(map(len, table.columns))  # inches of the vertical class names
@@ -91,9 +91,10 @@ def confusion(
 def confusion_table(
     labels: ArrayLike, truth: ArrayLike, names: Sequence[str], classes: Sequence[str]
 ) -> pd.DataFrame:
-    """Counts (clusters with members, classes), with a strong diagonal.
+    """Counts of images: a row per cluster that is not empty, a column per class.
 
-    The Hungarian method matches clusters and classes; those without a match come last.
+    The Hungarian method matches clusters with classes, and matched pairs form the diagonal;
+    clusters and classes without a match come last. Arguments: as for `confusion`.
     """
     labels = np.asarray(labels)
     counts = np.zeros((max(len(names), labels.max() + 1), len(classes)), int)

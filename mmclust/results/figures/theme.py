@@ -1,7 +1,7 @@
-"""What all figures share: colors, markers, fonts, and the style of axes and legends.
+"""The style that all figures share: colors, markers, fonts, axes and legends.
 
-Color-blind readers can tell the colors apart, and every color comes with a marker of its own.
-Texts have at least 9 points, so that a figure is readable in a column and on a projector.
+Color-blind readers can distinguish the colors, and every color has its own marker. Texts have at
+least 9 points, so that a figure is readable in a column of a paper and on a projector.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ PALETTE = [
 MARKERS = "osD^vPX<>p"
 EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
 
-LETTER_WIDTH = 0.09  # inches, the mean letter at 10.5 points: sizes are chosen before drawing
+LETTER_WIDTH = 0.09  # inches, mean at 10.5 points; sizes are estimated before anything is drawn
 LEGEND_KEY_WIDTH = 0.5  # inches
 TICK_LETTER_WIDTH = 7.5  # points, with a margin
 
 
 def use_theme() -> None:
-    """Set the style of the figures that follow; an SVG is the same, byte by byte, in every run."""
+    """Set the style of all later figures; the same figure has the same SVG bytes in every run."""
     rc: dict[str, Any] = {"figure.dpi": 110, "figure.constrained_layout.use": True}
     rc |= {"savefig.dpi": 200, "savefig.bbox": "tight", "savefig.pad_inches": 0.08}
     rc |= {"axes.titleweight": "bold", "axes.titlesize": 12, "legend.frameon": False}
@@ -51,12 +51,12 @@ def palette(n: int) -> list:
 
 
 def markers(n: int) -> list:
-    """n markers: together with `palette`, up to a hundred classes differ."""
+    """n markers; with the colors of `palette`, all pairs differ for up to a hundred classes."""
     return [MARKERS[(i + i // len(PALETTE)) % len(MARKERS)] for i in range(n)]
 
 
 def class_colors(names: Sequence[str]) -> list:
-    """A color per class, the color itself where the classes are colors: a blue dot is not "red"."""
+    """A color per class; classes that are named after colors get these colors."""
     if not set(names) <= set(COLORS):
         return palette(len(names))
     return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in map(COLORS.__getitem__, names)]
@@ -73,10 +73,10 @@ def wrap(text: object, width: int = 22) -> str:
 
 
 def confidence_bounds(values: pd.Series) -> tuple[float, float]:
-    """The 95 % t-interval of a mean over seeds, as an `errorbar` of seaborn.
+    """Bounds of the 95 % t-interval of a mean over seeds, for the parameter `errorbar` of seaborn.
 
-    seaborn's own bootstrap is random, and too narrow for five seeds. Two seeds have no interval:
-    12.7 standard errors would fill the panel.
+    seaborn's default, a bootstrap, is random, and too narrow for five seeds. Two seeds get no
+    interval (NaN): with 12.7 standard errors it would fill the panel.
     """
     half = interval(values) if len(values) > 2 else np.nan
     return np.mean(values) - half, np.mean(values) + half
@@ -96,16 +96,16 @@ def row_title(ax: Axes, text: str, fontsize: float = 10) -> None:
 
 
 def text_at_right(ax: Axes, y: float, text: str, **style: Any) -> None:
-    """A text to the right of the axes, at height y."""
+    """A text to the right of the axes, at y in data coordinates."""
     ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", **style)
 
 
 def legend_above(
     fig: Figure, ax: Axes, handles: Sequence[Any] | None = None, texts: Sequence[str] | None = None
 ) -> None:
-    """One legend above all panels, in as few lines as its texts need.
+    """One legend above all panels, in as few lines as possible.
 
-    By default with the handles and texts of the legend of `ax`, which it replaces.
+    By default it has the handles and texts of the legend of `ax`, and replaces that legend.
     """
     if handles is None or texts is None:
         legend: Any = ax.get_legend()
@@ -131,7 +131,7 @@ def category_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def number_ticks(ax: Axes, positions: dict[str, float]) -> None:
-    """Ticks on x (text -> position), without those too near to the one before; after layout."""
+    """Ticks on x (text -> position), without those that would overlap. Call it after layout."""
     pixels = ax.transData.transform([(x, 1) for x in positions.values()])[:, 0]
     letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
     visible: list[str] = []
@@ -146,7 +146,7 @@ def number_ticks(ax: Axes, positions: dict[str, float]) -> None:
 
 
 def category_ticks(ax: Axes, positions: dict[str, float]) -> None:
-    """Ticks on x, text -> position, wrapped to the width of the axes (after layout)."""
+    """Ticks on x (text -> position), wrapped so that they do not overlap. Call it after layout."""
     letter = TICK_LETTER_WIDTH * ax.figure.dpi / 72
     width = max(5, int(ax.get_window_extent().width / len(positions) / letter))
     ax.set_xticks(list(positions.values()), [wrap(text, width) for text in positions])

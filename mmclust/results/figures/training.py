@@ -1,4 +1,4 @@
-"""Figures of training: losses by epoch, candidate words, and what seconds and memory buy."""
+"""Figures of training: losses by epoch, candidate words, time and memory, quality by time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 import mmclust.results.figures.theme as theme
 from mmclust.experiments.statistics import interval
 
-BAR_COLORS = {True: theme.PALETTE[0], False: "0.75"}  # is the candidate a true class?
-EVENT_LETTER = 0.078  # inches, of a letter at 9.5 points
-LABEL_OFFSETS = ((0, 13), (0, -13), (13, 6), (-13, 6), (13, -6), (-13, -6))  # points
+BAR_COLORS = {True: theme.PALETTE[0], False: "0.75"}  # whether the candidate is a true class
+EVENT_LETTER = 0.078  # inches, mean width of a letter at 9.5 points
+LABEL_OFFSETS = ((0, 13), (0, -13), (13, 6), (-13, 6), (13, -6), (-13, -6))  # points, as tried
 
 
 def _amount(value: float) -> str:
@@ -36,7 +36,8 @@ def _log_ticks(ax: Axes) -> None:
 
 
 def convergence(history: pd.DataFrame) -> Figure:
-    """A row per method: its loss by epoch, and beside it the terms, each as a share of its maximum.
+    """A row per method: its loss by epoch; to the right, each term divided by its largest absolute
+    value.
 
     `history`: a tidy frame with method, epoch, term ("loss" and its terms), value and, optionally,
     event (a text at some epochs, missing at the others).
@@ -65,7 +66,7 @@ def convergence(history: pd.DataFrame) -> Figure:
 
 
 def _draw_terms(ax: Axes, terms: pd.DataFrame) -> None:
-    """Lines of each term divided by its largest absolute value, which the legend names."""
+    """A line per term, divided by its largest absolute value; the legend has that value."""
     largest = terms.groupby("term")["value"].agg(lambda values: values.abs().max())
     shares = terms["value"] / terms["term"].map(largest).replace(0, 1)
     names = [f"{term} (max. {_amount(largest[term])})" for term in terms["term"]]
@@ -79,9 +80,9 @@ def _draw_terms(ax: Axes, terms: pd.DataFrame) -> None:
 
 
 def _draw_events(panels: Sequence[Axes], rows: pd.DataFrame) -> int:
-    """A dotted line at the epoch of each event, its text above the first panel.
+    """A dotted line at the epoch of each event, and its text above the first panel.
 
-    Returns the number of lines of text: texts that would overlap are on different lines.
+    Texts that would overlap are on different lines; returns the number of lines of text.
     """
     width = 2.5 if len(panels) > 1 else 5.8  # inches of the first panel
     first = rows["epoch"].min()
@@ -108,10 +109,10 @@ def _draw_events(panels: Sequence[Axes], rows: pd.DataFrame) -> int:
 def candidates(
     updates: Sequence[dict[str, Any]], epochs: int, classes: Iterable[str] = ()
 ) -> Figure:
-    """How long each word of Multi-DProxy was a candidate, the longest on top.
+    """A bar per word of Multi-DProxy: the epochs in which it was a candidate, the longest on top.
 
-    `updates`: `updates_` of the estimator, {"epoch", "candidates"}, first with all words; `epochs`:
-    their total number; `classes`: names of true classes, whose bars have a color and a check mark.
+    `updates`: `MultiDProxy.updates_`, whose first entry has all words; `epochs`: the number of all
+    epochs; `classes`: names of true classes, whose bars have a color and a check mark.
     """
     words = updates[0]["candidates"]
     true = {str(name).lower() for name in classes}
@@ -140,10 +141,10 @@ def candidates(
 
 
 def cost_bars(rows: pd.DataFrame, value: str = "seconds", unit: str = "s") -> Figure:
-    """Horizontal bars in pairs on a logarithmic axis, the cost at their ends.
+    """A pair of horizontal bars per method on a logarithmic axis, with the cost at their ends.
 
-    At the right of each pair: how many times cheaper the second way is than the first.
-    `rows`: method, way (two of them) and the column `value`, averaged over equal pairs.
+    To the right of each pair: the cost of the first way divided by that of the second. `rows`:
+    method, way (two of them) and the column `value`; rows with equal method and way are averaged.
     """
     methods = list(rows["method"].unique())
     ways = list(rows["way"].unique())
@@ -170,10 +171,10 @@ def cost_bars(rows: pd.DataFrame, value: str = "seconds", unit: str = "s") -> Fi
 
 
 def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
-    """Seconds (logarithmic) against the mean over criteria with its 95 % interval over seeds.
+    """The metric, a mean over criteria with its 95 % interval over seeds, by seconds (logarithmic).
 
-    A line per method through its numbers of epochs; methods without epochs are dashed lines.
-    `rows`: method, epochs (NaN: none), seconds, criterion, seed and the metric.
+    A line per method, whose dots are its numbers of epochs; methods without epochs are horizontal
+    dashed lines. `rows`: method, epochs (NaN: none), seconds, criterion, seed and the metric.
     """
     trained = rows[rows["epochs"].notna()]
     untrained = rows[rows["epochs"].isna()].groupby("method", sort=False)[metric].mean()
@@ -181,7 +182,7 @@ def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
     ax.set(xscale="log", xlabel="seconds for one clustering")
     ax.set_ylabel(f"{metric}, mean over criteria")
     labels: list[tuple[float, float, str]] = []  # x, y and the number of epochs of a dot
-    lines: list[Any] = []  # whatever labels may not cover, points (x, y) of each
+    lines: list[Any] = []  # the lines that labels must not cover, as points (x, y)
     for method, color, marker in theme.looks(trained["method"].unique()):
         group = trained[trained["method"] == method]
         seconds = group.groupby("epochs")["seconds"].mean()
@@ -202,7 +203,8 @@ def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
 
 
 def _draw_untrained(ax: Axes, values: pd.Series) -> list[list[list[float]]]:
-    """Dashed lines over the width, named at the right at a distance; the axes get their limits."""
+    """A dashed line per method, with its name to the right; names do not overlap. Sets the limits
+    of the axes. Returns the two ends of each line."""
     ax.margins(x=0.08)
     low = min([ax.get_ylim()[0], *(values - 0.02)])
     high = max([ax.get_ylim()[1], *(values + 0.02)])
@@ -218,7 +220,8 @@ def _draw_untrained(ax: Axes, values: pd.Series) -> list[list[list[float]]]:
 
 
 def _label_dots(ax: Axes, labels: list[tuple[float, float, str]], lines: list[Any]) -> None:
-    """A label beside each dot, where it covers no line and no other label; else none."""
+    """A label next to each dot where it covers no line and no other label; none if there is no
+    such position."""
     paths = [Path(ax.transData.transform(line)) for line in lines]  # in pixels
     boxes: list[Any] = []
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9.5, "color": "0.2"}
