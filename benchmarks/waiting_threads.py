@@ -10,6 +10,7 @@ given as ratios to the default of the OpenMP library, in the same minutes.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -81,7 +82,7 @@ def fit_seconds(setting: str) -> dict[str, float]:
     run = subprocess.run(
         command, cwd=ROOT, env=environment(setting), capture_output=True, text=True, check=True
     )
-    return pd.read_json(run.stdout.strip().splitlines()[-1], typ="series").to_dict()
+    return json.loads(run.stdout.strip().splitlines()[-1])
 
 
 def notebook_seconds(setting: str) -> dict[str, float]:
