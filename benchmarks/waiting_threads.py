@@ -30,11 +30,11 @@ ROOT = Path(__file__).parents[1]
 LIBRARY_DEFAULT = {"GOMP_SPINCOUNT": "300000"}  # what libgomp takes if no variable is set
 SETTINGS = {
     "default": LIBRARY_DEFAULT,
-    "short spin": {"GOMP_SPINCOUNT": "1000"},
-    "no spin": dict(WAITING),
+    "short spin": dict(WAITING),
+    "no spin": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"},
     "one thread": {"OMP_NUM_THREADS": "1", **WAITING},
 }
-NOTEBOOK_SETTINGS = ("default", "no spin")
+NOTEBOOK_SETTINGS = ("default", "short spin")
 BUSY_PROCESSES = 2
 NOTEBOOK_LIMIT = 300.0  # seconds; a run that takes longer is stopped and counts as this
 FIT = """

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 
-# A thread that waits for other threads must not keep a core busy: where several processes share
-# a few cores, spinning slows each of them many times (`python -m benchmarks.waiting_threads`).
-WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+# A thread that waits for others spins briefly and then sleeps. Not at all costs a quiet machine a
+# factor of two; the library's default, 300,000 turns, keeps cores from other processes
+# (`python -m benchmarks.waiting_threads`).
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
