@@ -2,10 +2,10 @@
 
 import os
 
-# Before anything imports torch, also in the processes of pytest-xdist: threads that wait must not
-# spin (see mmclust/threads.py, which must not be imported before this).
+# Before anything imports torch, also in the processes of pytest-xdist: threads that wait spin only
+# briefly (see mmclust/threads.py, which must not be imported before this).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":  # tests side by side: one thread each
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
