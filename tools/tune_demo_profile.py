@@ -65,7 +65,7 @@ def write_held_out_photographs(photos: Path, folder: Path) -> str:
     """Write photographs held out from training into a folder with labels.csv; its path."""
     from PIL import Image
 
-    from tools.train_mini import photo_row, photographs, split_photographs
+    from tools.mini_pictures import photo_row, photographs, split_photographs
 
     pixels, classes = photographs(photos)
     _, held_out = split_photographs(classes)
