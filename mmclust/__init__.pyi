@@ -6,6 +6,9 @@ from .data import load_folder as load_folder
 from .data import rendered as rendered
 from .data.images import ImageDataset as ImageDataset
 from .data.images import Images as Images
+from .data.shifts import SHIFTS as SHIFTS
+from .data.shifts import Shift as Shift
+from .data.shifts import shifted as shifted
 from .encoders import load_encoder as load_encoder
 from .encoders.base import Encoder as Encoder
 from .experiments import paper_vs_code as paper_vs_code
@@ -23,6 +26,7 @@ from .experiments.run import run as run
 from .experiments.statistics import paired as paired
 from .explorer.widgets import Explorer as Explorer
 from .methods.base import ImageClusterer as ImageClusterer
+from .methods.baselines import CRL as CRL
 from .methods.baselines import KMeans as KMeans
 from .methods.cluster_names import name_clusters as name_clusters
 from .methods.multi_keyword import cluster_by as cluster_by
@@ -45,5 +49,6 @@ from .storage import cache_dir as cache_dir
 from .words import ReferenceWords as ReferenceWords
 from .words import prompt_template as prompt_template
 from .words import reference_words as reference_words
+from .words.word_lists import WordList as WordList
 
 __version__: str

@@ -1,8 +1,8 @@
-"""Scores of a clustering against labels: NMI, RI, ARI, AMI, as scikit-learn computes them."""
+"""Scores of a clustering against labels (NMI, RI, ARI, AMI, as in scikit-learn), and of its names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,3 +61,20 @@ def score_kmeans(
         scores.append(known[key])
     means = {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
     return means | {"NMI_std": float(np.std([s["NMI"] for s in scores]))}
+
+
+def name_accuracy(
+    labels_true: ArrayLike, classes: Sequence[str], labels_pred: ArrayLike, names: Sequence[str]
+) -> float:
+    """The share of clusters that are named as their most frequent class (semantic accuracy).
+
+    Args:
+        labels_true: (n,), positions in `classes`. labels_pred: (n,), positions in `names`.
+        names: a name per cluster; letter case does not count. Clusters without images are left out.
+    """
+    true = np.asarray(labels_true)
+    pred = np.asarray(labels_pred)
+    clusters = np.unique(pred)
+    majority = [classes[np.bincount(true[pred == c]).argmax()] for c in clusters]
+    right = [names[c].casefold() == name.casefold() for c, name in zip(clusters, majority)]
+    return float(np.mean(right))

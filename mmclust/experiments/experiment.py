@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmclust import plugins
+from mmclust.data.shifts import Shift
 from mmclust.methods import METHODS, method_class
 from mmclust.profiles import params_for_dataset
+from mmclust.words.word_lists import WordList
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Experiment:
         encoder: its name, as for `mm.load_encoder`.
         words: reference words. None takes the lexicon's; "openai:MODEL" takes the stored answers
             of that language model.
+        shift: how the pictures are changed, see `mm.Shift`; None leaves them as they are.
+        word_list: how the list of words is changed, see `mm.WordList`; None leaves it as it is.
         kmeans_seeds: number of k-means seeds whose scores are averaged (10 in the papers).
     """
 
@@ -39,6 +43,8 @@ class Experiment:
     encoder: str = "mini"
     params: dict = field(default_factory=dict, hash=False)
     words: tuple[str, ...] | str | None = None
+    shift: Shift | None = None
+    word_list: WordList | None = None
     kmeans_seeds: int = 10
 
 

@@ -16,7 +16,7 @@ from mmclust.experiments.workbench import Workbench, read_row
 
 COLUMNS = [
     "dataset", "criterion", "encoder", "method", "representation", "seed",
-    "NMI", "RI", "ARI", "AMI", "NMI_std", "clusters", "words", "n", "key",
+    "NMI", "RI", "ARI", "AMI", "NMI_std", "named", "shift", "kept", "clusters", "words", "n", "key",
 ]  # fmt: skip
 
 

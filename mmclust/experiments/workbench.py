@@ -13,10 +13,12 @@ from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data import load_dataset
 from mmclust.data.paper_datasets import PAPER_DATASETS, SeparateCriteria, draw
 from mmclust.data.rendered import RENDERED_WORLDS
+from mmclust.data.shifts import shifted
 from mmclust.encoders import load_encoder
 from mmclust.experiments import run_log
 from mmclust.experiments.experiment import Experiment
 from mmclust.methods import method_class
+from mmclust.metrics import name_accuracy
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ class Workbench:
         return self._encoders[name]
 
     def dataset(self, e: Experiment) -> ImageDataset:
+        return shifted(self._unshifted(e), e.shift)
+
+    def _unshifted(self, e: Experiment) -> ImageDataset:
         if e.dataset in PAPER_DATASETS:
             data = self._paper_dataset(e)
             key: tuple = (e.dataset, tuple(data.criteria), e.n, e.seed)
@@ -100,7 +105,10 @@ class Workbench:
         if e.words and not isinstance(e.words, str):
             return ReferenceWords(e.words, "the experiment's own list", template)
         source = str(e.words or "lexicon")
-        return reference_words(e.criterion, of=data.domain, seed=e.seed, source=source)
+        words = reference_words(e.criterion, of=data.domain, seed=e.seed, source=source)
+        if e.word_list is None:
+            return words
+        return e.word_list.apply(words, data.classes[e.criterion], data.domain, e.seed)
 
     def code(self, e: Experiment) -> str:
         """The hash of the code that computes this experiment's row."""
@@ -178,7 +186,12 @@ class Workbench:
         representation = e.representation or getattr(model, "representation", default)
         if hasattr(model, "use_representation"):
             model.use_representation(representation)
-        scores = model.evaluate(data.labels[e.criterion], range(e.kmeans_seeds))
+        labels = data.labels[e.criterion]
+        scores = model.evaluate(labels, range(e.kmeans_seeds))
+        named = None  # a method without words gives no names
+        if getattr(model, "words", None) is not None:
+            classes = data.classes[e.criterion]
+            named = name_accuracy(labels, classes, model.labels_, model.name_clusters())
         row = {
             "dataset": e.dataset,
             "criterion": e.criterion,
@@ -187,6 +200,9 @@ class Workbench:
             "representation": representation,
             "seed": e.seed,
             **scores,
+            "named": named,
+            "shift": str(e.shift or "none"),
+            "kept": e.word_list.kept if e.word_list else 1.0,
             "clusters": len(set(model.labels_.tolist())),
             "words": len(getattr(model, "words", [])),
             "n": len(data),

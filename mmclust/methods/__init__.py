@@ -9,6 +9,7 @@ from mmclust import plugins
 
 METHODS = {  # class name -> its module, which is imported when it is first used
     "KMeans": "mmclust.methods.baselines",
+    "CRL": "mmclust.methods.baselines",
     "CLIP_GPT": "mmclust.methods.zero_shot",
     "CLIP_label": "mmclust.methods.zero_shot",
     "MultiMaP": "mmclust.methods.multimap",

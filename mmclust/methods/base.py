@@ -201,7 +201,43 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         self.labels_, self.cluster_centers_ = result
 
 
-class ProxyClusterer(ImageClusterer):
+class RepresentationClusterer(ImageClusterer):
+    """A method with several representations of the images; k-means clusters one of them.
+
+    A subclass lists them in `REPRESENTATIONS`, computes each in `_represent`, and has the parameter
+    `representation`. Attributes after `fit`, besides those of `ImageClusterer`: `representation_`,
+    what is clustered (n, width); `current_representation_`, its name; `cluster_centers_`
+    (M, width), None if no k-means was needed.
+    """
+
+    REPRESENTATIONS: ClassVar[tuple[str, ...]]
+    auto_clusters = True
+
+    current_representation_: str
+
+    def represent(self, name: str) -> np.ndarray:
+        """A representation (n, width), float32; raises ValueError for an unknown name."""
+        check_choice("representation", name, self.REPRESENTATIONS)
+        return self._represent(name)
+
+    @abstractmethod
+    def _represent(self, name: str) -> np.ndarray: ...
+
+    def use_representation(self, name: str) -> Self:
+        """Cluster another representation, without learning again: sets `labels_`,
+        `representation_`, `cluster_centers_` and `current_representation_`. Does nothing if `name`
+        is the current one. Raises NotFittedError before `fit`, ValueError for an unknown name."""
+        check_is_fitted(self, "labels_")
+        if name != self.current_representation_:
+            self._cluster(name)
+        return self
+
+    def _cluster(self, name: str) -> None:
+        self._kmeans(self.represent(name))
+        self.current_representation_ = name
+
+
+class ProxyClusterer(RepresentationClusterer):
     """A method that learns several representations of the images and clusters one of them.
 
     `VARIANTS` has the parameters that differ between the paper and its released code. Such a
@@ -215,12 +251,10 @@ class ProxyClusterer(ImageClusterer):
         chunk_size: images per forward pass; changes results by rounding only.
         n_init: initializations of k-means. random_state: a seed. verbose: show a progress bar.
 
-    Attributes after `fit`, besides those of `ImageClusterer`:
-        representation_: what is clustered (n, width). current_representation_: its name.
+    Attributes after `fit`, besides those of `RepresentationClusterer`:
         prompt_embeddings_: t(w), float32 (n, d). proxies_: w, float32 (n, e).
         history_: one dictionary per epoch. seconds_: the duration of each epoch.
         n_clusters_curve_: with "auto", a data frame: n_clusters, criterion; else None.
-        cluster_centers_: (M, width), None if no k-means was needed.
     """
 
     CONSTRAINTS: ClassVar[dict[str, Constraint]] = {
@@ -230,17 +264,14 @@ class ProxyClusterer(ImageClusterer):
         "n_checks": POSITIVE_INTEGER,
         "batch_size": Number(low=1, integer=True, alternatives=("full",)),
     }
-    REPRESENTATIONS: ClassVar[tuple[str, ...]]
     VARIANTS: ClassVar[dict[str, dict]] = {"paper": {}}
     # Parameters whose value "text" uses outputs of the text encoder instead of token embeddings.
     TEXT_AS_TOKENS: ClassVar[tuple[str, ...]] = ()
-    auto_clusters = True
 
     proxies_: np.ndarray
     prompt_embeddings_: np.ndarray
     history_: list[dict[str, Any]]
     seconds_: list[float]
-    current_representation_: str
 
     def settings(self) -> SimpleNamespace:
         """The parameters; those that are None have the value of the variant, if it has one. Raises
@@ -268,27 +299,6 @@ class ProxyClusterer(ImageClusterer):
                     f"wide) as token embeddings ({encoder.token_dim} wide), whose width must be "
                     f"the same: choose another {name}"
                 )
-
-    def represent(self, name: str) -> np.ndarray:
-        """A learned representation (n, width), float32; raises ValueError for an unknown name."""
-        check_choice("representation", name, self.REPRESENTATIONS)
-        return self._represent(name)
-
-    @abstractmethod
-    def _represent(self, name: str) -> np.ndarray: ...
-
-    def use_representation(self, name: str) -> Self:
-        """Cluster another learned representation, without learning again: sets `labels_`,
-        `representation_`, `cluster_centers_` and `current_representation_`. Does nothing if `name`
-        is the current one. Raises NotFittedError before `fit`, ValueError for an unknown name."""
-        check_is_fitted(self, "labels_")
-        if name != self.current_representation_:
-            self._cluster(name)
-        return self
-
-    def _cluster(self, name: str) -> None:
-        self._kmeans(self.represent(name))
-        self.current_representation_ = name
 
     def _encode_proxies(self, prompt: Callable, proxies: np.ndarray) -> np.ndarray:
         """t(w), float32 (n, d), of proxies (n, e)."""

@@ -1,12 +1,20 @@
-"""The baseline that uses no keyword: k-means on image embeddings."""
+"""Baselines that learn nothing: k-means on image embeddings, or on their cosines with words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
+from sklearn.preprocessing import normalize
 
-from mmclust.methods.base import ImageClusterer, RandomSeed, nearest
+from mmclust.methods.base import (
+    ImageClusterer,
+    RandomSeed,
+    RepresentationClusterer,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -40,3 +48,59 @@ class KMeans(ImageClusterer):
 
     def _predict(self, images: Any) -> np.ndarray:
         return nearest(self._embed(images), self.cluster_centers_)
+
+
+class CRL(RepresentationClusterer):
+    """Conditional representation learning: k-means on each image's cosines with all words.
+
+    Honglin Liu, Chao Sun, Peng Hu, Yunfan Li, Xi Peng. NeurIPS 2025, arXiv 2510.04564.
+
+    With image embeddings V (n, d) and text embeddings T (K, d), the representation "cosine" is
+    V T^T with each row divided by its norm, as in the paper. "softmax" is our addition: the softmax
+    of `encoder.logit_scale` V T^T over the words, so that words that do not fit count little.
+
+    Args:
+        encoder: from `mm.load_encoder`.
+        words: K reference words; the paper uses many.
+        template: prompt with one `*`; None takes the template of the words
+            (`ReferenceWords.template`), and the words alone if they have none.
+        n_clusters: M, or "auto", see `choose_n_clusters`.
+        representation: "cosine" or "softmax", see `use_representation`.
+        n_init: initializations of k-means. random_state: a seed.
+
+    Attributes, besides those of `RepresentationClusterer`: `similarity_` V T^T, (n, K).
+    """
+
+    REPRESENTATIONS = ("cosine", "softmax")
+    CONSTRAINTS = RepresentationClusterer.CONSTRAINTS | {"representation": REPRESENTATIONS}
+
+    def __init__(
+        self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *,
+        template: str | None = None, n_clusters: int | str = 8, representation: str = "cosine",
+        n_init: int = 1, random_state: RandomSeed = None,
+    ) -> None:  # fmt: skip
+        self.encoder = encoder
+        self.words = words
+        self.template = template
+        self.n_clusters = n_clusters
+        self.representation = representation
+        self.n_init = n_init
+        self.random_state = random_state
+
+    def _fit(self, images: Any) -> None:
+        self.similarity_ = self.image_embeddings_ @ self._texts(self.words).T
+        self._choose_n_clusters(self.represent(self.representation), len(self.words))
+        self._cluster(self.representation)
+
+    def _represent(self, name: str) -> np.ndarray:
+        return self._of_similarity(name, self.similarity_)
+
+    def _of_similarity(self, name: str, similarity: np.ndarray) -> np.ndarray:
+        if name == "softmax":
+            return softmax(self.encoder.logit_scale * similarity, axis=1)
+        return normalize(similarity)
+
+    def _predict(self, images: Any) -> np.ndarray:
+        similarity = self._embed(images) @ self._texts(self.words).T
+        x = self._of_similarity(self.current_representation_, similarity)
+        return nearest(x, self.cluster_centers_)

@@ -29,6 +29,7 @@ from mmclust.methods.dproxy_terms import (
     Negatives,
     better_half,
     first_token,
+    halving_interval,
     hard_repulsion,
     last_token,
     schedule,
@@ -85,8 +86,9 @@ class MultiDProxy(ProxyClusterer):
         L_c = mean_i log sum_j exp(<f_i, t(w_j)> / sigma),  beta(t) = 0.1 (1 - cos(pi t / E))
         L_align = mean_i (1 - cos(t(w_i), v_i))
 
-    Every R epochs the better half of the candidates is kept, until M are left. [?] marks what the
-    summary of the paper leaves open.
+    Every R epochs the better half of the candidates is kept, until M are left. The paper starts
+    with 2^b M words, b = E / R, and so ends with M. [?] marks what the summary of the paper leaves
+    open.
 
     Args:
         encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
@@ -96,7 +98,9 @@ class MultiDProxy(ProxyClusterer):
             [T, V], all after the layers, or "word" w.
         epochs: E, full-batch steps (paper: 1000). lr, weight_decay: of Adam. fusion_lr: learning
             rate of the fusion layers; None takes lr.
-        update_every: R. dynamic: whether candidates are pruned.
+        update_every: R, or "auto": E / (b + 1), rounded down, with b the number of halvings from K
+            to M words, so that M are left for the last R epochs. If M is "auto", b is that for M = 2.
+        dynamic: whether candidates are pruned.
         score: of a candidate in pruning: its "mean" cosine to the M k-means centers of the proxies
             (paper), which favors generic words, or the "max", which does not [?].
         fusion: "gated"; "concatenation", F = [T, V] / sqrt(2) without layers (the paper's
@@ -142,7 +146,8 @@ class MultiDProxy(ProxyClusterer):
             "fusion_lr": Number(low=0, alternatives=(None,)),
         }
         | dict.fromkeys(("tau", "tau_alpha", "sigma"), POSITIVE)
-        | dict.fromkeys(("epochs", "update_every", "layers", "heads"), POSITIVE_INTEGER)
+        | {"update_every": Number(low=1, integer=True, alternatives=("auto",))}
+        | dict.fromkeys(("epochs", "layers", "heads"), POSITIVE_INTEGER)
         | dict.fromkeys(("negatives", "hard"), POSITIVE_INTEGER)
         | dict.fromkeys(("lr", "weight_decay", "align_weight"), NOT_NEGATIVE)
         | dict.fromkeys(("user_weight", "concept_weight"), NOT_NEGATIVE)
@@ -152,7 +157,7 @@ class MultiDProxy(ProxyClusterer):
         self, encoder: Encoder | None = None, words: Sequence[str] | None = None, *,
         template: str | None = None, n_clusters: int | str = 8, representation: str = "fused",
         epochs: int = 1000, lr: float = 5e-3, fusion_lr: float | None = None,
-        weight_decay: float = 0.0, update_every: int = 100, dynamic: bool = True,
+        weight_decay: float = 0.0, update_every: int | str = "auto", dynamic: bool = True,
         score: str = "mean", fusion: str = "gated", modality: str = "both", tokens: str = "pooled",
         layers: int = 2, heads: int = 4, tau: float = 0.07, tau_alpha: float = 1.0,
         sigma: float = 0.5, negatives: int = 256, hard: int = 32, repel: str = "other",
@@ -197,13 +202,16 @@ class MultiDProxy(ProxyClusterer):
         stop = training.clustering_agreement(self.check_every, self.n_checks, self.agreement)
         history = training.History()
         self.updates_ = [{"epoch": 0, "candidates": state.words}]
+        every = self.update_every
+        if every == "auto":
+            every = halving_interval(len(state.words), self.n_clusters_, self.epochs)
         for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
-            if self.dynamic and epoch and epoch % self.update_every == 0:
+            if self.dynamic and epoch and epoch % every == 0:
                 self._prune(state, epoch)
             terms = self._step(state, optimizer, epoch, generator)
             n_candidates = len(state.words)
             history.add(("loss", "L_a", "L_u", "L_c", "L_align"), terms, candidates=n_candidates)
-            can_stop = self.early_stopping and self._pruned_for_good(epoch, n_candidates)
+            can_stop = self.early_stopping and self._pruned_for_good(epoch, every, n_candidates)
             if can_stop and stop.reached(epoch, partial(self._clustering, state)):
                 break
         self.history_ = history.table()
@@ -339,9 +347,9 @@ class MultiDProxy(ProxyClusterer):
         state.words = [state.words[k] for k in better.tolist()]
         self.updates_.append({"epoch": epoch, "candidates": state.words})
 
-    def _pruned_for_good(self, epoch: int, n_candidates: int) -> bool:
+    def _pruned_for_good(self, epoch: int, every: int, n_candidates: int) -> bool:
         """Whether no candidates will be dropped after this epoch."""
-        last_update = (self.epochs - 1) // self.update_every * self.update_every
+        last_update = (self.epochs - 1) // every * every
         return not self.dynamic or epoch >= last_update or n_candidates <= self.n_clusters_
 
     def _clustering(self, state: State, last: Any) -> tuple[np.ndarray, np.ndarray]:

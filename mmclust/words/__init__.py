@@ -80,7 +80,7 @@ def reference_words(
     template = prompt_template(keyword, of)
     words, origin = _listed(keyword, of)
     if words == "random":
-        nouns = _draw_nouns(n or RANDOM_NOUNS, seed)
+        nouns = draw_nouns(n or RANDOM_NOUNS, seed)
         return ReferenceWords(nouns, f"random nouns of the lexicon, seed {seed}", template)
     if source == "openai":
         from mmclust.words.language_model import answered
@@ -119,9 +119,10 @@ def meant(keyword: str, of: str) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _draw_nouns(n: int, seed: int) -> list[str]:
+def draw_nouns(n: int | None, seed: int) -> list[str]:
+    """`n` random nouns of the lexicon, or all of them in random order; ValueError for too many."""
     nouns = _lexicon()["nouns"]
-    if n > len(nouns):
+    if n is not None and n > len(nouns):
         raise ValueError(f"{n} random nouns: the lexicon has {len(nouns)}")
     return [nouns[i] for i in np.random.default_rng(seed).permutation(len(nouns))[:n]]
 

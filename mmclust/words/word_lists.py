@@ -1,0 +1,62 @@
+"""Worse lists of reference words: some of the true names missing, wrong words in the list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmclust.words import ReferenceWords, draw_nouns, reference_words
+
+
+@dataclass(frozen=True)
+class WordList:
+    """How an experiment's reference words differ from the given ones.
+
+    Args:
+        kept: share of the true class names in the list that stay in it; which ones depends on the
+            experiment's seed.
+        length: None keeps all wrong words, and adds none. A number of words: after the true names
+            that are kept come so many wrong words that the list has this length. It is never
+            shorter than the true names that are kept, so that 0 means these alone.
+        fill: where wrong words are taken from. "nouns": first those of the list, then random nouns
+            of the lexicon. Or another criterion of the domain: first its words, then nouns.
+
+    Raises:
+        ValueError: `kept` is not from 0 to 1, or `length` is negative.
+    """
+
+    kept: float = 1.0
+    length: int | None = None
+    fill: str = "nouns"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.kept <= 1:
+            raise ValueError(f"kept is a share from 0 to 1, not {self.kept!r}")
+        if self.length is not None and self.length < 0:
+            raise ValueError(f"length is a number of words, not {self.length!r}")
+
+    def apply(
+        self, words: ReferenceWords, true_names: Sequence[str], of: str, seed: int = 0
+    ) -> ReferenceWords:
+        """`words` of the domain `of`, changed in this way. ValueError: too few words to fill it."""
+        classes = {name.casefold() for name in true_names}
+        present = [word for word in words if word.casefold() in classes]
+        order = np.random.default_rng(seed).permutation(len(present))
+        kept = {present[i] for i in order[: round(self.kept * len(present))]}
+        if self.length is None:
+            changed = [word for word in words if word in kept or word not in present]
+        else:
+            n_wrong = max(0, self.length - len(kept))
+            wrong = [w for w in self._wrong(words, of, seed) if w.casefold() not in classes]
+            wrong = list(dict.fromkeys(wrong))
+            if n_wrong > len(wrong):
+                raise ValueError(f"{n_wrong} wrong words: there are only {len(wrong)}")
+            changed = [word for word in present if word in kept] + wrong[:n_wrong]
+        source = f"{words.source}; {len(kept)} of {len(present)} true names kept"
+        return ReferenceWords(changed, source, words.template)
+
+    def _wrong(self, words: ReferenceWords, of: str, seed: int) -> list[str]:
+        first = list(words) if self.fill == "nouns" else list(reference_words(self.fill, of))
+        return first + draw_nouns(None, seed)
