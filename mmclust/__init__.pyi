@@ -24,6 +24,7 @@ from .experiments.experiment import grid as grid
 from .experiments.memory_cost import kept_memory as kept_memory
 from .experiments.run import run as run
 from .experiments.statistics import paired as paired
+from .experiments.statistics import paired_within as paired_within
 from .explorer.widgets import Explorer as Explorer
 from .methods.base import ImageClusterer as ImageClusterer
 from .methods.baselines import CRL as CRL
@@ -36,6 +37,7 @@ from .methods.multisub import MultiSub as MultiSub
 from .methods.n_clusters import choose_n_clusters as choose_n_clusters
 from .methods.zero_shot import CLIP_GPT as CLIP_GPT
 from .methods.zero_shot import CLIP_label as CLIP_label
+from .metrics import name_accuracy as name_accuracy
 from .metrics import score as score
 from .metrics import score_kmeans as score_kmeans
 from .profiles import load_profile as load_profile

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -43,3 +45,25 @@ def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: st
     p = float(stats.ttest_1samp(difference, 0).pvalue) if difference.abs().max() > 0 else 1.0
     pair: dict = {"one": one, "other": other, "difference": float(difference.mean())}
     return pair | {"±": interval(difference), "p": p, "seeds": len(difference)}
+
+
+def paired_within(
+    rows: pd.DataFrame, pairs: Iterable[tuple[str, str]], within: str, metric: str = "NMI",
+    by: str = "row",
+) -> pd.DataFrame:  # fmt: skip
+    """`paired` for each value of the column `within` and each pair of settings, as a data frame.
+
+    `adjusted p`: p after the correction of Benjamini and Yekutieli for all comparisons, which holds
+    for dependent ones too; its level is the false discovery rate. NaN if p is NaN.
+    """
+    pairs = list(pairs)
+    table = [
+        {within: value} | paired(group, one, other, metric, by)
+        for value, group in rows.groupby(within, sort=False)
+        for one, other in pairs
+    ]
+    frame = pd.DataFrame(table)
+    known = frame["p"].notna()
+    adjusted = stats.false_discovery_control(frame.loc[known, "p"], method="by")
+    frame.loc[known, "adjusted p"] = adjusted
+    return frame
