@@ -1,4 +1,4 @@
-"""A second, simple implementation of the three methods, written from their equations to be read.
+"""A second, simple implementation of the methods, written from their equations to be read.
 
 All numbers are float64, and images are processed one by one. All 77 tokens of every prompt go
 through the text encoder, and every sum, softmax and optimizer step is written out. Only derivatives
@@ -125,6 +125,7 @@ class Clip:
         self.final_norm = below(weights, "ln_final")
         self.visual = below(weights, "visual")
         self.P = self.visual["proj"]
+        self.scale = torch.exp(weights["logit_scale"])  # 1 / temperature
         self.text_blocks = blocks(weights)
         self.image_blocks = blocks(self.visual)
         self.cache = {}
@@ -260,6 +261,17 @@ def reduction_scale(words, reduction):
     if reduction == "relative":
         return len(words) / sum(c_k @ c_k for c_k in words)
     return 1.0 if reduction == "sum" else 1 / len(words[0])
+
+
+# --- CRL -----------------------------------------------------------------------------------------
+
+
+def crl(clip, pictures, template, words):
+    """Two representations of each picture: r_i / ||r_i|| with r_ik = <v_i, t(z_k)>, and
+    softmax_k(scale r_ik)."""
+    t = [unit(clip.text(template.replace("*", z))) for z in words]
+    r = [torch.stack([clip.image(picture) @ t_k for t_k in t]) for picture in pictures]
+    return {"cosine": [unit(r_i) for r_i in r], "softmax": [softmax(clip.scale * r_i) for r_i in r]}
 
 
 # --- Multi-MaP -----------------------------------------------------------------------------------
@@ -510,9 +522,12 @@ def multidproxy(clip, pictures, template, words, n_clusters, s, fusion_weights):
         """What F is compared with: x, or [x, x] if F is a concatenation."""
         return torch.cat([x, x]) / math.sqrt(2) if both and s.fusion == "concatenation" else x
 
+    R = s.update_every
+    if R == "auto":  # from K words to M in b halvings, M for the last R epochs
+        R = E // (math.ceil(math.log2(len(words) / n_clusters)) + 1)
     for epoch in range(E):
         c = [clip.word(z) for z in candidates]
-        update = s.dynamic and epoch > 0 and epoch % s.update_every == 0
+        update = s.dynamic and epoch > 0 and epoch % R == 0
         if update and len(candidates) > n_clusters:
             proxies = [mixture(p_i, c, s.tau_alpha)[1] for p_i in p]
             centers = kmeans(proxies, n_clusters, s.random_state).cluster_centers_

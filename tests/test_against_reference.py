@@ -23,7 +23,13 @@ from PIL import Image
 import mmclust as mm
 from mmclust.encoders.open_clip import OpenCLIPEncoder
 from mmclust.methods import pair_losses, training
-from mmclust.methods.dproxy_terms import GatedFusion, better_half, hard_repulsion, schedule
+from mmclust.methods.dproxy_terms import (
+    GatedFusion,
+    better_half,
+    halving_interval,
+    hard_repulsion,
+    schedule,
+)
 from mmclust.methods.multimap import concept_term, contrastive_concept
 from mmclust.methods.multisub import alignment, mix
 from mmclust.methods.pair_losses import contrast
@@ -216,6 +222,19 @@ MAP_CHANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["cosine", "softmax"])
+def test_crl_is_its_equation(tiny, clip, pictures, name):
+    options = {"template": TEMPLATE, "n_clusters": 3, "random_state": 0}
+    model = mm.CRL(tiny, WORDS, representation=name, **options).fit(pictures)
+    expected = reference.crl(clip, pictures, TEMPLATE, WORDS)[name]
+    close(torch.from_numpy(model.representation_), torch.stack(expected))
+    labels = reference.kmeans(expected, 3, 0).labels_
+    np.testing.assert_array_equal(model.labels_, labels)
+    np.testing.assert_array_equal(model.predict(pictures), labels)
+    other = {"cosine": "softmax", "softmax": "cosine"}[name]
+    assert model.use_representation(other).current_representation_ == other
+
+
 @pytest.mark.parametrize("variant, changes", MAP_CHANGES, ids=str)
 def test_multimap_is_its_equations(tiny, clip, pictures, gradients, variant, changes):
     options = MAP | changes | {"variant": variant, "n_clusters": 3, "random_state": 0}
@@ -284,7 +303,7 @@ PROXY_CHANGES = [
     {"modality": "visual"}, {"modality": "text", "fusion": "none", "negatives_grad": True},
     {"tokens": "all"}, {"tokens": "all", "fusion": "none"},
     {"tokens": "all", "fusion": "concatenation"}, {"score": "max"}, {"dynamic": False},
-    {"update_every": 1}, {"fusion_lr": None}, {"layers": 1, "heads": 4},
+    {"update_every": 1}, {"update_every": "auto"}, {"fusion_lr": None}, {"layers": 1, "heads": 4},
     {"chunk_size": 4}, {"chunk_size": 4, "repel": "all"},
     {"chunk_size": 4, "negatives_grad": True},
     {"chunk_size": 4, "negatives_grad": True, "repel": "all", "tokens": "all"},
@@ -786,3 +805,15 @@ def test_fusion_reads_its_context_as_a_set(seed, tokens):
     np.testing.assert_allclose(v_reordered, v[:, order], atol=1e-9)
     np.testing.assert_allclose(t_alone, t[1:2], atol=1e-9)
     np.testing.assert_allclose(v_alone, v[1:2], atol=1e-9)
+
+
+@given(st.integers(1, 500), st.integers(1, 40), st.integers(1, 300))
+def test_the_automatic_schedule_ends_with_m_words(n_words, n_clusters, epochs):
+    every = halving_interval(n_words, n_clusters, epochs)
+    candidates = n_words
+    for epoch in range(every, epochs, every):
+        candidates = max(min(candidates, n_clusters), math.ceil(candidates / 2))
+    halvings = max(0, math.ceil(math.log2(n_words / n_clusters)))
+    if halvings and epochs > halvings:
+        assert candidates == n_clusters
+        assert epochs - halvings * every >= every  # M words are left for at least R epochs

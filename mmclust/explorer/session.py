@@ -36,6 +36,7 @@ METHOD_LABELS = {
     "MultiMaP": "Multi-MaP",
     "MultiDProxy": "Multi-DProxy",
     "CLIP_GPT": "CLIP_GPT: the nearest word",
+    "CRL": "CRL: k-means on the cosines with all words",
 }
 REMEMBERED = 16  # clusterings
 MAX_LENGTH = 60  # characters of a keyword or a word
