@@ -811,7 +811,7 @@ def test_fusion_reads_its_context_as_a_set(seed, tokens):
 def test_the_automatic_schedule_ends_with_m_words(n_words, n_clusters, epochs):
     every = halving_interval(n_words, n_clusters, epochs)
     candidates = n_words
-    for epoch in range(every, epochs, every):
+    for _ in range(every, epochs, every):
         candidates = max(min(candidates, n_clusters), math.ceil(candidates / 2))
     halvings = max(0, math.ceil(math.log2(n_words / n_clusters)))
     if halvings and epochs > halvings:

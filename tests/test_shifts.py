@@ -84,7 +84,7 @@ def test_a_list_of_words_has_the_true_names_that_are_kept(kept, length, seed):
 def test_wrong_words_of_another_criterion_come_first():
     changed = mm.WordList(length=8, fill="color").apply(WORDS, TRUE, "fruit")
     assert set(changed[4:]) <= set(mm.reference_words("color", of="fruit"))
-    with pytest.raises(ValueError, match="1000.*only"):
+    with pytest.raises(ValueError, match=r"1000.*only"):
         mm.WordList(length=1004).apply(WORDS, TRUE, "fruit")
 
 

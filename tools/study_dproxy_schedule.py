@@ -77,9 +77,7 @@ def main() -> None:
     parser.add_argument("--collapse", action="store_true", help="why three terms alone fail")
     args = parser.parse_args()
     base = load_profile()["methods"]["MultiDProxy"]
-    changes = [
-        dict(zip(SCHEDULES, values)) for values in itertools.product(*SCHEDULES.values())
-    ]
+    changes = [dict(zip(SCHEDULES, values)) for values in itertools.product(*SCHEDULES.values())]
     rows = []
     for change in COLLAPSE if args.collapse else changes:
         row = {name: nmi(base | change, args.n, c) for name, c in CONDITIONS.items()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 MIN_CLUSTERS = 2  # of n_clusters="auto"
 
+
 class GatedFusion(nn.Module):
     """L layers of V <- V + sigmoid(W_g [V; V_attn]) * V_attn with V_attn = MultiHead(V, T, T), and
     of the same update for T, with V and T exchanged.
