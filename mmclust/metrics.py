@@ -1,4 +1,4 @@
-"""Scores of a clustering against labels (NMI, RI, ARI, AMI, as in scikit-learn), and of its names."""
+"""Scores of a clustering against labels (NMI, RI, ARI, AMI of scikit-learn), and of its names."""
 
 from __future__ import annotations
 

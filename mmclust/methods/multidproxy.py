@@ -98,8 +98,8 @@ class MultiDProxy(ProxyClusterer):
             [T, V], all after the layers, or "word" w.
         epochs: E, full-batch steps (paper: 1000). lr, weight_decay: of Adam. fusion_lr: learning
             rate of the fusion layers; None takes lr.
-        update_every: R, or "auto": E / (b + 1), rounded down, with b the number of halvings from K
-            to M words, so that M are left for the last R epochs. If M is "auto", b is that for M = 2.
+        update_every: R, or "auto": E / (b + 1), rounded down, with b the number of halvings from
+            K to M words, so that M are left for the last R epochs. If M is "auto", b is for M = 2.
         dynamic: whether candidates are pruned.
         score: of a candidate in pruning: its "mean" cosine to the M k-means centers of the proxies
             (paper), which favors generic words, or the "max", which does not [?].
