@@ -38,7 +38,7 @@ from sklearn.metrics import confusion_matrix
 
 import mmclust as mm
 from mmclust.data.drawing import compose
-from mmclust.data.images import opaque
+from mmclust.data.decoding import opaque
 
 METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
 RENDERER = "resvg-py==0.5.0"  # wheels without dependencies; downloaded where it is not installed

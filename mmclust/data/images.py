@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from PIL import Image
 
+from mmclust.data.decoding import as_seen
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -59,10 +61,10 @@ class Images(Sequence[Image.Image]):
         ]
         digest = hashlib.sha256()
         for picture in pictures:
-            background = " on white" if transparent(picture) else ""
-            digest.update(f"{picture.mode}{picture.size}{background}".encode())
-            digest.update(picture.tobytes())
-        return cls(len(pictures), lambda i: opaque(pictures[i]), digest.hexdigest())
+            seen = as_seen(picture)
+            digest.update(f"{seen.mode}{seen.size}".encode())
+            digest.update(seen.tobytes())
+        return cls(len(pictures), lambda i: as_seen(pictures[i]), digest.hexdigest())
 
     @property
     def fingerprint(self) -> str:
@@ -100,24 +102,6 @@ class Images(Sequence[Image.Image]):
 
 # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or one array (n, h, w, 3)
 Pictures = Sequence[Image.Image | np.ndarray] | np.ndarray
-
-
-def transparent(picture: Image.Image) -> bool:
-    """Whether a picture may have transparent parts: an alpha channel or a transparent color."""
-    if picture.mode in ("RGBA", "RGBa", "LA", "PA"):
-        return True
-    return "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
-
-
-def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
-    """The picture in RGB, its transparent parts shown on a background.
-
-    Transparent pixels have no color of their own, and most files store black for them.
-    """
-    if not transparent(picture):
-        return picture.convert("RGB")
-    ground = Image.new("RGBA", picture.size, background)
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
 
 
 class Labels(dict):
