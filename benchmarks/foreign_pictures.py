@@ -37,8 +37,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 
 import mmclust as mm
-from mmclust.data.drawing import compose
 from mmclust.data.decoding import opaque
+from mmclust.data.drawing import compose
 
 METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
 RENDERER = "resvg-py==0.5.0"  # wheels without dependencies; downloaded where it is not installed

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmclust import storage
-from mmclust.data.download import unpack
 from mmclust.data.decoding import is_hidden, is_picture
+from mmclust.data.download import unpack
 from mmclust.data.folder import load_folder
 from mmclust.data.images import ImageDataset, Images
 
