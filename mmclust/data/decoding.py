@@ -8,9 +8,11 @@ program of their own to be seen, such as raw camera files, SVG or PSD.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,28 +22,25 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 # with these suffixes a file is a picture, damaged or not; others are looked at
 SUFFIXES = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
-    *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif"),
-}
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
+    ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
-HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 HEIF_REMEDY = 'pip install "mmclust[photos]"'
-# raw files are TIFF, in which Pillow sees a small preview or the sensor's mosaic
-RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".rw2", ".srw"}
+# Never pictures: raw files, which are TIFF for Pillow, with a preview or the sensor's mosaic;
+# previews of videos; what people, editors and browsers set aside.
+SET_ASIDE = {
+    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".nef", ".nrw", ".orf", ".pef",
+    ".rw2", ".srw", ".thm", ".bad", ".bak", ".crdownload", ".old", ".orig", ".part", ".tmp",
+}  # fmt: skip
 # formats with a signature that no other kind of file has
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
 # what macOS, Windows and network drives leave in folders, besides names that start with a dot
-SYSTEM_NAMES = {
-    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
-    *("system volume information", "lost+found", "@eadir", "#recycle", "@__thumb", "@recycle"),
-}
+SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "#recycle"}
 # of Pillow, for too many pixels; the warning is raised where a caller made it an error
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error),
-    *(OverflowError, RuntimeError, *BOMBS),
-)
-EQUAL_COLORS = 2  # of 255: a profile that changes no color by more is not applied
+_DAMAGED = (TypeError, LookupError, ArithmeticError, EOFError, RuntimeError, struct.error)
+UNREADABLE = (OSError, SyntaxError, ValueError, *_DAMAGED, *BOMBS)
 
 # A panorama of 100 megapixels is no attack; Pillow refuses what is more than twice its limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -55,10 +54,10 @@ def is_hidden(path: Path) -> bool:
 def is_picture(file: Path) -> bool:
     """Whether a file is a picture of a format that is read: by its suffix, else its content."""
     suffix = file.suffix.lower()
-    if suffix in SUFFIXES or suffix in RAW_SUFFIXES:
-        return suffix in SUFFIXES
-    if suffix in HEIF_SUFFIXES:
-        return reads_heif()
+    if suffix in SUFFIXES or (suffix in HEIF_SUFFIXES and reads_heif()):
+        return True
+    if suffix in SET_ASIDE or file.name.endswith("~"):
+        return False
     try:
         with Image.open(file, formats=_formats()):
             return True
@@ -66,15 +65,12 @@ def is_picture(file: Path) -> bool:
         return False
 
 
-def describe_others(files: Iterable[Path], most: int = 5) -> str:
-    """What is said of files that are no pictures: their number, first names, and a remedy."""
-    names = [f.name for f in files]
-    if not names:
-        return ""
-    listed = ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-    text = f"{len(names)} files that are not read as pictures: {listed}"
-    heif = sum(Path(name).suffix.lower() in HEIF_SUFFIXES for name in names)
-    return f"{text} (for {heif} HEIC files: {HEIF_REMEDY})" if heif else text
+def describe_others(files: Sequence[Path]) -> str:
+    """What a person is told of files that are no pictures: how many, the first, a remedy."""
+    names = ", ".join([f.name for f in files[:5]] + ["..."][: len(files) > 5])
+    text = f"{len(files)} files that are not read as pictures: {names}"
+    heif = sum(f.suffix.lower() in HEIF_SUFFIXES for f in files)
+    return f"{text}; for {heif} HEIC files: {HEIF_REMEDY}" if heif else text
 
 
 def decode(file: Path, background: str = "white") -> Image.Image:
@@ -108,35 +104,21 @@ def as_seen(picture: Image.Image, background: str = "white") -> Image.Image:
     picture.load()
     if picture.mode[0] in "IF":
         picture = _in_8_bits(picture)
-    try:
+    with suppress(*UNREADABLE):  # viewers ignore damaged EXIF
         picture = ImageOps.exif_transpose(picture)
-    except UNREADABLE:
-        pass  # damaged EXIF, which viewers ignore
-    if transparent(picture):
-        picture = _without_premultiplying(picture).convert("RGBA")
+    if picture.mode == "La":  # Pillow converts it to LA alone
+        picture = picture.convert("LA")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
     elif picture.mode not in ("L", "CMYK", "LAB"):
         picture = picture.convert("RGB")
-    if transform := _to_srgb(_profile(picture), picture.mode):
+    if transform := _to_srgb(picture.info.get("icc_profile", b""), picture.mode):
         picture = transform.apply(picture)
-    return opaque(picture, background)
-
-
-def transparent(picture: Image.Image) -> bool:
-    """Whether a picture may have transparent parts: an alpha channel or a transparent color."""
-    if picture.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        return True
-    return "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
-
-
-def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
-    """The picture in RGB, its transparent parts shown on a background.
-
-    Transparent pixels have no color of their own, and most files store black for them.
-    """
-    if not transparent(picture):
+    if picture.mode != "RGBA":
         return picture.convert("RGB")
+    # transparent pixels have no color of their own, and most files store black for them
     ground = Image.new("RGBA", picture.size, background)
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+    return Image.alpha_composite(ground, picture).convert("RGB")
 
 
 @cache
@@ -159,8 +141,7 @@ def _formats() -> list[str]:
 
 def _is_heif(file: Path) -> bool:
     with open(file, "rb") as stream:
-        start = stream.read(12)
-    return start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS
+        return re.match(rb"....ftyp(he|mif1|msf1)", stream.read(12), re.DOTALL) is not None
 
 
 def _in_8_bits(picture: Image.Image) -> Image.Image:
@@ -185,29 +166,17 @@ def _in_8_bits(picture: Image.Image) -> Image.Image:
     return gray
 
 
-def _without_premultiplying(picture: Image.Image) -> Image.Image:
-    straight = {"RGBa": "RGBA", "La": "LA"}.get(picture.mode)
-    return picture.convert(straight) if straight else picture
-
-
-def _profile(picture: Image.Image) -> bytes:
-    if picture.mode == "LAB":  # Pillow has no other way to RGB
-        return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    return picture.info.get("icc_profile") or b""
-
-
 @lru_cache(maxsize=64)
-def _to_srgb(profile: bytes, mode: str) -> Any:
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The transform from a color profile to sRGB; None if there is no need, or no way."""
+    if not profile and mode != "LAB":  # Pillow has no other way from LAB to RGB
+        return None
+    target = "RGBA" if mode == "RGBA" else "RGB"
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        target = "RGBA" if mode == "RGBA" else "RGB"
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
+        lab = ImageCms.createProfile("LAB")
+        source = ImageCms.ImageCmsProfile(lab if mode == "LAB" else io.BytesIO(profile))
+        if ImageCms.getProfileDescription(source).startswith(("sRGB IEC61966", "sRGB built-in")):
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
     except (ImageCms.PyCMSError, OSError, ImportError):
         return None  # damaged, of another mode, or Pillow was built without color management
-    if mode == "RGB":
-        steps = np.uint8(np.stack(np.meshgrid(*[np.arange(0, 256, 51)] * 3), -1).reshape(6, 36, 3))
-        change = np.int16(transform.apply(Image.fromarray(steps))) - steps
-        if np.abs(change).max() <= EQUAL_COLORS:
-            return None
-    return transform

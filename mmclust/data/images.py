@@ -7,7 +7,7 @@ fingerprint identifies the pictures; features are stored under it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -47,18 +47,25 @@ class Images(Sequence[Image.Image]):
 
     @classmethod
     def of(cls, images: Pictures) -> Images:
-        """`Images` unchanged, or made of PIL pictures (transparent: on white) or uint8 (h, w, 3).
+        """`Images` unchanged, or made of PIL pictures (as `load_folder` decodes them) or of arrays.
 
         Raises:
-            TypeError: `images` is a path.
+            TypeError: something else than pictures, such as paths, floats, or channels first.
         """
         if isinstance(images, Images):
             return images
+        other = ""
         if isinstance(images, (str, Path)):
-            raise TypeError(f"images are required, not a path: mm.load_folder({str(images)!r})")
-        pictures = [
-            im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im)) for im in images
-        ]
+            other = f"a path: mm.load_folder({str(images)!r})"
+        elif isinstance(images, ImageDataset):
+            other = f"the data set {images.name!r}: give its .images"
+        elif isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] in CHANNELS):
+            other = f"an array {images.shape}: give (n, h, w, 3), or one picture in a list"
+        elif isinstance(images, Image.Image) or not isinstance(images, Iterable):
+            other = f"{type(images).__name__}: give a list of pictures"
+        if other:
+            raise TypeError(f"images are required, not {other}")
+        pictures = [_picture(image, i) for i, image in enumerate(images)]
         digest = hashlib.sha256()
         for picture in pictures:
             seen = as_seen(picture)
@@ -102,6 +109,29 @@ class Images(Sequence[Image.Image]):
 
 # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or one array (n, h, w, 3)
 Pictures = Sequence[Image.Image | np.ndarray] | np.ndarray
+CHANNELS = ((1,), (3,), (4,))  # gray, RGB, RGB with alpha
+
+
+def _picture(image: Any, i: int) -> Image.Image:
+    """A PIL picture of item `i` of a list; an array is taken if it has only one meaning."""
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, (str, Path)):
+        raise TypeError(f"picture {i} is a path, {str(image)!r}: give PIL.Image.open of it")
+    x = np.asarray(image)
+    if x.dtype == bool:
+        x = x.astype(np.uint8) * 255
+    if x.dtype == np.uint8 and x.size and (x.ndim == 2 or x.shape[2:] in CHANNELS):
+        return Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x)
+    kind = x.dtype.str[1:]
+    remedies = {
+        "x.transpose(1, 2, 0)": x.ndim == 3 and x.shape[:1] in CHANNELS,
+        "(255 * x).astype('uint8') if 1 is white": kind[0] == "f",
+        "(x // 257).astype('uint8')": kind == "u2",
+    }
+    remedy = " and ".join(text for text, helps in remedies.items() if helps)
+    expected = "a PIL picture or an array uint8 (h, w, 3) is expected"
+    raise TypeError(f"picture {i}: {expected}, not {x.dtype} {x.shape}: {remedy}".rstrip(": "))
 
 
 class Labels(dict):
