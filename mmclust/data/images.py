@@ -55,12 +55,14 @@ class Images(Sequence[Image.Image]):
         if isinstance(images, Images):
             return images
         other = ""
+        is_numeric = isinstance(images, np.ndarray) and images.dtype != object
+        shape = np.shape(images) if is_numeric else (0, 0, 0)
         if isinstance(images, (str, Path)):
             other = f"a path: mm.load_folder({str(images)!r})"
         elif isinstance(images, ImageDataset):
             other = f"the data set {images.name!r}: give its .images"
-        elif isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] in CHANNELS):
-            other = f"an array {images.shape}: give (n, h, w, 3), or one picture in a list"
+        elif len(shape) < 3 or shape[2:] in CHANNELS:
+            other = f"an array {shape}: give (n, h, w, 3), or one picture in a list"
         elif isinstance(images, Image.Image) or not isinstance(images, Iterable):
             other = f"{type(images).__name__}: give a list of pictures"
         if other:
