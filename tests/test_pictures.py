@@ -125,7 +125,7 @@ def test_color_profiles_are_applied(tmp_path, mode):
         (Image.new("YCbCr", (4, 4), (76, 85, 255)), RED),
         (Image.new("HSV", (4, 4), (0, 255, 255)), RED),
         (Image.new("LAB", (4, 4), (128, 128, 128)), (119, 119, 119)),
-        (Image.new("LA", (4, 4), (0, 0)).convert("La"), WHITE),
+        (Image.new("LA", (4, 4), (0, 0)), WHITE),
         (Image.new("RGBA", (4, 4), (9, 9, 9, 0)).convert("RGBa"), WHITE),
         (Image.new("RGBA", (4, 4), RED).convert("P").convert("PA"), RED),
         (Image.new("1", (4, 4), 1), WHITE),

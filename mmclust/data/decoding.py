@@ -26,6 +26,7 @@ SUFFIXES = {
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
+HEIF = re.compile(rb"....ftyp(he|mif1|msf1)", re.DOTALL)
 HEIF_REMEDY = 'pip install "mmclust[photos]"'
 # Never pictures: raw files, which are TIFF for Pillow, with a preview or the sensor's mosaic;
 # previews of videos; what people, editors and browsers set aside.
@@ -33,7 +34,8 @@ SET_ASIDE = {
     ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".nef", ".nrw", ".orf", ".pef",
     ".rw2", ".srw", ".thm", ".bad", ".bak", ".crdownload", ".old", ".orig", ".part", ".tmp",
 }  # fmt: skip
-# formats with a signature that no other kind of file has
+# formats with a signature that no other kind of file has; the last two need a recent Pillow, and
+# pillow-heif
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
 # what macOS, Windows and network drives leave in folders, besides names that start with a dot
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "#recycle"}
@@ -56,10 +58,12 @@ def is_picture(file: Path) -> bool:
     suffix = file.suffix.lower()
     if suffix in SUFFIXES or (suffix in HEIF_SUFFIXES and reads_heif()):
         return True
-    if suffix in SET_ASIDE or file.name.endswith("~"):
+    size = file.stat().st_size if file.is_file() else 0  # a pipe would wait for its writer
+    if not size or suffix in SET_ASIDE or file.name.endswith("~"):
         return False
+    reads_heif()
     try:
-        with Image.open(file, formats=_formats()):
+        with Image.open(file, formats=FORMATS):
             return True
     except UNREADABLE:
         return False
@@ -89,7 +93,7 @@ def decode(file: Path, background: str = "white") -> Image.Image:
         if isinstance(error, BOMBS):
             cause = "it has too many pixels"
             remedy = f"save it with at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
-        elif not reads_heif() and _is_heif(file):
+        elif not reads_heif() and file.is_file() and HEIF.match(file.read_bytes()):
             cause = "HEIC"
             remedy = HEIF_REMEDY
         raise ValueError(f"picture {file} can't be decoded ({cause}): {remedy}") from error
@@ -106,8 +110,6 @@ def as_seen(picture: Image.Image, background: str = "white") -> Image.Image:
         picture = _in_8_bits(picture)
     with suppress(*UNREADABLE):  # viewers ignore damaged EXIF
         picture = ImageOps.exif_transpose(picture)
-    if picture.mode == "La":  # Pillow converts it to LA alone
-        picture = picture.convert("LA")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
     elif picture.mode not in ("L", "CMYK", "LAB"):
@@ -130,18 +132,6 @@ def reads_heif() -> bool:
         return False
     register_heif_opener()
     return True
-
-
-@cache
-def _formats() -> list[str]:
-    reads_heif()
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
-
-
-def _is_heif(file: Path) -> bool:
-    with open(file, "rb") as stream:
-        return re.match(rb"....ftyp(he|mif1|msf1)", stream.read(12), re.DOTALL) is not None
 
 
 def _in_8_bits(picture: Image.Image) -> Image.Image:
