@@ -70,11 +70,11 @@ def is_picture(file: Path) -> bool:
 
 
 def describe_others(files: Sequence[Path]) -> str:
-    """What a person is told of files that are no pictures: how many, the first, a remedy."""
+    """A note on files that are no pictures: their number, the first names, a remedy."""
     names = ", ".join([f.name for f in files[:5]] + ["..."][: len(files) > 5])
-    text = f"{len(files)} files that are not read as pictures: {names}"
+    text = f"left out, not read as pictures: {len(files):,} files ({names})"
     heif = sum(f.suffix.lower() in HEIF_SUFFIXES for f in files)
-    return f"{text}; for {heif} HEIC files: {HEIF_REMEDY}" if heif else text
+    return f"{text}; for HEIC ({heif:,}): {HEIF_REMEDY}" if heif else text
 
 
 def decode(file: Path, background: str = "white") -> Image.Image:

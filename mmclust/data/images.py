@@ -55,8 +55,9 @@ class Images(Sequence[Image.Image]):
         if isinstance(images, Images):
             return images
         other = ""
-        is_numeric = isinstance(images, np.ndarray) and images.dtype != object
-        shape = np.shape(images) if is_numeric else (0, 0, 0)
+        shape: tuple[int, ...] = (0, 0, 0)
+        if isinstance(images, np.ndarray) and images.dtype != object:
+            shape = images.shape
         if isinstance(images, (str, Path)):
             other = f"a path: mm.load_folder({str(images)!r})"
         elif isinstance(images, ImageDataset):
