@@ -82,7 +82,7 @@ def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     if damaged:
         names = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
         if len(damaged) == len(table):
-            raise ValueError(f"{root}: none of {len(table)} pictures can be decoded: {names}")
+            raise ValueError(f"{root}: none of {len(table)} pictures ({names}) can be decoded")
         counts = f"{len(damaged)} of {len(table)} pictures that can't be decoded"
         warnings.warn(f"{root}: left out {counts}: {names}", stacklevel=3)
     return table.drop(index=damaged)
