@@ -38,7 +38,7 @@ def test_pictures_are_upright(tmp_path, suffix):
     assert reads_heif()
     on_its_side = Image.Exif()
     on_its_side[0x0112] = 6
-    file = saved(tmp_path / f"a.{suffix}", half_blue(), exif=on_its_side)
+    file = saved(tmp_path / f"a.{suffix}", half_blue(), exif=on_its_side.tobytes())
     for picture in (decode(file), mm.Images.of([Image.open(file)])[0]):
         assert picture.size == (20, 40)
         assert close(picture.getpixel((10, 2)), BLUE)
