@@ -7,15 +7,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
-from mmclust.data.images import ImageDataset, Images, encode_labels, opaque
+from mmclust.data.decoding import SUFFIXES, decode, is_hidden, is_picture
+from mmclust.data.images import ImageDataset, Images, encode_labels
 from mmclust.storage import key_of
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-# of Pillow, for too many pixels; the warning is raised where a caller made it an error
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-UNREADABLE = (OSError, SyntaxError, ValueError, *BOMBS)
 
 
 def load_folder(
@@ -69,40 +65,33 @@ def from_table(
     """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
     files = [root / f for f in table.index]
     images = Images(
-        len(files), lambda i: _decode(files[i], background), fingerprint, lambda i: str(files[i])
+        len(files), lambda i: decode(files[i], background), fingerprint, lambda i: str(files[i])
     )
     labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
     return ImageDataset(name, domain, images, labels, classes, rows=rows)
 
 
-def _decode(file: Path, background: str = "white") -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            return opaque(image, background)
-    except UNREADABLE as error:
-        remedy = "repair or remove it, or load the folder with on_corrupt='skip'"
-        raise ValueError(f"picture {file} can't be decoded ({error}): {remedy}") from error
-
-
 def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     damaged = []
     for file in table.index:
         try:
-            _decode(root / file)
+            decode(root / file)
         except ValueError:
             damaged.append(file)
     if damaged:
         names = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
+        if len(damaged) == len(table):
+            raise ValueError(f"{root}: none of {len(table)} pictures ({names}) can be decoded")
         counts = f"{len(damaged)} of {len(table)} pictures that can't be decoded"
         warnings.warn(f"{root}: left out {counts}: {names}", stacklevel=3)
     return table.drop(index=damaged)
 
 
 def pictures(root: Path) -> list[Path]:
-    """The picture files below a folder, relative to it, sorted, without files named ".*"."""
-    files = (f for f in root.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    return sorted(f.relative_to(root) for f in files)
+    """The picture files below a folder, relative to it, sorted; hidden files are left out."""
+    files = (f.relative_to(root) for f in root.rglob("*") if f.is_file())
+    return sorted(f for f in files if not is_hidden(f) and is_picture(root / f))
 
 
 def read_csv(root: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ fingerprint identifies the pictures; features are stored under it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
+
+from mmclust.data.decoding import as_seen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,24 +47,34 @@ class Images(Sequence[Image.Image]):
 
     @classmethod
     def of(cls, images: Pictures) -> Images:
-        """`Images` unchanged, or made of PIL pictures (transparent: on white) or uint8 (h, w, 3).
+        """`Images` unchanged, or made of PIL pictures (as `load_folder` decodes them) or of arrays.
 
         Raises:
-            TypeError: `images` is a path.
+            TypeError: something else than pictures, such as paths, floats, or channels first.
         """
         if isinstance(images, Images):
             return images
+        other = ""
+        shape: tuple[int, ...] = (0, 0, 0)
+        if isinstance(images, np.ndarray) and images.dtype != object:
+            shape = images.shape
         if isinstance(images, (str, Path)):
-            raise TypeError(f"images are required, not a path: mm.load_folder({str(images)!r})")
-        pictures = [
-            im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im)) for im in images
-        ]
+            other = f"a path: mm.load_folder({str(images)!r})"
+        elif isinstance(images, ImageDataset):
+            other = f"the data set {images.name!r}: give its .images"
+        elif len(shape) < 3 or shape[2:] in CHANNELS:
+            other = f"an array {shape}: give (n, h, w, 3), or one picture in a list"
+        elif isinstance(images, Image.Image) or not isinstance(images, Iterable):
+            other = f"{type(images).__name__}: give a list of pictures"
+        if other:
+            raise TypeError(f"images are required, not {other}")
+        pictures = [_picture(image, i) for i, image in enumerate(images)]
         digest = hashlib.sha256()
         for picture in pictures:
-            background = " on white" if transparent(picture) else ""
-            digest.update(f"{picture.mode}{picture.size}{background}".encode())
-            digest.update(picture.tobytes())
-        return cls(len(pictures), lambda i: opaque(pictures[i]), digest.hexdigest())
+            seen = as_seen(picture)
+            digest.update(f"{seen.mode}{seen.size}".encode())
+            digest.update(seen.tobytes())
+        return cls(len(pictures), lambda i: as_seen(pictures[i]), digest.hexdigest())
 
     @property
     def fingerprint(self) -> str:
@@ -100,24 +112,29 @@ class Images(Sequence[Image.Image]):
 
 # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or one array (n, h, w, 3)
 Pictures = Sequence[Image.Image | np.ndarray] | np.ndarray
+CHANNELS = ((1,), (3,), (4,))  # gray, RGB, RGB with alpha
 
 
-def transparent(picture: Image.Image) -> bool:
-    """Whether a picture may have transparent parts: an alpha channel or a transparent color."""
-    if picture.mode in ("RGBA", "RGBa", "LA", "PA"):
-        return True
-    return "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
-
-
-def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
-    """The picture in RGB, its transparent parts shown on a background.
-
-    Transparent pixels have no color of their own, and most files store black for them.
-    """
-    if not transparent(picture):
-        return picture.convert("RGB")
-    ground = Image.new("RGBA", picture.size, background)
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+def _picture(image: Any, i: int) -> Image.Image:
+    """A PIL picture of item `i` of a list; an array is taken if it has only one meaning."""
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, (str, Path)):
+        raise TypeError(f"picture {i} is a path, {str(image)!r}: give PIL.Image.open of it")
+    x = np.asarray(image)
+    if x.dtype == bool:
+        x = x.astype(np.uint8) * 255
+    if x.dtype == np.uint8 and x.size and (x.ndim == 2 or x.shape[2:] in CHANNELS):
+        return Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x)
+    kind = x.dtype.str[1:]
+    remedies = {
+        "x.transpose(1, 2, 0)": x.ndim == 3 and x.shape[:1] in CHANNELS,
+        "(255 * x).astype('uint8') if 1 is white": kind[0] == "f",
+        "(x // 257).astype('uint8')": kind == "u2",
+    }
+    remedy = " and ".join(text for text, helps in remedies.items() if helps)
+    expected = "a PIL picture or an array uint8 (h, w, 3) is expected"
+    raise TypeError(f"picture {i}: {expected}, not {x.dtype} {x.shape}: {remedy}".rstrip(": "))
 
 
 class Labels(dict):

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmclust import storage
+from mmclust.data.decoding import is_hidden, is_picture
 from mmclust.data.download import unpack
-from mmclust.data.folder import SUFFIXES, load_folder
+from mmclust.data.folder import load_folder
 from mmclust.data.images import ImageDataset, Images
 
 MB = 10**6
@@ -58,7 +59,7 @@ def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDatase
     n_pictures = 0
     advice = "give a folder below it, or a copy of some"
     for n_files, file in enumerate(path.rglob("*")):
-        n_pictures += file.suffix.lower() in SUFFIXES
+        n_pictures += not is_hidden(file.relative_to(path)) and is_picture(file)
         if n_pictures > max_pictures:
             raise ValueError(f"{path} holds more than {max_pictures:,} pictures: {advice}")
         if n_files > MAX_FILES:
@@ -90,9 +91,9 @@ def read_upload(
         else:
             folder.mkdir()
             for name, (_, content) in zip(names, files):
-                if Path(name).suffix.lower() in SUFFIXES:
-                    (folder / name).write_bytes(content)
-                else:
+                (folder / name).write_bytes(content)
+                if not is_picture(folder / name):
+                    (folder / name).unlink()
                     others.append(name)
         data, notes = read_folder(folder, domain, max_pictures)
     except (ValueError, OSError) as error:
