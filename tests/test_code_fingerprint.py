@@ -1,4 +1,4 @@
-"""Keys of rows, features and thumbnails depend on what code means: not on comments, docstrings and formatting."""
+"""Keys of rows, features and thumbnails: what code means counts, not comments and formatting."""
 
 import os
 import shutil

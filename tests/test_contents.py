@@ -1,4 +1,4 @@
-"""Pictures of a folder are identified by what their files contain, and read as rarely as possible."""
+"""Pictures of a folder are identified by what their files contain, which is read only once."""
 
 import os
 import shutil

@@ -85,7 +85,7 @@ def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     damaged = []
     for file in table.index:
         try:
-            decode(root / file)
+            decode(root / file, side=1)  # all of its bytes, the fastest way
         except ValueError:
             damaged.append(file)
     if damaged:
