@@ -59,6 +59,18 @@ def test_the_content_counts_and_nothing_else(tmp_path, mini):
     assert fingerprint(copy) == fingerprint(a)
 
 
+@pytest.mark.parametrize("position", [0, 2**16 - 1, 2**16, 10**5, 150_053])
+def test_every_byte_counts(tmp_path, position):
+    content = bytearray(150_054)  # white borders make both ends of many pictures equal
+    hashes = set()
+    for value in (0, 1):
+        content[position] = value
+        (tmp_path / "file").write_bytes(content)
+        hashes.add(contents._hash(tmp_path / "file"))
+    (tmp_path / "file").write_bytes(content + bytes(1))
+    assert len(hashes | {contents._hash(tmp_path / "file")}) == 3
+
+
 def test_only_changed_files_are_read_again(tmp_path, read):
     folder = folder_of(tmp_path / "a", RED, RED, BLUE)
     first = fingerprint(folder)

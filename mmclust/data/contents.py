@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,7 +24,7 @@ from mmclust.threads import cores
 # Seconds. What changed less than this before it was read may change again and keep its times.
 SETTLED = 2.0
 SLICE = 64  # files that one thread reads at a time
-CHUNK = 2**18  # bytes
+CHUNK = 2**16  # bytes
 
 
 class Files:
@@ -100,8 +101,18 @@ def _hash_all(folder: Path, names: list[str]) -> list[str]:
 
 
 def _hash(file: Path) -> str:
-    digest = hashlib.sha256()
+    """The sha256 of a file's size, first and last chunk, and the CRC-32 of all.
+
+    The sha256 of all takes twice as long, and more than 5 % of encoding a photograph. Different
+    pictures with one size and equal ends have the same CRC-32 with probability 2**-32.
+    """
+    crc = 0
     with open(file, "rb", buffering=0) as stream:
+        first = last = stream.read(CHUNK)
         while chunk := stream.read(CHUNK):
-            digest.update(chunk)
+            crc = zlib.crc32(chunk, crc)
+            last = chunk
+        digest = hashlib.sha256(f"{stream.tell()} {crc} ".encode())
+    digest.update(first)
+    digest.update(last)
     return digest.hexdigest()[:32]

@@ -307,7 +307,7 @@ def tokenizer_rules(tokenizer: Any) -> str:
             settings[name] = value
         elif inspect.isfunction(value):
             settings[name] = value.__name__
-    inner = getattr(tokenizer, "tokenizer", None)  # of Hugging Face
+    inner: Any = getattr(tokenizer, "tokenizer", None)  # of Hugging Face
     if hasattr(inner, "backend_tokenizer"):
         rules = json.loads(inner.backend_tokenizer.to_str())
         # `truncation` and `padding` are those of the last call

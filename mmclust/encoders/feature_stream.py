@@ -118,9 +118,10 @@ def side_to_decode(preprocess: Callable) -> int | None:
 
     Known of preprocessing that begins by scaling pictures to a size.
     """
-    first = preprocess.transforms[0] if isinstance(preprocess, transforms.Compose) else preprocess
-    scales = isinstance(first, (transforms.Resize, ResizeKeepRatio))
-    size = first.size if scales else getattr(first, "scales_to", None)
+    size = getattr(preprocess, "scales_to", None)
+    if isinstance(preprocess, transforms.Compose):
+        first = preprocess.transforms[0]
+        size = first.size if isinstance(first, (transforms.Resize, ResizeKeepRatio)) else None
     if not size:
         return None
     return OVERSAMPLING * max(size if isinstance(size, Sequence) else [size])
