@@ -281,7 +281,10 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
         Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / color / f"{name}.png")
     parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=color")
     status, printed = main("--only", "00", *parameters, "--dry-run", "--out", tmp_path / "out")
-    assert status == 0 and f"{tmp_path / 'photos'}: 2 pictures, labels: class" in printed
+    assert (
+        status == 0
+        and f"{tmp_path / 'photos'}: 2 pictures; class: 2 classes (blue, red)" in printed
+    )
     words = mm.reference_words("color", of="photo")
     assert f"color of photo: {len(words)} from {words.source}" in printed
 

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image, ImageColor
 
 from mmclust.data.folder_tree import tree_labels, walk, without_pictures
-from mmclust.data.images import ImageDataset, Images, counted, encode_labels, opaque
+from mmclust.data.images import ImageDataset, Images, counted, encode_labels, number_of, opaque
 from mmclust.data.labels_table import find_table, read_labels, similar_labels
 from mmclust.storage import key_of
 
@@ -70,7 +70,7 @@ def load_folder(
     data.notes = (*notes, *similar_labels(table))
     labels = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
     labels = [*labels, f"from {origin}"] if labels else ["no labels"]
-    data.provenance = "; ".join([f"{len(data):,} pictures", ", ".join(labels), *data.notes])
+    data.provenance = "; ".join([number_of(len(data), "picture"), ", ".join(labels), *data.notes])
     if verbose:
         line = " ".join(f"{root}: {data.provenance}".split())
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a name may have any letter
@@ -80,11 +80,11 @@ def load_folder(
 
 def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
     """A table (index: pictures, columns: criteria), and what it was read from."""
-    files, folders = walk(root, notes)
-    files = [f for f in files if f.suffix.lower() in SUFFIXES]
+    all_files, folders = walk(root, notes)
+    files = [f for f in all_files if f.suffix.lower() in SUFFIXES]
     if empty := without_pictures(folders, files):
         notes.append(f"without pictures: {counted(empty, 'folder')}")
-    if source := find_table(root, notes):
+    if source := find_table(root, all_files, notes):
         return read_labels(source, files, notes), source.name
     return tree_labels(root, files, notes), "folders"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -32,7 +33,7 @@ def walk(root: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
         root, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True
     ):
         here = Path(place)
-        closed += [here / name for name in below if _leads_back(here / name)]
+        closed.extend(here / name for name in below if _leads_back(here / name))
         below[:] = [name for name in below if name[0] != "." and here / name not in closed]
         folders += [here / name for name in below]
         for path in [here / name for name in names if name[0] != "."]:
@@ -66,7 +67,7 @@ def tree_labels(root: Path, files: Iterable[Path], notes: list[str]) -> pd.DataF
     Raises ValueError: see `match_trees`.
     """
     parts = _without_splits({f: f.parts for f in files}, notes)
-    around = os.path.commonprefix([p[:-1] for p in parts.values() if len(p) > 1])
+    around = _shared(p[:-1] for p in parts.values() if len(p) > 1)
     labeled = {f: p[len(around) :] for f, p in parts.items() if len(p) > len(around) + 1}
     deeper = {f: p for f, p in labeled.items() if len(p) > 2}
     tops = sorted({p[0] for p in labeled.values()})
@@ -86,9 +87,16 @@ def tree_labels(root: Path, files: Iterable[Path], notes: list[str]) -> pd.DataF
         criterion = clean(around[-1]) if around else "class"
         classes = [clean(p[0]) for p in labeled.values()]
         table = pd.DataFrame({criterion: classes}, index=[str(f) for f in labeled])
+        if deeper:
+            notes.append(f"taken into the outer class: {counted(list(deeper), 'picture')}")
     if beside := [f for f in parts if f not in labeled]:
         notes.append(f"left out, beside the class folders: {counted(beside, 'picture')}")
     return table
+
+
+def _shared(folders: Iterable[tuple[str, ...]]) -> list[str]:
+    """The folders that all have in common, from the outermost on."""
+    return [names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*folders))]
 
 
 def _without_splits(parts: Parts, notes: list[str]) -> Parts:
@@ -125,6 +133,6 @@ def match_trees(root: Path, parts: Parts) -> pd.DataFrame:
     names = sorted(trees[first])
     columns = {}
     for criterion, tree in trees.items():
-        shared = len(os.path.commonprefix([parts[f][1:-2] for f in tree.values()])) + 1
+        shared = 1 + len(_shared(parts[f][1:-2] for f in tree.values()))
         columns[clean(criterion)] = [clean("/".join(parts[tree[n]][shared:-1])) for n in names]
     return pd.DataFrame(columns, index=[str(trees[first][n]) for n in names])

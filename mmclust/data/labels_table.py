@@ -19,22 +19,21 @@ import pandas as pd
 
 from mmclust.data.images import clean, counted
 
-READ = {".csv", ".tsv"}
-NOT_READ = {".xlsx", ".xls", ".ods"}
+TABLES = {".csv", ".tsv", ".xlsx", ".xls", ".ods"}
 FILE_COLUMNS = ["file", "filename", "file name", "file_name", "path", "image", "picture", "photo"]
 # what spreadsheets, pandas and R write for a missing value; "none" may well be a class
 MISSING = {"", "nan", "na", "n/a", "#n/a", "<na>", "null"}
 
 
-def find_table(root: Path, notes: list[str]) -> Path | None:
-    """`labels.csv` or `labels.tsv`, in any case. ValueError if there are several."""
-    tables = [p for p in sorted(root.iterdir()) if p.suffix.lower() in READ | NOT_READ]
-    labels = [p for p in tables if p.stem.lower() == "labels" and p.suffix.lower() in READ]
+def find_table(root: Path, files: Iterable[Path], notes: list[str]) -> Path | None:
+    """`labels.csv` or `labels.tsv` in `root`, in any case. ValueError if there are several."""
+    tables = [f for f in files if f.suffix.lower() in TABLES]
+    labels = [f for f in tables if str(f).lower() in ("labels.csv", "labels.tsv")]
     if len(labels) > 1:
-        raise ValueError(f"{root} has {counted([p.name for p in labels], 'table')}: keep one")
-    if others := [p.name for p in tables if p not in labels and p.name[0] != "."]:
-        notes.append(f"not read, as labels are in labels.csv: {counted(others, 'table')}")
-    return labels[0] if labels else None
+        raise ValueError(f"{root} has {counted(labels, 'table')}: keep one")
+    if others := [f for f in tables if f not in labels]:
+        notes.append(f"not read, as labels are read from labels.csv: {counted(others, 'table')}")
+    return root / labels[0] if labels else None
 
 
 def read_labels(source: Path, files: Iterable[Path], notes: list[str]) -> pd.DataFrame:
@@ -52,7 +51,9 @@ def read_labels(source: Path, files: Iterable[Path], notes: list[str]) -> pd.Dat
     names = [str(f) for f in files]
     match = _matcher(source.parent, names)
     matched = [match(cell) for cell in table[column]]
-    if missing := [cell or "a row without a file" for cell, name in zip(table[column], matched) if not name]:
+    if missing := [
+        cell or "a row without a file" for cell, name in zip(table[column], matched) if not name
+    ]:
         similar = get_close_matches(missing[0], names, n=1, cutoff=0.5)
         hint = f": did you mean {similar[0]}?" if similar else ""
         count = f"({len(missing)} such files){hint}"
@@ -81,7 +82,7 @@ def similar_labels(table: pd.DataFrame) -> list[str]:
             except ValueError:
                 spellings[re.sub(r"[\s_-]+", " ", label.casefold())].append(label)
         if similar := [" / ".join(labels) for labels in spellings.values() if len(labels) > 1]:
-            notes.append(f"different classes of {criterion}: {counted(similar, 'similar name')}")
+            notes.append(f"taken as different classes of {criterion}: {counted(similar, 'group')}")
     return notes
 
 

@@ -118,7 +118,8 @@ def reproduce(
             that in `MMCLUST_SCHEDULER`.
         on_event: called with an event, its subject and the expected seconds that are left: "wait",
             "cluster" or "folder" with a sentence, "start" with a notebook's name, "end" with its
-            outcome, and every second "tick" with notebook -> rows (asked for, stored before, computed).
+            outcome, and every second "tick" with notebook -> rows (asked for, stored before,
+            computed).
 
     Returns:
         One outcome per selected notebook, in order.
