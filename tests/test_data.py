@@ -89,7 +89,7 @@ def test_a_tree_per_criterion_is_matched_by_name(tmp_path):
         ("name,color\na.png,red\n", "no column 'file'"),
         ("file,color\na.png,red\nb.png,\n", "b.png has no label for 'color'"),
         ("file,color\na.png,red\na.png,red\n", r"duplicate file a\.png"),
-        ("file,color\na.png,red\ngone.png,red\n", r"gone\.png, which is missing"),
+        ("file,color\na.png,red\ngone.png,red\n", r"gone\.png', which is missing"),
     ],
 )
 def test_bad_labels_are_named(tmp_path, text, message):

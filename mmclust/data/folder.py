@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image, ImageColor
 
 from mmclust.data.folder_tree import tree_labels, walk, without_pictures
-from mmclust.data.images import ImageDataset, Images, counted, encode_labels, number_of, opaque
+from mmclust.data.images import ImageDataset, Images, counted, encode_labels, opaque
 from mmclust.data.labels_table import find_table, read_labels, similar_labels
 from mmclust.storage import key_of
 
@@ -70,7 +70,7 @@ def load_folder(
     data.notes = (*notes, *similar_labels(table))
     labels = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
     labels = [*labels, f"from {origin}"] if labels else ["no labels"]
-    data.provenance = "; ".join([number_of(len(data), "picture"), ", ".join(labels), *data.notes])
+    data.provenance = "; ".join([f"{len(data):,} pictures", ", ".join(labels), *data.notes])
     if verbose:
         line = " ".join(f"{root}: {data.provenance}".split())
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a name may have any letter

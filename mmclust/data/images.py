@@ -145,16 +145,11 @@ def clean(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def number_of(n: int, noun: str) -> str:
-    """ "1 picture", "2,000 pictures" """
-    ending = "es" if noun.endswith("s") else "s"
-    return f"{n:,} {noun}{'' if n == 1 else ending}"
-
-
 def counted(names: Sequence[object], noun: str, most: int = 5) -> str:
     """Their number and the first of them: "2 pictures (a.png, b.png)"."""
-    listed = ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
-    return f"{number_of(len(names), noun)} ({listed})"
+    listed = ", ".join([*map(str, names[:most]), "..."][: len(names)])
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{len(names):,} {noun}{'' if len(names) == 1 else ending} ({listed})"
 
 
 @dataclass

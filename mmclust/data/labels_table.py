@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def find_table(root: Path, files: Iterable[Path], notes: list[str]) -> Path | No
     return root / labels[0] if labels else None
 
 
-def read_labels(source: Path, files: Iterable[Path], notes: list[str]) -> pd.DataFrame:
+def read_labels(source: Path, files: Sequence[Path], notes: list[str]) -> pd.DataFrame:
     """The labels in a table; index: those of `files` that it lists; columns: criteria.
 
     `files` are the pictures below the table's folder, relative to it. Raises FileNotFoundError: one
@@ -48,16 +48,7 @@ def read_labels(source: Path, files: Iterable[Path], notes: list[str]) -> pd.Dat
     if not columns:
         raise ValueError(f"{source} has no column 'file', only: {', '.join(table.columns)}")
     column = min(columns, key=lambda c: FILE_COLUMNS.index(c.lower()))
-    names = [str(f) for f in files]
-    match = _matcher(source.parent, names)
-    matched = [match(cell) for cell in table[column]]
-    if missing := [
-        cell or "a row without a file" for cell, name in zip(table[column], matched) if not name
-    ]:
-        similar = get_close_matches(missing[0], names, n=1, cutoff=0.5)
-        hint = f": did you mean {similar[0]}?" if similar else ""
-        count = f"({len(missing)} such files){hint}"
-        raise FileNotFoundError(f"{source} lists {missing[0]}, which is missing {count}")
+    matched = _matched(source, table[column], [str(f) for f in files])
     table = table.drop(columns=column).set_axis(matched)
     if table.index.has_duplicates:
         duplicate = table.index[table.index.duplicated()][0]
@@ -66,7 +57,7 @@ def read_labels(source: Path, files: Iterable[Path], notes: list[str]) -> pd.Dat
         if empty := table.index[table[criterion].str.lower().isin(MISSING)].tolist():
             remedy = f"({len(empty)} such cells): fill it, or remove the row or the column"
             raise ValueError(f"{source}: {empty[0]} has no label for {criterion!r} {remedy}")
-    if unlisted := sorted(set(names) - set(matched)):
+    if unlisted := sorted({str(f) for f in files} - set(matched)):
         notes.append(f"left out, not in {source.name}: {counted(unlisted, 'picture')}")
     return table
 
@@ -118,21 +109,22 @@ def _parse(source: Path, notes: list[str]) -> pd.DataFrame:
     return table
 
 
-def _matcher(root: Path, names: Iterable[str]) -> Callable[[str], str | None]:
-    """A function: cell -> the picture that it names, up to case, accents, "\\" and suffix."""
+def _matched(source: Path, cells: Iterable[str], files: Sequence[str]) -> list[str]:
+    """The files that cells name, up to case, accents, "\\" and suffix."""
 
     def plain(name: str) -> str:
-        return Path(clean(name).replace("\\", "/")).as_posix().casefold()
+        return clean(name).replace("\\", "/").removeprefix("./").casefold()
 
-    by_name = defaultdict(list)
-    for name in names:
-        for spelling in {plain(name), plain(str(Path(name).with_suffix("")))}:
-            by_name[spelling].append(name)
-
-    def match(cell: str) -> str | None:
-        if os.path.isfile(root / cell):
-            return str(Path(cell))
-        candidates = by_name.get(plain(cell), [])
-        return candidates[0] if len(candidates) == 1 else None
-
-    return match
+    spelled: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        for name in (file, os.path.splitext(file)[0]):
+            spelled[plain(name)].add(file)
+    matched = []
+    for cell in cells:
+        same = {cell} if os.path.isfile(source.parent / cell) else spelled[plain(cell)]
+        if len(same) != 1:
+            similar = sorted(same) or get_close_matches(cell, files, n=1, cutoff=0.5)
+            hint = f": did you mean {' or '.join(similar)}?" if similar else ""
+            raise FileNotFoundError(f"{source} lists {cell!r}, which is missing{hint}")
+        matched += [os.path.normpath(name) for name in same]
+    return matched
