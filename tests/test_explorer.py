@@ -274,7 +274,7 @@ def test_an_upload(zipped):
         ([("x.zip", zip_of({"big.png": bytes(3000)}))], "x.zip .* 2,500 bytes"),
         ([("x.png", bytes(5001))], "the limit is .*folder"),
         ([("x.txt", b"x")], "the upload .*no pictures"),
-        ([("x.png", b"x")], "the upload .*no pictures"),
+        ([("x.png", b"x")], r"the upload: none of 1 picture \(x.png\) can be decoded"),
     ],
 )
 def test_an_upload_that_is_refused(files, message, monkeypatch, tmp_path):

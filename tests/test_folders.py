@@ -215,6 +215,11 @@ REFUSED = {
         "file,color\na,red\n",
         "lists 'a', which is missing: did you mean a.jpg or a.png?",
     ),
+    "a row without a picture": (
+        "a.png",
+        "file,color\n,red\na.png,red\n",
+        "lists '', which is missing: correct its row",
+    ),
     "a duplicate picture": (
         "a.png",
         "file,color\na.png,red\nA.png,blue\n",
@@ -320,6 +325,14 @@ def test_the_page_lists_each_layout_and_what_is_said():
     assert list(page) == list(layouts)
     for name, (*_, says) in layouts.items():
         assert f"`{says}`" in page[name], name
+
+
+def test_complete_paths_in_a_table(tmp_path):
+    folder = build(
+        tmp_path, "a.png b.png", "labels.csv", f"file,color\n{tmp_path}/photos/a.png,red\n"
+    )
+    data, line = printed(folder)
+    assert [row["file"] for row in data.rows] == ["a.png"] and "1 picture (b.png)" in line
 
 
 def test_a_line_can_be_printed_everywhere(tmp_path):

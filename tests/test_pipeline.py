@@ -215,16 +215,18 @@ def test_a_sweep_from_the_command_line(tmp_path, main):
 
 
 def test_a_folder_of_pictures(tmp_path):
-    """The quickstart on a user's folder: colored squares, labels in a CSV file."""
-    folder = tmp_path / "my pictures"
+    """The quickstart on a user's folder: colored squares, labels in a CSV file, a broken link."""
+    folder = tmp_path / "my pictures [1]"
     colors = colored_pictures(folder)
     files = [f"{i}.png" for i in range(len(colors))]
     pd.DataFrame({"file": files, "color": colors}).to_csv(folder / "labels.csv", index=False)
+    (folder / "gone.png").symlink_to("nowhere.png")
     parameters = ("-p", f"data={folder}", "-p", "criterion=color", "-p", "domain=fruit")
     out = tmp_path / "out"
     profile = ("--profile", quick_profile(tmp_path))
     run = run_all("--only", "00_quickstart", *profile, *parameters, "--out", out)
     assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{folder}: 24 pictures; color: 3 classes" in run.stdout and "gone.png" in run.stdout
     members = pd.read_csv(out / "00_quickstart_folder.csv")
     assert len(members) == 24 and members["cluster"].nunique() == 3
     scores = pd.read_csv(out / "00_quickstart_folder_scores.csv").set_index("method")

@@ -30,22 +30,23 @@ def walk(root: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
     folders: list[Path] = []
     closed: list[Path] = []
     for place, below, names in os.walk(
-        root, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True
-    ):
-        here = Path(place)
-        closed.extend(here / name for name in below if _leads_back(here / name))
+        root, onerror=lambda error: closed.append(Path(error.filename).relative_to(root)),
+        followlinks=True,
+    ):  # fmt: skip
+        here = Path(place).relative_to(root)
+        closed.extend(here / name for name in below if _leads_back(Path(place, name)))
         below[:] = [name for name in below if name[0] != "." and here / name not in closed]
         folders += [here / name for name in below]
-        for path in [here / name for name in names if name[0] != "."]:
+        for name in [name for name in names if name[0] != "."]:
+            path = os.path.join(place, name)
             if os.path.isfile(path):
-                files.append(path)
-            elif path.is_symlink():
-                closed.append(path)
+                files.append(here / name)
+            elif os.path.islink(path):
+                closed.append(here / name)
     if closed:
-        paths = counted([path.relative_to(root) for path in closed], "path")
-        notes.append(f"left out, a link to nowhere or back, or no permission: {paths}")
-    files, folders = (sorted(p.relative_to(root) for p in paths) for paths in (files, folders))
-    return files, folders
+        kinds = "a link to nowhere or back, or no permission"
+        notes.append(f"left out, {kinds}: {counted(sorted(closed), 'path')}")
+    return sorted(files), sorted(folders)
 
 
 def _leads_back(folder: Path) -> bool:

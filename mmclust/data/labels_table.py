@@ -119,12 +119,15 @@ def _matched(source: Path, cells: Iterable[str], files: Sequence[str]) -> list[s
     for file in files:
         for name in (file, os.path.splitext(file)[0]):
             spelled[plain(name)].add(file)
-    matched = []
+    known = set(files)
+    matched: list[str] = []
     for cell in cells:
-        same = {cell} if os.path.isfile(source.parent / cell) else spelled[plain(cell)]
+        same = {cell} if cell in known else spelled[plain(cell)]
+        if not same and os.path.isfile(source.parent / cell):  # a complete path, or with ".."
+            same = {os.path.relpath(source.parent / cell, source.parent)}
         if len(same) != 1:
             similar = sorted(same) or get_close_matches(cell, files, n=1, cutoff=0.5)
-            hint = f": did you mean {' or '.join(similar)}?" if similar else ""
-            raise FileNotFoundError(f"{source} lists {cell!r}, which is missing{hint}")
-        matched += [os.path.normpath(name) for name in same]
+            hint = f"did you mean {' or '.join(similar)}?" if similar else "correct its row"
+            raise FileNotFoundError(f"{source} lists {cell!r}, which is missing: {hint}")
+        matched += same
     return matched
