@@ -35,7 +35,7 @@ import numpy as np
 import mmclust as mm
 from mmclust.encoders import feature_stream
 feature_stream.STREAM_ABOVE = 20
-data = mm.load_folder(sys.argv[1])
+data = mm.load_folder(sys.argv[1], verbose=False)
 """
 # Processes, one per log file, that write the number of each picture they make to their log.
 SLOW = (

@@ -67,13 +67,12 @@ def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDatase
             raise ValueError(f"{path} holds more than {max_pictures:,} pictures: {advice}")
         if n_files > MAX_FILES:
             raise ValueError(f"{path} holds more than {MAX_FILES:,} files: {advice}")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
         # A small file may unpack to gigabytes of pixels: it is left out like a damaged one.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        data = load_folder(path, domain=domain.strip() or "photo", on_corrupt="skip")
-    messages = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    return data, [text for text in messages if str(path) in text]  # not those of Pillow
+        domain = domain.strip() or "photo"
+        data = load_folder(path, domain=domain, on_corrupt="skip", verbose=False)
+    return data, list(data.notes)
 
 
 def read_upload(
