@@ -331,6 +331,22 @@ def test_incomplete_preprocessing_is_refused(folder, key):
         mm.load_encoder(str(folder))
 
 
+def test_misspelled_preprocessing_is_refused(folder):
+    path = folder / "preprocessor_config.json"
+    edit_json(path, resample=..., resampel=2, processor_class="AlignProcessor")
+    with pytest.raises(ValueError, match="'resampel': did you mean 'resample'"):
+        mm.load_encoder(str(folder))
+    edit_json(path, resampel=...)
+    mm.load_encoder(str(folder))
+
+
+def test_truncated_weights_are_named(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged: download it again"):
+        mm.load_encoder(str(folder))
+
+
 def test_the_layout_of_newer_transformers(kind, folder, encoder, pictures):
     """processor_config.json instead of preprocessor_config.json."""
     config = json.loads((folder / "preprocessor_config.json").read_text())

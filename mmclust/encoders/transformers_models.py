@@ -8,6 +8,7 @@ CLIP models of transformers are not read here: use them in open_clip's layout.
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def load_transformers(
             f"{' or '.join(TOWERS)} (CLIP models: use open_clip's layout)"
         )
     checkpoint.require(path, config, ("text_config", "vision_config"), "architecture")
-    _check_preprocessing(folder)
+    preprocessing = _check_preprocessing(folder)
     checkpoint.check_tokenizer(folder)
     if not (folder / "model.safetensors.index.json").exists():
         checkpoint.find_weights(folder, "model.safetensors")
@@ -183,20 +184,29 @@ def load_transformers(
             f"the weights in {folder} do not match {model_class.__name__}: {len(missing)} tensors "
             f"are missing, such as {missing[0]}"
         )
+    _check_spelling(folder, preprocessing, processor)
     _check_match(folder, model, processor, tokenizer)
     return TransformersEncoder(
         model.float(), Preprocess(processor), tokenizer, name, device, autocast
     )
 
 
-def _check_preprocessing(folder: Path) -> None:
+def _check_preprocessing(folder: Path) -> dict:
     for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
         if path.exists():
             config = checkpoint.read_json(path)
             config = config.get("image_processor", config)
             checkpoint.require(path, config, PREPROCESSING, "preprocessing")
-            return
+            return config
     raise ValueError(f"{folder} has no preprocessor_config.json: it needs its preprocessing")
+
+
+def _check_spelling(folder: Path, config: dict, processor: Any) -> None:
+    """Raise ValueError for a misspelled setting: the processor would use its default instead."""
+    known = type(processor)().to_dict().keys()
+    for key in sorted(config.keys() - known):
+        if close := get_close_matches(key, known - config.keys(), n=1, cutoff=0.8):
+            raise ValueError(f"{folder}: preprocessing {key!r}: did you mean {close[0]!r}?")
 
 
 def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> None:
