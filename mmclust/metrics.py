@@ -63,7 +63,7 @@ def score_kmeans(
     known: dict[bytes, dict[str, float]] = {}
     scores = []
     for seed in seeds:
-        labels = fit_kmeans(representation, n_clusters, n_init=n_init, random_state=seed).labels_
+        labels, _ = kmeans(representation, n_clusters, seed, n_init)
         # Many seeds give the same clustering, which is scored once. Its clusters may have other
         # numbers, so it is identified by the first image of each image's cluster.
         _, first_image, cluster = np.unique(labels, return_index=True, return_inverse=True)
@@ -80,9 +80,15 @@ def score_kmeans(
     return means | {"NMI_std": float(np.std([s["NMI"] for s in scores]))}
 
 
-def fit_kmeans(x: ArrayLike, n_clusters: int, **options: Any) -> Any:
-    """scikit-learn's k-means, fitted to x (n, d); ValueError for a row with NaN. Without its
-    warning that fewer rows differ than M, and so M' < M clusters: callers say it once."""
+def kmeans(
+    x: ArrayLike, n_clusters: int, random_state: int | np.random.RandomState | None,
+    n_init: int = 1, start: Any = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Labels (n,) and centers (M, d) of k-means on x (n, d). `start`: initial centers (M, d).
+
+    If fewer than M rows differ, there are fewer clusters: callers warn, once for many runs. Raises
+    ValueError for a row with NaN or infinity.
+    """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -90,6 +96,12 @@ def fit_kmeans(x: ArrayLike, n_clusters: int, **options: Any) -> Any:
     if not finite.all():
         row = f"row {np.argmin(finite)} has NaN or infinity"
         raise ValueError(f"k-means needs numbers: {row} (learned? try a smaller learning rate)")
+    options = {"n_init": n_init}
+    if start is not None and len(start) == n_clusters:
+        options = {"init": start, "n_init": 1}
+    model = KMeans(n_clusters, random_state=random_state, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(n_clusters, **options).fit(x)
+        model.fit(x)
+    used, labels = np.unique(model.labels_, return_inverse=True)
+    return labels.astype(np.int64), model.cluster_centers_[used]

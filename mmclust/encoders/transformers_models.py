@@ -8,7 +8,6 @@ CLIP models of transformers are not read here: use them in open_clip's layout.
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from mmclust.encoders.base import Encoder, Tower
 
 CONTEXT = 64  # tokens of a text: what ALIGN's processor pads to; BLIP's has no such number
 # Required keys; for the others the processor's class has defaults, as in older checkpoints.
-PREPROCESSING = ("image_processor_type", "size", "image_mean", "image_std")
+PREPROCESSING = ("image_processor_type", "size", "resample", "image_mean", "image_std")
 
 
 class Align:
@@ -165,7 +164,7 @@ def load_transformers(
             f"{' or '.join(TOWERS)} (CLIP models: use open_clip's layout)"
         )
     checkpoint.require(path, config, ("text_config", "vision_config"), "architecture")
-    preprocessing = _check_preprocessing(folder)
+    _check_preprocessing(folder)
     checkpoint.check_tokenizer(folder)
     if not (folder / "model.safetensors.index.json").exists():
         checkpoint.find_weights(folder, "model.safetensors")
@@ -184,29 +183,20 @@ def load_transformers(
             f"the weights in {folder} do not match {model_class.__name__}: {len(missing)} tensors "
             f"are missing, such as {missing[0]}"
         )
-    _check_spelling(folder, preprocessing, processor)
     _check_match(folder, model, processor, tokenizer)
     return TransformersEncoder(
         model.float(), Preprocess(processor), tokenizer, name, device, autocast
     )
 
 
-def _check_preprocessing(folder: Path) -> dict:
+def _check_preprocessing(folder: Path) -> None:
     for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
         if path.exists():
             config = checkpoint.read_json(path)
             config = config.get("image_processor", config)
             checkpoint.require(path, config, PREPROCESSING, "preprocessing")
-            return config
+            return
     raise ValueError(f"{folder} has no preprocessor_config.json: it needs its preprocessing")
-
-
-def _check_spelling(folder: Path, config: dict, processor: Any) -> None:
-    """Raise ValueError for a misspelled setting: the processor would use its default instead."""
-    known = type(processor)().to_dict().keys()
-    for key in sorted(config.keys() - known):
-        if close := get_close_matches(key, known - config.keys(), n=1, cutoff=0.8):
-            raise ValueError(f"{folder}: preprocessing {key!r}: did you mean {close[0]!r}?")
 
 
 def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> None:

@@ -31,7 +31,7 @@ from mmclust.methods.parameters import (
     check_parameters,
     check_words,
 )
-from mmclust.metrics import fit_kmeans, score, score_kmeans
+from mmclust.metrics import kmeans, score, score_kmeans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +168,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         if not self.takes_features:
             name = type(self).__name__
             raise ValueError(f"{name} needs an encoder, such as mm.load_encoder('mini')")
-        dtypes = [np.float64, np.float32]  # `fit_kmeans` looks for NaN
+        dtypes = [np.float64, np.float32]  # `kmeans` looks for NaN
         return validate_data(self, images, dtype=dtypes, reset=reset, ensure_all_finite=False)
 
     def _embed(self, images: Any) -> np.ndarray:
@@ -334,19 +334,6 @@ class ProxyClusterer(ImageClusterer):
 
     def _events(self) -> list[str | None]:
         return [None] * len(self.history_)
-
-
-def kmeans(
-    x: np.ndarray, n_clusters: int, random_state: RandomSeed, n_init: int = 1, start: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and centers (M, d) of k-means on x (n, d), fewer if fewer rows differ. `start`:
-    initial centers (M, d), not used if they are fewer."""
-    options = {"n_init": n_init}
-    if start is not None and len(start) == n_clusters:
-        options = {"init": start, "n_init": 1}
-    model = fit_kmeans(x, n_clusters, random_state=random_state, **options)
-    used, labels = np.unique(model.labels_, return_inverse=True)
-    return labels.astype(np.int64), model.cluster_centers_[used]
 
 
 def nearest(x: np.ndarray, centers: np.ndarray) -> np.ndarray:

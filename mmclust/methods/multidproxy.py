@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmclust.methods import training
-from mmclust.methods.base import ProxyClusterer, RandomSeed, kmeans, nearest, torch_generator
+from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest, torch_generator
 from mmclust.methods.dproxy_terms import (
     GatedFusion,
     Negatives,
@@ -35,6 +35,7 @@ from mmclust.methods.dproxy_terms import (
 )
 from mmclust.methods.multisub import mix
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER, Number
+from mmclust.metrics import kmeans
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder

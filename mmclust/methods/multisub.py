@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from mmclust.encoders.feature_stream import as_tensor
 from mmclust.methods import pair_losses, training
-from mmclust.methods.base import ProxyClusterer, RandomSeed, kmeans, nearest, torch_generator
+from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest, torch_generator
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE_INTEGER, Number
+from mmclust.metrics import kmeans
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder

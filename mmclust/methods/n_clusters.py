@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmclust.metrics import fit_kmeans
+from mmclust.metrics import kmeans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def silhouette_curve(
         x = x[rng.choice(len(x), MAX_SILHOUETTE_IMAGES, replace=False)]
     rows = []
     for m in range(2, min(most, len(x) - 1) + 1):
-        labels = fit_kmeans(x, m, n_init=5, random_state=int(rng.integers(2**31))).labels_
+        labels, _ = kmeans(x, m, int(rng.integers(2**31)), n_init=5)
         criterion = float(silhouette_score(x, labels)) if len(set(labels)) > 1 else -1.0
         rows.append({"n_clusters": m, "criterion": criterion})
     return pd.DataFrame(rows)
