@@ -86,10 +86,10 @@ def kmeans(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Labels (n,) and centers (M, d) of k-means on x (n, d). `start`: initial centers (M, d).
 
-    If fewer than M rows differ, there are fewer clusters: callers warn, once for many runs. Raises
-    ValueError for a row with NaN or infinity.
+    Centers that differ by rounding alone are one. So if fewer than M rows differ, there are fewer
+    clusters: callers warn, once for many runs. Raises ValueError for a row with NaN or infinity.
     """
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import DBSCAN, KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     finite = np.isfinite(np.asarray(x)).all(axis=-1)
@@ -103,5 +103,8 @@ def kmeans(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x)
-    used, labels = np.unique(model.labels_, return_inverse=True)
-    return labels.astype(np.int64), model.cluster_centers_[used]
+    centers = model.cluster_centers_
+    rounding = 100 * np.finfo(centers.dtype).eps * max(np.abs(centers).max(), 1e-9)
+    same = DBSCAN(rounding, min_samples=1, algorithm="kd_tree").fit_predict(centers)
+    _, first, labels = np.unique(same[model.labels_], return_index=True, return_inverse=True)
+    return labels.astype(np.int64), centers[model.labels_[first]]

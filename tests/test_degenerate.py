@@ -86,6 +86,18 @@ def test_fewer_different_pictures_than_clusters(mini, method):
         assert [model.name_clusters()[c] for c in model.labels_[::4]] == colors
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_makes_no_clusters(dtype):
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(2, 16)), 20, 0).astype(dtype)
+    x = x * (1 + np.finfo(dtype).eps * rng.integers(-1, 2, x.shape).astype(dtype))
+    with pytest.warns(UserWarning, match="2 instead of 6 clusters"):
+        model = mm.KMeans(n_clusters=6, random_state=0).fit(x)
+    assert model.n_clusters_ == 2
+    far = np.array([0, 1, 2, 3], dtype)[:, None] * 1000 * np.finfo(dtype).eps + 1
+    assert mm.KMeans(n_clusters=4, random_state=0).fit(far).n_clusters_ == 4
+
+
 def test_another_representation_may_tell_more_apart(mini):
     model = build("MultiSub", mini, 3, words=["red"])
     with pytest.warns(UserWarning, match="1 instead of 3 clusters: .*'prompt'.*more words"):

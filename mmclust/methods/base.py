@@ -101,7 +101,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
             return
         name = getattr(self, "current_representation_", "image")
         reason = f"the representation {name!r} has no more different values; more words may help"
-        if (n_different := len(np.unique(self.image_embeddings_, axis=0))) < self._n_clusters:
+        n_different = len(kmeans(self.image_embeddings_, self._n_clusters, random_state=0)[1])
+        if n_different < self._n_clusters:
             images = f"all {len(self.labels_)} images look"
             looks = "the same" if n_different == 1 else f"like {n_different} different ones"
             reason = f"to {getattr(self.encoder, 'name', 'k-means')}, {images} {looks}"
