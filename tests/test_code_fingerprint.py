@@ -82,7 +82,7 @@ assert pictures() == drawn
 edit("methods/multimap.py", "s.alpha * concept", "2 * s.alpha * concept")
 second = keys()
 assert [m for m in first if first[m] != second[m]] == ["MultiMaP"], second
-edit("methods/base.py", "n_init: int = 1", "n_init: int = 2")
+edit("methods/base.py", "cluster_centers_ = None", "cluster_centers_ = 0")
 assert all(key != second[m] for m, key in keys().items())
 edit("data/draw_card.py", "HALF_WIDTH = 0.72", "HALF_WIDTH = 0.71")
 assert [name for name, key in pictures().items() if key != drawn[name]] == ["demo-card"]

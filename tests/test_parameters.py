@@ -119,6 +119,11 @@ def test_text_outputs_as_tokens_need_equal_widths(mini, images, monkeypatch, met
         (["color", "color"], {}, "without duplicates.*'color', 'color'"),
         (["flavour"], {}, "no words for 'flavour'"),
         (["color", "species"], {"n_clusters": {"color": 3}}, "no entry for keyword 'species'"),
+        (["color"], {"words": {"colour": ["red"]}}, r"'colour', not one of \['color'\]"),
+        (["color"], {"words": {"color": "sun"}}, "list of at least one reference word, not 'sun'"),
+        (["color"], {"method": mm.KMeans}, "method=KMeans.* takes no words"),
+        (["color"], {"method": mm.CLIP_GPT, "n_clusters": 3}, "CLIP_GPT.* takes no n_clusters"),
+        (["color"], {"method": mm.MultiMaP, "concepts": "hue"}, "must be a list .*'hue'"),
     ],
 )
 def test_bad_keywords_of_cluster_by(mini, images, keywords, options, message):

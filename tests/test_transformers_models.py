@@ -326,10 +326,17 @@ def test_a_missing_file_is_named(folder, missing, message):
         mm.load_encoder(str(folder))
 
 
-@pytest.mark.parametrize("key", ["image_mean", "size", "image_processor_type"])
+@pytest.mark.parametrize("key", ["image_mean", "size", "resample", "image_processor_type"])
 def test_incomplete_preprocessing_is_refused(folder, key):
     edit_json(folder / "preprocessor_config.json", **{key: ...})
     with pytest.raises(ValueError, match=f"preprocessor_config.json has no '{key}'"):
+        mm.load_encoder(str(folder))
+
+
+def test_truncated_weights_are_named(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged: download it again"):
         mm.load_encoder(str(folder))
 
 

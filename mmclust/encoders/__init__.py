@@ -35,7 +35,7 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
 
     Raises:
         ValueError: unknown name, or a checkpoint without its architecture, preprocessing,
-            tokenizer or safetensors weights.
+            tokenizer or safetensors weights, or with damaged ones.
         RuntimeError: the weights cannot be downloaded.
         ImportError: the package transformers is required but not installed.
     """
@@ -58,6 +58,7 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
         )
     if not folder.is_dir():
         return load_open_clip(name, device, autocast)
+    checkpoint.check_files(folder)
     if (folder / "open_clip_config.json").exists():
         return load_open_clip(name, device, autocast, folder)
     if (folder / "config.json").exists():

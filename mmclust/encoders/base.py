@@ -61,6 +61,9 @@ class Encoder(ABC):
         self, model: torch.nn.Module, preprocess: Callable[[Image.Image], torch.Tensor],
         tokenizer: Callable, name: str, device: str = "cpu", autocast: bool = False,
     ) -> None:  # fmt: skip
+        if damaged := [key for key, value in model.state_dict().items() if value.isnan().any()]:
+            remedy = "download them again, or use another checkpoint"
+            raise ValueError(f"encoder {name}: its weights have NaN ({damaged[0]}): {remedy}")
         self.model: Any = model.to(device).eval().requires_grad_(False)
         self.preprocess = preprocess
         self.tokenizer: Any = tokenizer
@@ -210,7 +213,7 @@ class Encoder(ABC):
         for start in range(0, len(features), ROWS_PER_PRODUCT):
             rows = slice(start, start + ROWS_PER_PRODUCT)
             embeddings[rows] = F.normalize(features[rows] @ projection, dim=-1)
-        return embeddings.numpy()
+        return self._without_nan(embeddings.numpy(), Images.of(images).describe)
 
     def patch_tokens(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
         """All tokens of a vision transformer, class token first: float32 (n, 1 + patches, d).
@@ -235,7 +238,16 @@ class Encoder(ABC):
             tokens = self.tokenizer(texts[start : start + TEXT_BATCH]).to(self.device)
             embeddings.append(self.towers.encode_text(tokens, normalize=False))
         out = at_least_float32(torch.cat(embeddings))
-        return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
+        out = F.normalize(out, dim=-1) if normalize else out
+        return self._without_nan(out.cpu().numpy(), lambda i: repr(texts[i]))
+
+    def _without_nan(self, embeddings: np.ndarray, describe: Callable[[int], str]) -> np.ndarray:
+        """The embeddings (n, d); ValueError if one has NaN: a method would not notice it."""
+        nan = np.flatnonzero(np.isnan(embeddings.sum(1)))
+        if len(nan):
+            first = describe(int(nan[0]))
+            raise ValueError(f"encoder {self.name} gives NaN for {first}, {len(nan)} in all")
+        return embeddings
 
     def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
         """t(z_k), float32 (K, d): each word in the template's placeholder, or alone if None."""

@@ -21,7 +21,7 @@ from mmclust.encoders.base import Encoder, Tower
 
 CONTEXT = 64  # tokens of a text: what ALIGN's processor pads to; BLIP's has no such number
 # Required keys; for the others the processor's class has defaults, as in older checkpoints.
-PREPROCESSING = ("image_processor_type", "size", "image_mean", "image_std")
+PREPROCESSING = ("image_processor_type", "size", "resample", "image_mean", "image_std")
 
 
 class Align:
