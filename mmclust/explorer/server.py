@@ -16,6 +16,7 @@ import socket
 import tempfile
 import threading
 import webbrowser
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,10 +56,11 @@ def serve(
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
     from tornado.ioloop import IOLoop
+    from tornado.web import HTTPError
     from traitlets.config import Config
 
     from mmclust.explorer.pictures import MAX_UPLOAD
-    from mmclust.explorer.voila_server import ExplorerServer, PageKernels
+    from mmclust.explorer.voila_server import ExplorerServer, PageConnection, PageKernels
 
     for name, value in thread_environment(KERNELS_AT_ONCE).items():
         os.environ.setdefault(name, value)  # for its kernels: this process only serves
@@ -77,17 +79,21 @@ def serve(
         where = {"ip": host, "port": port, "base_url": base_url, "server_url": "/"}
         config = Config(VOILA_OPTIONS)
         config.VoilaConfiguration.multi_kernel_manager_class = PageKernels
+        config.Voila.kernel_websocket_connection_class = PageConnection
         app = ExplorerServer.instance(config=config, token=token, tornado_settings=server, **where)
         app.initialize([str(page)])
-        for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # no SIGHUP on Windows
-            if signal.getsignal(number := signal.Signals[name]) is not signal.SIG_IGN:  # nohup
-                signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+        app.ioloop = IOLoop.current()  # SIGTERM ends it, also before `start`
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))  # a closed terminal
         ready = f"The explorer is at {address} until you press Ctrl-C."
-        IOLoop.current().add_callback(print, ready, flush=True)
+        app.ioloop.add_callback(print, ready, flush=True)
         if browser:
             opening = threading.Thread(target=webbrowser.open, args=(address,), daemon=True)
-            IOLoop.current().add_callback(opening.start)
-        app.start()
+            app.ioloop.add_callback(opening.start)
+        with suppress(
+            HTTPError
+        ):  # a kernel that is not ready at the end: it ends with this process
+            app.start()
 
 
 def _free_port(host: str, port: int) -> int:

@@ -1,7 +1,7 @@
 """Voila's server with two additions: no kernel stays without a page, and the path has a prefix.
 
-A page that is closed or reloaded asks for the end of its kernel. It can't ask if its tab crashes,
-the network is lost or the computer sleeps: then its kernel waits for it for some minutes.
+A page that is closed or reloaded asks for the end of its kernel, or, if it can't, says goodbye to
+the connection. If the network is lost or the computer sleeps, the kernel waits for some minutes.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Dict
 from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
-AWAY, UNUSED = 60, 6  # checks without the page: 10 minutes; 1 minute if it never came
+AWAY, UNUSED = 60, 6  # checks without the page: 10 minutes; 1 minute if it won't come (back)
+GOING_AWAY = 1001  # the code with which a browser closes the connection of a page that is left
 
 
 class PageHandler(TornadoVoilaHandler):
@@ -45,8 +47,17 @@ class PageKernels(AsyncMappingKernelManager):
         busy = self.get_kernel(kernel_id).execution_state in ("starting", "busy")
         if left == 0:
             await self.shutdown_kernel(kernel_id)
-        elif not busy and not self._kernel_connections.get(kernel_id):
+        elif not busy and self._kernel_connections.get(kernel_id, 0) < 1:
             self._checks_left[kernel_id] -= 1
+
+
+class PageConnection(ZMQChannelsWebsocketConnection):
+    """Distinguishes a page that was left from one whose connection was lost."""
+
+    def disconnect(self) -> None:
+        if self.websocket_handler.close_code == GOING_AWAY:
+            self.multi_kernel_manager._checks_left[self.kernel_id] = UNUSED
+        super().disconnect()
 
 
 class ExplorerServer(Voila):
