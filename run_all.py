@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -90,6 +91,15 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def base_url(text: str) -> str:
+    """The path of a page behind a proxy as "/", "/demo/" or "/a/b/"."""
+    folders = [folder for folder in text.split("/") if folder]
+    if not all(re.fullmatch(r"[\w~-][\w.~-]*", folder, re.ASCII) for folder in folders):
+        rule = "give the path of the page behind the proxy, such as /demo/, in letters and digits"
+        raise argparse.ArgumentTypeError(f"invalid path {text!r}: {rule}")
+    return "/" + "".join(f"{folder}/" for folder in folders)
+
+
 def explore(arguments: list[str]) -> int:
     """`run_all.py explore`: show the explorer as a web page."""
     parser = argparse.ArgumentParser(
@@ -103,6 +113,12 @@ def explore(arguments: list[str]) -> int:
         help="address to listen at; the default is reachable from this machine only, any other "
         "requires the token that is printed",
     )
+    parser.add_argument(
+        "--base-url",
+        type=base_url,
+        default="/",
+        help="path of the page behind a reverse proxy, such as /demo/; requires the token, too",
+    )
     add_shared_arguments(parser)
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     args = parser.parse_args(arguments)
@@ -110,10 +126,14 @@ def explore(arguments: list[str]) -> int:
 
     try:
         notebook = ROOT / "notebooks" / "16_explorer.ipynb"
-        serve(notebook, args.host, args.port, args.profile, args.device, not args.no_browser)
+        browser = not args.no_browser
+        where = (args.host, args.port, args.profile, args.device, browser, args.base_url)
+        serve(notebook, *where)
     except (ImportError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while it starts
+        return 130
     return 0
 
 

@@ -1,5 +1,6 @@
 """The explorer without a browser: its session, its HTML and its widgets."""
 
+import asyncio
 import base64
 import io
 import re
@@ -18,6 +19,7 @@ from PIL import Image
 from sklearn.manifold import TSNE, trustworthiness
 
 import mmclust as mm
+import run_all
 from benchmarks import explorer_answers
 from mmclust.explorer import pictures, session, views
 from mmclust.explorer.server import serve
@@ -290,6 +292,15 @@ def test_an_upload_that_is_refused(files, message, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_upload_without_thumbnails_leaves_no_files(monkeypatch, tmp_path):
+    monkeypatch.setattr(pictures, "SIDE", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(InputError) as error:
+        ExplorerSession().load("upload", list(COLORS.items()))
+    assert error.value.field == "pictures"
+    assert list(tmp_path.iterdir()) == []
+
+
 class Tags(HTMLParser):
     """The tags of a piece of HTML with their attributes, and its text."""
 
@@ -535,9 +546,69 @@ def test_without_ipywidgets_it_says_what_to_install():
 
 
 def test_without_voila_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "voila.app", None)
+    monkeypatch.setitem(sys.modules, "voila", None)
     with pytest.raises(ImportError, match=r"voila: pip install \"mmclust\[explorer\]\""):
-        serve(Path("nothing.ipynb"), "127.0.0.1", 0, "demo", "cpu", browser=False)
+        serve(Path("nothing.ipynb"), "127.0.0.1", 0, "demo", "cpu", browser=False, base_url="/")
+
+
+def test_the_address_is_printed_before_anything_slow_is_imported():
+    pytest.importorskip("voila")
+    code = """if True:
+        import run_all, sys
+        sys.modules["nbformat"] = None  # the first of the slow imports
+        print(run_all.main(["explore", "--port", "0", "--no-browser", "--base-url", "a//b"]))
+        print({"numpy", "pandas", "torch", "voila"} & set(sys.modules))"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    address = r"http://127.0.0.1:\d+/a/b/\?token=\S+"
+    assert re.fullmatch(rf"Starting the explorer at {address} .*\n2\nset\(\)\n", done.stdout)
+
+
+@pytest.mark.parametrize("path", ["http://x.org/demo", "/../x", "a b", "/x?y", "/%41"])
+def test_an_invalid_path_behind_a_proxy(path, capsys):
+    with pytest.raises(SystemExit):
+        run_all.main(["explore", "--base-url", path])
+    assert re.search(
+        rf"--base-url: invalid path '{re.escape(path)}'.*/demo/", capsys.readouterr().err
+    )
+
+
+def test_a_kernel_ends_some_time_after_its_page_and_sooner_if_the_page_never_came():
+    pytest.importorskip("voila")
+    from mmclust.explorer.voila_server import AWAY, UNUSED, PageKernels
+
+    async def run():
+        kernels = PageKernels()
+        left, never = [await kernels.start_kernel(kernel_name="python3") for _ in range(2)]
+
+        async def check(kernel_id, times):
+            for _ in range(times):
+                await kernels.cull_kernel_if_idle(kernel_id)
+            return kernel_id in kernels
+
+        try:
+            assert await check(never, UNUSED + 2)  # it is not ready yet
+            for kernel_id in (left, never):
+                client = kernels.get_kernel(kernel_id).client()
+                client.start_channels()
+                await client.wait_for_ready(timeout=60)
+                client.stop_channels()
+                while kernels.get_kernel(kernel_id).execution_state != "idle":
+                    await asyncio.sleep(0.02)
+            assert await check(never, UNUSED)
+            assert not await check(never, 1)
+            kernels.notify_connect(left)
+            assert await check(left, AWAY + 2)
+            kernels.notify_disconnect(left)
+            assert await check(left, AWAY - 1)
+            kernels.notify_connect(left)  # the page came back
+            kernels.notify_disconnect(left)
+            assert await check(left, AWAY)
+            assert not await check(left, 1)
+        finally:
+            await kernels.shutdown_all(now=True)
+
+    asyncio.run(run())
 
 
 def test_a_port_in_use(tmp_path):

@@ -110,6 +110,8 @@ class ExplorerSession:
                 data.images = data.images.cached()
             self.thumbnails = thumbnails(data.images)
         except (ValueError, OSError) as error:
+            if directory:
+                directory.cleanup()
             raise InputError("pictures", self._without_home(error)) from error
         self.data = data
         self.notes = [self._without_home(note) for note in notes]
