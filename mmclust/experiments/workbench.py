@@ -67,7 +67,7 @@ class Workbench:
             options: dict[str, Any] = {}
             if e.dataset in RENDERED_WORLDS or plugins.is_plugin_name(e.dataset):
                 options["seed"] = e.seed
-                if e.n:
+                if e.n is not None:
                     options["n"] = e.n
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]

@@ -11,6 +11,7 @@ import numpy as np
 from mmclust.data.images import Images, Pictures
 from mmclust.methods.base import ImageClusterer
 from mmclust.methods.multisub import MultiSub
+from mmclust.profiles.values import check_settings
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ def cluster_by(
         Keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
         before any fit for no keyword, a duplicate keyword, or one without words or n_clusters.
     """
-    keywords = [keywords] if isinstance(keywords, str) else list(keywords)
-    if not keywords or len(set(keywords)) < len(keywords):
-        raise ValueError(f"keywords must be at least one, without duplicates, not {keywords}")
+    keywords = check_settings({"keywords": keywords})["keywords"]
+    if len(set(keywords)) < len(keywords):
+        raise ValueError(f"keywords must be without duplicates, not {keywords}")
     counts = n_clusters if isinstance(n_clusters, dict) else dict.fromkeys(keywords, n_clusters)
     models: dict[str, Any] = {}
     for keyword in keywords:

@@ -50,7 +50,7 @@ def choose_n_clusters(
     """
     if len(x) < 3:
         raise ValueError(f"a number of clusters is chosen on at least 3 images, not {len(x)}")
-    curve = silhouette_curve(x, most or DEFAULT_MOST, random_state)
+    curve = silhouette_curve(x, DEFAULT_MOST if most is None else most, random_state)
     if not len(curve):
         raise ValueError(f"no number of clusters from 2 to {most} can be compared")
     return int(curve["n_clusters"][curve["criterion"].idxmax()]), curve
