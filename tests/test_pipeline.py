@@ -430,7 +430,7 @@ def test_settings_come_from_the_profile_unless_given():
     assert settings("00_quickstart").n == load_profile()["notebooks"]["00_quickstart"]["n"]
     with pytest.raises(ValueError, match="'m'"):
         settings("00_quickstart", m=1)
-    with pytest.raises(ValueError, match="no notebook '00_quikstart'.*'00_quickstart'"):
+    with pytest.raises(ValueError, match=r"no notebook '00_quikstart'.*'00_quickstart'"):
         settings("00_quikstart")
 
 
