@@ -288,7 +288,7 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
     status, printed = main("--only", "00", *parameters, "--dry-run", "--out", tmp_path / "out")
     assert status == 0 and f"{tmp_path / 'photos'}: 2 pictures, labels: class" in printed
     words = mm.reference_words("color", of="photo")
-    assert f"color of photo: {len(words)} from {words.source}" in printed
+    assert f"colour of photo: {len(words)} from {words.source}" in printed
 
 
 def test_the_remaining_time():

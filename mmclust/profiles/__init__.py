@@ -52,8 +52,8 @@ def _load(name: str, folder: Path, derived: tuple[Path, ...]) -> dict:
     known = base or (profile if path.parent == FOLDER else load_profile())
     for notebook, entry in changes.items():
         if notebook in known["notebooks"]:  # a user's own notebook may have any settings
-            names = [*known["notebooks"][notebook], *schema()["any notebook"]]
-            check_names(entry, names, f"{path}: {notebook} has no setting")
+            allowed = [*known["notebooks"][notebook], *schema()["any notebook"]]
+            check_names(entry, allowed, f"{path}: {notebook} has no setting")
         changes[notebook] = check_settings(entry, notebook, f"{path}: {notebook}: ")
     if not base:
         return profile

@@ -44,9 +44,8 @@ def _domains() -> dict:
 
 def prompt_template(keyword: str, of: str) -> str:
     """The lexicon's prompt, such as "fruit with a color of *"; without one, in this style."""
-    keyword = check_settings({"keyword": keyword})["keyword"]
-    entries = _domains().get(of, {})
-    if entry := entries.get(same_name(keyword, entries)):
+    keyword = _known(keyword, of)
+    if entry := _domains().get(of, {}).get(keyword):
         return entry["template"]
     article = "an" if keyword[:1] in "aeiou" else "a"
     return f"{of} with {article} {keyword} of *"
@@ -55,6 +54,10 @@ def prompt_template(keyword: str, of: str) -> str:
 def keywords(of: str) -> list[str]:
     """The keywords with words in the lexicon: those of the domain first, then the common ones."""
     return list(dict.fromkeys([*_domains().get(of, {}), *_lexicon()["common"]]))
+
+
+def _known(keyword: str, of: str) -> str:
+    return same_name(check_settings({"keyword": keyword})["keyword"], keywords(of))
 
 
 def reference_words(
@@ -81,7 +84,7 @@ def reference_words(
         mmclust.words.language_model.AskError: the model gave no words.
         ImportError: `openai` or `inflect` is missing.
     """
-    keyword = check_settings({"keyword": keyword})["keyword"]
+    keyword = _known(keyword, of)
     n = check_settings({"n": n})["n"]
     source, _, model_in_source = source.partition(":")
     if source not in SOURCES:
@@ -106,10 +109,8 @@ def reference_words(
 
 def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
     """The lexicon's words, "random" or None for a keyword, and which list they are from."""
-    entries = _domains().get(of, {})
-    if entry := entries.get(same_name(keyword, entries)):
+    if entry := _domains().get(of, {}).get(keyword):
         return entry["words"], "the lexicon"
-    keyword = same_name(keyword, _lexicon()["common"])
     return _lexicon()["common"].get(keyword), f"the lexicon's common list for {keyword!r}"
 
 
