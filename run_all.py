@@ -45,7 +45,7 @@ def parameter(text: str) -> tuple[str, Any]:
     if value in ("", "null"):
         return name, None if value else ""
     kind = type_of(name)
-    if kind == "text":
+    if kind in ("text", "phrase"):
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         return name, value[1:-1] if quoted else value
     try:  # in lists of texts, words such as yes and 01 stay as they were typed

@@ -65,8 +65,9 @@ def test_unknown_words_are_named():
 @pytest.mark.parametrize(
     "keyword, n, message",
     [
-        (None, None, "keyword must be a text, not None"),
-        ("", None, "keyword must be a text, not ''"),
+        (None, None, r"keyword must be a text without \*, not None"),
+        ("", None, r"keyword must be a text without \*, not ''"),
+        ("co*or", None, r"keyword must be a text without \*, not 'co\*or'"),
         ("color", 0, "n must be an integer of at least 1, not 0"),
         ("color", -1, "n must be .* not -1"),
         ("color", True, "n must be .* not True"),

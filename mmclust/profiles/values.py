@@ -58,7 +58,7 @@ def _converted(value: Any, kind: str) -> Any:
     """A value in the form of its type where its meaning is certain, otherwise as it is."""
     if kind == "criteria" and isinstance(value, dict):
         return {_text(name): _converted(keywords, "texts") for name, keywords in value.items()}
-    if kind == "text":
+    if kind in ("text", "phrase"):
         return _text(value)
     if kind != "texts":
         whole = isinstance(value, Integral) and not isinstance(value, bool)
