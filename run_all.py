@@ -37,14 +37,25 @@ def remaining(seconds: float) -> str:
 
 
 def parameter(text: str) -> tuple[str, Any]:
-    """The name and the value of "n=200"; values are YAML."""
+    """The name and the value of "n=200": YAML, but texts are taken as they were typed."""
+    from mmclust.profiles.values import type_of
+
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, yaml.safe_load(value) if value else ""
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"the value of {text!r} is not valid YAML") from None
+    if value in ("", "null"):
+        return name, None if value else ""
+    kind = type_of(name)
+    if kind in ("text", "phrase"):
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        return name, value[1:-1] if quoted else value
+    try:  # in lists of texts, words such as yes and 01 stay as they were typed
+        return name, yaml.load(value, yaml.BaseLoader if kind == "texts" else yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or "it can't be read"
+        raise argparse.ArgumentTypeError(
+            f"the value of {text!r} is not valid YAML ({reason}): write a list as '[a, b]'"
+        ) from None
 
 
 class Progress:
@@ -123,8 +134,12 @@ def explore(arguments: list[str]) -> int:
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     args = parser.parse_args(arguments)
     from mmclust.explorer.server import serve
+    from mmclust.profiles import settings
+    from mmclust.threads import check_device
 
     try:
+        check_device(args.device)
+        settings("16_explorer", args.profile)
         notebook = ROOT / "notebooks" / "16_explorer.ipynb"
         browser = not args.no_browser
         where = (args.host, args.port, args.profile, args.device, browser, args.base_url)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -22,8 +24,10 @@ from PIL import Image
 
 import mmclust as mm
 import run_all as script
-from mmclust.pipeline.notebooks import plan, reproduce, select, stamp
-from mmclust.profiles import load_profile, settings
+from mmclust.methods import METHODS
+from mmclust.pipeline.notebooks import notebook_parameters, plan, reproduce, select, stamp
+from mmclust.profiles import load_profile, profile_names, settings
+from mmclust.profiles.values import schema
 
 
 @pytest.fixture
@@ -269,7 +273,8 @@ def test_a_bad_folder_is_reported_before_anything_starts(tmp_path, main, option)
         (["data=nowhere"], "nowhere"),
         ([f"data={tmp_path / 'empty'}"], str(tmp_path / "empty")),
         ([photos], "-p criterion="),
-        ([photos, "criterion=colour"], "did you mean 'color'?"),
+        ([photos, "criterion=colr"], "did you mean 'color'?"),
+        ([photos, "criterion=color", "n_clusters=2"], "n_clusters=2: "),
     ]:
         given = [word for pair in parameters for word in ("-p", pair)]
         status, printed = main("--only", "00", *given, "--out", tmp_path / "out", *option)
@@ -281,14 +286,14 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
     for name, color in {"a": "red", "b": "blue"}.items():
         (tmp_path / "photos" / color).mkdir(parents=True)
         Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / color / f"{name}.png")
-    parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=color")
+    parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=colour")
     status, printed = main("--only", "00", *parameters, "--dry-run", "--out", tmp_path / "out")
     assert (
         status == 0
         and f"{tmp_path / 'photos'}: 2 pictures; class: 2 classes (blue, red)" in printed
     )
     words = mm.reference_words("color", of="photo")
-    assert f"color of photo: {len(words)} from {words.source}" in printed
+    assert f"colour of photo: {len(words)} from {words.source}" in printed
 
 
 def test_the_remaining_time():
@@ -304,12 +309,67 @@ def test_the_remaining_time():
         (["-p", "wrong=1"], "no selected notebook has a parameter 'wrong'"),
         (["-p", "n"], "'n' is not NAME=VALUE"),
         (["-p", "n=[1"], "'n=[1' is not valid YAML"),
+        (["-p", "words=[sun, rain"], "'words=[sun, rain' is not valid YAML"),
+        (["-p", "n_cluster=3"], "'n_cluster': did you mean 'n_clusters'?"),
+        (["-p", "n=thirty"], "n must be an integer of at least 1, not 'thirty'"),
+        (["-p", "n=-3"], "n must be an integer of at least 1, not -3"),
+        (["-p", "n=yes"], "n must be an integer of at least 1, not True"),
+        (["-p", "n_clusters=0"], "n_clusters must be an integer of at least 1, or auto, not 0"),
+        (["-p", "n_clusters="], "n_clusters must be an integer of at least 1, or auto, not ''"),
+        (["-p", "words="], "words must be a list of at least one text"),
+        (["-p", "criterion="], "criterion must be a text without *, not ''"),
+        (["-p", "domain=*fruit"], "domain must be a text without *, not '*fruit'"),
+        (["-p", "seeds=[0, 1]"], "seeds must be an integer of at least 1, not [0, 1]"),
+        (["-p", "epochs=[]"], "10_efficiency.epochs must be a list of integers"),
+        (["-p", "criteria={demo-fruit: []}"], "criteria.demo-fruit must be a list"),
+        (["-p", "keywords=[colour]"], "criterion 'colour' is not in demo-fruit"),
+        (["-p", "world=demo-frut"], "data set 'demo-frut' is neither a folder nor one of"),
+        (["-p", "out=elsewhere"], "use --out"),
+        (["--device", "gpu"], "no device 'gpu' on this machine: use cpu"),
         (["--profile", "mars"], "'mars'"),
     ],
 )
 def test_invalid_arguments_are_reported(tmp_path, main, arguments, message):
     status, printed = main(*arguments, "--out", tmp_path)
-    assert status == 2 and message in printed
+    assert status == 2 and message in printed, printed
+    assert not (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "must hold settings, such as base: demo, not None"),
+        ("[a, b", "is not valid YAML"),
+        ("base: demo\nencoder: [mini", "is not valid YAML"),
+        ("base: mine.yaml", "is its own base"),
+        ("base: 5", "unknown profile '5'"),
+        ("notebooks: {}", "has no encoder: set one, or a base such as base: demo"),
+        ("base: demo\nencodr: x", "unknown setting 'encodr': did you mean 'encoder'?"),
+        ("base: demo\nmethds: {}", "unknown setting 'methds': did you mean 'methods'?"),
+        ("base: demo\nmethods: {MultiSub: }", "methods.MultiSub must be settings"),
+        ("base: demo\nmethods: {MultiSup: {}}", "methods must be KMeans, CLIP_GPT, "),
+        ("base: demo\nsource: lexcion", "source must be lexicon or openai:MODEL, not 'lexcion'"),
+        ("base: demo\nnotebooks: {00_quickstart: }", "00_quickstart must be settings, {} if"),
+        ("base: demo\nnotebooks: {00_quikstart: {n: 20}}", "did you mean '00_quickstart'?"),
+        ("base: demo\nnotebooks: {00_quickstart: {nn: 20}}", "no setting 'nn': did you mean 'n'?"),
+        ("base: demo\nnotebooks: {00_quickstart: {n: 0}}", "n must be an integer of at least 1"),
+        ("base: demo\nnotebooks: {00_quickstart: {seed: }}", "seed must be an integer"),
+    ],
+)
+def test_a_profile_with_a_mistake_is_refused_with_its_file(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError) as error:
+        load_profile(str(tmp_path / "mine.yaml"))
+    assert message in str(error.value) and len(str(error.value)) < 1000
+    if "unknown profile" not in message:
+        assert str(tmp_path / "mine.yaml") in str(error.value)
+
+
+def test_the_base_of_a_profile_is_relative_to_it(tmp_path):
+    (tmp_path / "first.yaml").write_text("base: demo\nencoder: mini-half")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\nnotebooks: {08_tsne: {n: 7}}")
+    profile = load_profile(str(tmp_path / "second.yaml"))
+    assert profile["encoder"] == "mini-half" and profile["notebooks"]["08_tsne"]["n"] == 7
 
 
 def test_the_command_returns_its_exit_status(tmp_path):
@@ -349,9 +409,15 @@ def test_a_killed_run_keeps_what_was_finished(tmp_path):
 
 
 def test_parameters_are_read_as_yaml():
-    pairs = ["n=3", "words=[a, b]", "name=x y", "none="]
-    values = {"n": 3, "words": ["a", "b"], "name": "x y", "none": ""}
-    assert dict(map(script.parameter, pairs)) == values
+    pairs = ["n=3", "words=[yes, 01, 'b']", "name=x y", "none=", "seeds=null", "mine=[1, yes]"]
+    values = {"n": 3, "words": ["yes", "01", "b"], "name": "x y", "none": "", "seeds": None}
+    assert dict(map(script.parameter, pairs)) == values | {"mine": [1, True]}
+
+
+@pytest.mark.parametrize("text", ["2024", "007", "*fruit", "@mood", "no", "a: b", "[x", "a #1"])
+def test_texts_are_taken_as_they_were_typed(text):
+    for value in (text, f"'{text}'", f'"{text}"'):
+        assert script.parameter(f"criterion={value}") == ("criterion", text)
 
 
 def test_lessons_run_when_they_are_asked_for():
@@ -370,3 +436,32 @@ def test_settings_come_from_the_profile_unless_given():
     assert settings("00_quickstart").n == load_profile()["notebooks"]["00_quickstart"]["n"]
     with pytest.raises(ValueError, match="'m'"):
         settings("00_quickstart", m=1)
+    with pytest.raises(ValueError, match=r"no notebook '00_quikstart'.*'00_quickstart'"):
+        settings("00_quikstart")
+
+
+@pytest.mark.parametrize(
+    "notebook, name, value, meaning",
+    [
+        ("00_quickstart", "words", "sun, rain", ["sun", "rain"]),
+        ("00_quickstart", "words", [True, 2], ["yes", "2"]),
+        ("00_quickstart", "data", 2024, "2024"),
+        ("00_quickstart", "data", ROOT, str(ROOT)),
+        ("00_quickstart", "n_clusters", "auto", "auto"),
+        ("08_tsne", "keywords", "color", ["color"]),
+        ("12_paper_vs_code", "criteria", {"demo-card": "suits"}, {"demo-card": ["suits"]}),
+        ("13_multimap_step_by_step", "epochs", np.int64(3), 3),
+    ],
+)
+def test_values_are_converted_where_their_meaning_is_certain(notebook, name, value, meaning):
+    assert getattr(settings(notebook, **{name: value}), name) == meaning
+
+
+def test_every_parameter_of_a_notebook_has_a_type():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        names = notebook_parameters(path) - {"profile", "out"}
+        assert names <= schema()["properties"].keys(), path
+    assert all(re.match(schema()["$defs"]["method"]["pattern"], name) for name in METHODS)
+    for profile in profile_names():
+        for entry in load_profile(profile)["notebooks"].values():
+            assert entry.keys() <= schema()["properties"].keys()

@@ -84,13 +84,23 @@ def test_a_changed_file_is_imported_again_and_changes_row_keys(folder):
     assert stamp(notebook, {"profile": str(folder / "mine.yaml")}) != before
 
 
+def test_a_file_that_changed_before_its_first_use_by_name_is_imported_again(folder):
+    import linkage  # as a notebook does
+
+    text = FILES["linkage.py"] + "\nMARK = 1\n"
+    (folder / "linkage.py").write_text(text, encoding="utf-8")
+    assert plugins.resolve("linkage:MARK") == 1 and plugins.source("linkage:MARK") == text
+    assert linkage.MARK == 1
+
+
 WRONG = [
     (lambda: mm.load_encoder("nowhere:thing"), r"'nowhere:thing'.*PYTHONPATH"),
     (lambda: mm.load_dataset("gray:nothing"), r"gray\.py has no 'nothing'"),
     (lambda: plugins.resolve("__main__:Mine"), "write it into a file"),
+    (lambda: plugins.resolve("math:sin"), "math is not written in Python: wrap it"),
     (
         lambda: mm.grid(dataset="demo-fruit", criterion="color", method="Ward"),
-        '"module:Class" of your own',
+        "or module:Class, not 'Ward'",
     ),
 ]
 

@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mmclust.data.decoding import as_seen
+from mmclust.profiles.values import brief, hint, same_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,9 +166,7 @@ class Labels(dict):
 def unknown_criterion(criterion: str, dataset: str, known: Sequence[str] | dict) -> str:
     """The message for a criterion that a data set does not have."""
     listed = ", ".join(known) or "it has no labels"
-    close = get_close_matches(str(criterion), list(known), n=1)
-    hint = f": did you mean {close[0]!r}?" if close else ""
-    return f"criterion {criterion!r} is not in {dataset} ({listed}){hint}"
+    return f"criterion {brief(criterion)} is not in {dataset} ({listed}){hint(criterion, known)}"
 
 
 def clean(name: str) -> str:
@@ -223,6 +221,13 @@ class ImageDataset:
     def independent_criteria(self) -> list[str]:
         """The criteria that do not follow from another one; Multi-MaP contrasts these."""
         return [c for c in self.labels if c not in self.derived_criteria]
+
+    def criterion(self, keyword: str | None) -> str | None:
+        """The criterion that a keyword means, up to case, plural and spelling; the keyword itself
+        if it means none. Without a keyword the first criterion, None if there are no labels."""
+        if keyword is None:
+            return next(iter(self.labels), None)
+        return same_name(keyword, self.labels)
 
     def n_clusters(self, criterion: str) -> int:
         """The number of true classes that occur; the papers give it to every method."""

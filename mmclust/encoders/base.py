@@ -12,6 +12,7 @@ import inspect
 import json
 import re
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
@@ -35,6 +36,7 @@ from mmclust.encoders.prompt import (
     token_table,
     word_ids,
 )
+from mmclust.profiles.values import brief
 
 TEXT_BATCH = 256  # texts in the text tower at a time
 ROWS_PER_PRODUCT = 4096  # features that are projected at a time
@@ -255,6 +257,18 @@ class Encoder(ABC):
             split_template(template)
             words = [template.replace(PLACEHOLDER, word) for word in words]
         return self.encode_texts(words)
+
+    def check_words(self, words: Sequence[str], template: str | None = None) -> None:
+        """Warn of words that the text tower can't tell apart, or does not read to their end."""
+        context = self.tokenizer([PLACEHOLDER]).shape[1]
+        others = 1 + len(word_ids(self.tokenizer, template or PLACEHOLDER))  # with start and end
+        first: dict[tuple, str] = {}
+        for word in words:
+            ids = tuple(word_ids(self.tokenizer, word))
+            if len(ids) + others > context:
+                warnings.warn(f"{self.name} does not read all of {brief(word)}", stacklevel=4)
+            elif (other := first.setdefault(ids, word)) != word:
+                warnings.warn(f"{self.name} reads {word!r} as {other!r}: keep one", stacklevel=4)
 
     @torch.no_grad()
     def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:

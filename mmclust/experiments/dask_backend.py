@@ -129,10 +129,10 @@ def _worker_environments(device: str, n_workers: int | None) -> list[dict[str, s
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user's choice, in the user's order
     gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    if not gpus:
-        raise ValueError(f"device {device!r} needs a GPU and none is available: use 'cpu'")
     _, _, number = device.partition(":")
-    chosen = [gpus[int(number)]] if number else gpus
+    chosen = gpus[int(number) : int(number) + 1] if number else gpus
+    if not chosen:
+        raise ValueError(f"device {device!r} needs a GPU that is not available: use 'cpu'")
     return [shared | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in chosen]
 
 

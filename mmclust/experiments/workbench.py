@@ -46,8 +46,8 @@ class Workbench:
             return self._datasets[key]
         key = (e.dataset, e.n, e.seed)
         if key not in self._datasets:
-            options = {"seed": e.seed}
-            if e.n:
+            options: dict[str, Any] = {"seed": e.seed}
+            if e.n is not None:
                 options["n"] = e.n
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]

@@ -23,7 +23,8 @@ from mmclust.explorer.pictures import read_folder, read_upload, thumbnails
 from mmclust.methods import method_class
 from mmclust.metrics import score
 from mmclust.profiles import params_for_dataset, settings
-from mmclust.words import keywords, meant, prompt_template, reference_words
+from mmclust.profiles.values import hint
+from mmclust.words import keywords, prompt_template, reference_words
 from mmclust.words.language_model import AskError
 
 if TYPE_CHECKING:
@@ -142,9 +143,10 @@ class ExplorerSession:
         except (AskError, ImportError, ValueError) as error:
             message = f"{error}; or type the reference words yourself"
             if self.cfg.source == "lexicon":
+                known = keywords(domain)
                 message = f"the lexicon has no words for {keyword!r} of {domain}"
-                message += f"{meant(keyword, domain)}: type reference words, or pick "
-                message += f"{', '.join(keywords(domain)[:8])}, ..."
+                message += f"{hint(keyword.lower(), known)}; type reference words, or pick "
+                message += f"{', '.join(known[:8])}, ..."
             raise InputError("keyword", message) from error
         self._templates[domain, keyword] = words.template
         return words

@@ -197,6 +197,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         template = self._template()
         if template is not None:
             split_template(template)
+        if "words" in parameters and self.encoder is not None:
+            self.encoder.check_words(parameters["words"], template)
 
     def _check_n_clusters(self, n_clusters: object, n_images: int) -> None:
         auto = ("auto",) if self.auto_clusters else ()

@@ -14,6 +14,7 @@ from mmclust.methods.multisub import MultiSub
 from mmclust.methods.parameters import check_words
 from mmclust.metrics import score
 from mmclust.plugins import filter_kwargs
+from mmclust.profiles.values import check_settings
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def cluster_by(
         before any fit for no keyword, a duplicate or unknown one, one without words or n_clusters,
         or a method that takes none.
     """
-    keywords = [keywords] if isinstance(keywords, str) else list(keywords)
-    if not keywords or len(set(keywords)) < len(keywords):
-        raise ValueError(f"keywords must be at least one, without duplicates, not {keywords}")
+    keywords = check_settings({"keywords": keywords})["keywords"]
+    if len(set(keywords)) < len(keywords):
+        raise ValueError(f"keywords must be without duplicates, not {keywords}")
     takes = filter_kwargs(method, words=words, n_clusters=n_clusters, concepts=keywords)
     needs = ("words",) if n_clusters == "auto" else ("words", "n_clusters")
     if missing := [name for name in needs if name not in takes]:
