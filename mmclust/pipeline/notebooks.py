@@ -25,7 +25,7 @@ from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
-from mmclust.pipeline.gallery import read_state, write_index
+from mmclust.pipeline.gallery import output_files, read_state, write_index
 from mmclust.pipeline.preflight import describe_folder
 from mmclust.profiles import load_profile
 from mmclust.results.output import STATE
@@ -122,7 +122,8 @@ def reproduce(
 
     Raises:
         ValueError: for an unknown notebook, profile or parameter, or a folder of images that
-            cannot be used. ConnectionError: no scheduler answers. OSError: `out` can't be written.
+            cannot be used, or if `out` can't be written or the notebooks are missing.
+            ConnectionError: no scheduler answers. OSError: such as a full disk.
     """
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
@@ -159,6 +160,8 @@ def plan(
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).expanduser().exists():
         parameters["data"] = str(Path(folder).expanduser().resolve())
+    if not notebooks.is_dir():
+        raise ValueError(f"{notebooks}, which run_all.py runs, is missing: clone the repository")
     takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
     if unknown := sorted(parameters.keys() - set().union(*takes.values())):
         known = ", ".join(f"{name}: {sorted(takes[name])}" for name in names)
@@ -176,9 +179,10 @@ def plan(
         accepted = {key: value for key, value in values.items() if key in takes[name]}
         key = stamp(source, accepted)
         state = read_state(out, name)
-        complete = all((out / file).exists() for file in state.get("outputs", []))
+        outputs = output_files(out, name)
+        complete = state.get("outputs") == outputs and all((out / f).exists() for f in outputs)
         if state.get("stamp") == key and complete and not force:
-            fresh[name] = Outcome(name, "up to date", outputs=state["outputs"])
+            fresh[name] = Outcome(name, "up to date", outputs=outputs)
             continue
         seconds = state.get("seconds") or entry.get("seconds", DEFAULT_SECONDS)
         alone = entry.get("alone", False)
@@ -188,13 +192,15 @@ def plan(
 
 def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:
     """Wait until no other run writes to `out`. The lock is released when its process ends."""
-    (out / STATE).mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / STATE / "lock")
     try:
+        (out / STATE).mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / STATE / "lock")
         return lock.acquire(blocking=False)
     except filelock.Timeout:
         on_event("wait", f"another run writes to {out}: waiting for its end", 0)
         return lock.acquire(poll_interval=0.2)
+    except OSError as error:
+        raise ValueError(f"{out} can't be written ({error}): choose another --out") from error
 
 
 def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
