@@ -100,12 +100,12 @@ def local_cluster(
         ValueError: the device is a GPU and there is none.
         RuntimeError: the script has no `if __name__ == "__main__":` around the call.
     """
+    require_main_guard()
     import dask
     from distributed import Client
 
     from mmclust.experiments.dask_workers import IgnoreInterrupts, LocalWorkers
 
-    require_main_guard()
     environments = _worker_environments(device, n_workers)
     # These variables are set before a worker's Python starts, because OpenMP reads them when torch
     # is imported. They replace Dask's default list, whose MALLOC_TRIM_THRESHOLD_ slows down fits:
