@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmclust.pipeline.execution import Outcome
 
 ROOT = Path(__file__).parent
+NOTEBOOKS = ROOT / "notebooks"
 LOG_WIDTH = 200  # columns, where the output is not a terminal
 LOG_SECONDS = 60  # between two lines of progress in a log
 RESUME = ": finished results are stored, the next run continues from them"
@@ -114,7 +115,7 @@ def explore(arguments: list[str]) -> int:
     from mmclust.explorer.server import serve
 
     try:
-        notebook = ROOT / "notebooks" / "16_explorer.ipynb"
+        notebook = NOTEBOOKS / "16_explorer.ipynb"
         serve(notebook, args.host, args.port, args.profile, args.device, not args.no_browser)
     except (ImportError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -187,6 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
     from mmclust import plugins, scripts
 
     scripts.print_any_text()
+    if not NOTEBOOKS.is_dir():
+        print(f"run_all.py needs {NOTEBOOKS}, which is missing: clone the repository")
+        return 2
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["explore"]:
         return explore(arguments[1:])
@@ -227,6 +231,7 @@ def run(progress: Progress, args: argparse.Namespace) -> int:
             scheduler=args.scheduler,
             workers=args.workers,
             on_event=progress.on_event,
+            notebooks=NOTEBOOKS,
         )
     count = {"done": 0, "up to date": 0, "failed": 0}
     table = Table("notebook", "where", "error", title="failed")
@@ -247,7 +252,8 @@ def dry_run(console: Console, args: argparse.Namespace) -> int:
     from mmclust.pipeline.preflight import needs
 
     parameters = dict(args.parameters)
-    todo, fresh = plan(args.only, parameters, args.profile, args.device, args.out, args.force)
+    choice = (args.only, parameters, args.profile, args.device, args.out, args.force)
+    todo, fresh = plan(*choice, notebooks=NOTEBOOKS)
     title = f"would run, profile {args.profile}, on {args.device}"
     table = Table("notebook", "expected time", "source of the time", title=title)
     for name, job in todo.items():

@@ -122,8 +122,8 @@ def reproduce(
 
     Raises:
         ValueError: for an unknown notebook, profile or parameter, or a folder of images that
-            cannot be used, or if `out` can't be written or the notebooks are missing.
-            ConnectionError: no scheduler answers. OSError: such as a full disk.
+            cannot be used, or if `out` can't be written. ConnectionError: no scheduler answers.
+            OSError: such as a full disk.
     """
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
@@ -160,8 +160,6 @@ def plan(
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).expanduser().exists():
         parameters["data"] = str(Path(folder).expanduser().resolve())
-    if not notebooks.is_dir():
-        raise ValueError(f"{notebooks}, which run_all.py runs, is missing: clone the repository")
     takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
     if unknown := sorted(parameters.keys() - set().union(*takes.values())):
         known = ", ".join(f"{name}: {sorted(takes[name])}" for name in names)
