@@ -18,7 +18,7 @@ def run(*command, **environment):
     return subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
-        encoding=environment.get("PYTHONIOENCODING"),
+        text=True,
         cwd=ROOT,
         env=os.environ | environment,
         timeout=120,

@@ -67,7 +67,7 @@ def escape_missing_letters(fig: Figure) -> str:
     texts: list[Any] = fig.findobj(Text)
     letters = {letter for text in texts for letter in text.get_text() if letter.isprintable()}
     for name in mpl.rcParams["font.family"]:
-        font = FT2Font(fonts.findfont(name))
+        font = FT2Font(fonts.findfont(fonts.FontProperties([name])))
         letters = {letter for letter in letters if not font.get_char_index(ord(letter))}
     escapes = {ord(c): c.encode("ascii", "backslashreplace").decode() for c in letters}
     for axis, labels in ticks.items():  # they are written anew whenever they are drawn
