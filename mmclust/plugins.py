@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -82,12 +81,6 @@ def names_in(value: Any) -> list[str]:
 
 
 def add_search_path(folder: str) -> None:
-    """Let this process and its child processes import from a folder.
-
-    It is searched last in this process. In child processes it is in PYTHONPATH, which is searched
-    before the standard library.
-    """
+    """Let this process import from a folder, searched last; and the kernels of `pipeline`."""
     if folder not in sys.path:
         sys.path.append(folder)
-    paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))

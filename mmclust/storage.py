@@ -27,6 +27,8 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from mmclust.scripts import print_any_text
+
 # An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. The check
 # is made at every read, and CRC-32 is faster: 4.2 GB/s on one core here, sha256 1.8. It misses
 # damage with probability 2**-32, but does not protect from forgery. Rows contain a sha256.
@@ -194,6 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prune", type=age, metavar="AGE", help=prune)
     parser.add_argument("--dry-run", action="store_true", help="list what would be removed")
     args = parser.parse_args(arguments)
+    print_any_text()
     print(cache_dir())
     old = []
     for group in PATTERNS:

@@ -167,7 +167,7 @@ def test_a_process_that_runs_notebooks_is_killed(cache, tmp_path):
     profile = write_notebooks(tmp_path / "nb", **sources)
     outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=1)
     assert [outcome.status for outcome in outcomes] == ["failed", "done", "done"]
-    assert "code -9" in outcomes[0].error
+    assert "code -9" in outcomes[0].error and "--jobs 1" in outcomes[0].error
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The order of the folders: each imports only from those before it, and from itself.
 ORDER = [
-    "code_fingerprint", "threads", "profiles", "storage", "plugins",  # the ground
+    "code_fingerprint", "scripts", "threads", "profiles", "storage", "plugins",  # the ground
     "data", "words", "encoders", "metrics", "methods",
     "experiments", "results", "pipeline", "explorer",
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Runs of notebooks, and run_all.py as a user calls it: real kernels, real files, failures too."""
 
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,10 +23,13 @@ from helpers.notebooks import (
 )
 from helpers.processes import started
 from PIL import Image
+from rich.console import Console
 
 import mmclust as mm
 import run_all as script
+from mmclust import plugins
 from mmclust.methods import METHODS
+from mmclust.pipeline.gallery import write_index
 from mmclust.pipeline.notebooks import notebook_parameters, plan, reproduce, select, stamp
 from mmclust.profiles import load_profile, profile_names, settings
 from mmclust.profiles.values import schema
@@ -119,7 +124,59 @@ def test_a_killed_kernel_is_a_failure(tmp_path):
     profile = write_notebooks(tmp_path / "nb", a=kill, b=TABLE.format("b"))
     outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=2)
     assert [outcome.status for outcome in outcomes] == ["failed", "done"]
-    assert "died" in outcomes[0].error.lower()
+    assert "died" in outcomes[0].error and "out of memory" in outcomes[0].error
+    assert "--jobs 1" in outcomes[0].error
+
+
+def test_kernels_are_of_this_environment_and_import_its_modules_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = {"argv": ["/deleted/venv/bin/python"], "display_name": "Python", "language": "python"}
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    for name, text in {"statistics": "1 / 0", "yaml": "1 / 0", "a_plug_in": "value = 1"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    plugins.add_search_path(str(tmp_path))
+    profile = write_notebooks(tmp_path / "nb", a="import a_plug_in, statistics, yaml")
+    (outcome,) = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb")
+    assert outcome.status == "done", outcome.error
+
+
+LETTERS = """import matplotlib.pyplot as plt, pandas as pd
+from mmclust.results.output import NotebookOutput
+plt.title('\U00013000 and \U00013001')  # hieroglyphs
+output = NotebookOutput('a', out)
+output.figure(plt.gcf(), 'f', caption='a figure')
+output.table(pd.DataFrame({'n': [n]}), 't', 'a table');"""
+
+
+def test_damaged_files_are_reported_and_the_gallery_goes_on(tmp_path):
+    out = tmp_path / "out"
+    profile = write_notebooks(tmp_path / "nb", a=LETTERS)
+    places = {"profile": profile, "out": out, "notebooks": tmp_path / "nb"}
+    (outcome,) = reproduce(**places)
+    (sentence,) = outcome.warnings
+    assert "\U00013000\U00013001: " in sentence and r" \U00013000." in sentence
+    assert "fonts-noto" in sentence
+    console = Console(file=io.StringIO(), width=1000)
+    script.Progress(console).on_event("end", outcome, 0)
+    assert sentence in console.file.getvalue()
+    assert not plan(**places)[0]
+    for file, text in [
+        ("a_f.png", "image file is missing"),
+        (".state/a--f.json", "a table"),
+        (".state/a.json", "0 notebooks"),
+    ]:
+        content = (out / file).read_bytes()
+        (out / file).write_bytes(content[:40])
+        with pytest.warns(UserWarning, match=f"{re.escape(str(out / file))} is damaged"):
+            assert text in write_index(out, profile).read_text(encoding="utf-8")
+        if file.endswith("json"):
+            with pytest.warns(UserWarning, match="damaged"):
+                assert list(plan(**places)[0]) == ["a"]
+        (out / file).write_bytes(content)
+    (out / ".state" / "a--t.json").unlink()
+    assert list(plan(**places)[0]) == ["a"]
 
 
 def test_kernels_share_the_cores_and_do_not_spin(tmp_path):
@@ -370,6 +427,22 @@ def test_the_base_of_a_profile_is_relative_to_it(tmp_path):
     (tmp_path / "second.yaml").write_text("base: first.yaml\nnotebooks: {08_tsne: {n: 7}}")
     profile = load_profile(str(tmp_path / "second.yaml"))
     assert profile["encoder"] == "mini-half" and profile["notebooks"]["08_tsne"]["n"] == 7
+
+
+def test_errors_before_the_first_notebook_do_not_promise_finished_results(
+    tmp_path, main, monkeypatch
+):
+    (tmp_path / "file").touch()
+    status, printed = main("--only", "01", "--out", tmp_path / "file" / "out")
+    assert status == 2 and "choose another --out" in printed and "stored" not in printed
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, printed = main("--only", "01", "--out", tmp_path / "out")
+    assert status == 2 and "working directory no longer exists" in printed
+    alone = shutil.copy(ROOT / "run_all.py", tmp_path)
+    run = subprocess.run([sys.executable, alone], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 2 and "clone the repository" in run.stdout, run.stderr
 
 
 def test_the_command_returns_its_exit_status(tmp_path):

@@ -1,6 +1,5 @@
 """What a user adds by name: the README's method, encoder and data set; errors for wrong names."""
 
-import os
 import re
 import subprocess
 import sys
@@ -146,15 +145,6 @@ def test_names_in_settings():
         "inked:digits",
         "linkage:Linkage",
     ]
-
-
-def test_child_processes_search_the_same_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    plugins.add_search_path(str(tmp_path))
-    plugins.add_search_path(str(tmp_path))
-    assert os.environ["PYTHONPATH"] == os.pathsep.join(["/somewhere", str(tmp_path)])
-    assert sys.path.count(str(tmp_path)) == 1
 
 
 def test_only_accepted_arguments_are_passed():

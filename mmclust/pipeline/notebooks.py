@@ -27,7 +27,7 @@ from mmclust.data.folder import load_folder
 from mmclust.data.folder_tree import walk
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
-from mmclust.pipeline.gallery import read_state, write_index
+from mmclust.pipeline.gallery import output_files, read_state, write_index
 from mmclust.pipeline.preflight import needs
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_names, check_settings
@@ -128,7 +128,8 @@ def reproduce(
 
     Raises:
         ValueError: for an unknown notebook, profile or parameter, or a folder of images that
-            cannot be used. ConnectionError: no scheduler answers. OSError: `out` can't be written.
+            cannot be used, or if `out` can't be written. ConnectionError: no scheduler answers.
+            OSError: such as a full disk.
     """
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
@@ -181,9 +182,10 @@ def plan(
         values |= accepted[name]
         key = stamp(source, values)
         state = read_state(out, name)
-        complete = all((out / file).exists() for file in state.get("outputs", []))
+        outputs = output_files(out, name)
+        complete = state.get("outputs") == outputs and all((out / f).exists() for f in outputs)
         if state.get("stamp") == key and complete and not force:
-            fresh[name] = Outcome(name, "up to date", outputs=state["outputs"])
+            fresh[name] = Outcome(name, "up to date", outputs=outputs)
             continue
         seconds = state.get("seconds") or entry.get("seconds", DEFAULT_SECONDS)
         alone = entry.get("alone", False)
@@ -208,13 +210,15 @@ def _accepted(parameters: dict, takes: dict[str, set[str]]) -> dict[str, dict]:
 
 def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:
     """Wait until no other run writes to `out`. The lock is released when its process ends."""
-    (out / STATE).mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / STATE / "lock")
     try:
+        (out / STATE).mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / STATE / "lock")
         return lock.acquire(blocking=False)
     except filelock.Timeout:
         on_event("wait", f"another run writes to {out}: waiting for its end", 0)
         return lock.acquire(poll_interval=0.2)
+    except OSError as error:
+        raise ValueError(f"{out} can't be written ({error}): choose another --out") from error
 
 
 def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
