@@ -1,4 +1,4 @@
-"""Files that are computed once: rows of results and arrays of features.
+"""Files that are computed once: rows of results, arrays of features, hashes of pictures.
 
 A file is named by the hash of everything its content depends on. It is written completely or not
 at all, and contains a checksum: a damaged file is reported and computed again.
@@ -35,9 +35,13 @@ CHUNK = 2**20
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 KEY = "[0-9a-f]" * 32
-PATTERNS = {"rows": [f"rows/{KEY}.json"], "features": [f"features/{KEY}.npy"]}
+PATTERNS = {
+    "rows": [f"rows/{KEY}.json"],
+    "features": [f"features/{KEY}.npy"],
+    "contents": [f"contents/{KEY}.json"],
+}
 # of writes that were killed or are still running
-PATTERNS["temporary"] = ["rows/.????????.tmp", "features/.????????.tmp"]
+PATTERNS["temporary"] = [f"{group}/.????????.tmp" for group in PATTERNS]
 _warned: set[Path] = set()  # cache folders that this process has reported as not writable
 
 
@@ -109,6 +113,23 @@ def open_row(data: bytes, key: str) -> dict:
     if row.get("key") != key:
         raise ValueError(f"it is the row of {row.get('key')}")
     return row
+
+
+def read_row(key: str, group: str = "rows") -> dict | None:
+    """The stored row of this key, or None. A damaged file is reported and counts as missing."""
+    path = cache_dir() / group / f"{key}.json"
+    try:
+        row = open_row(path.read_bytes(), key)
+    except (OSError, ValueError) as error:
+        warn_damaged(path, error)
+        return None
+    touch_atime(path)
+    return row
+
+
+def write_row(key: str, row: dict, group: str = "rows") -> None:
+    """Store a row, which contains its key. If it cannot be written, a warning says so."""
+    save(cache_dir() / group / f"{key}.json", seal_row(row))
 
 
 def append_checksum(key: str, chunks: Iterable[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""Row keys depend on what code means: not on comments, docstrings and formatting."""
+"""Keys of rows, features and thumbnails: what code means counts, not comments and formatting."""
 
 import os
 import shutil
@@ -11,8 +11,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 import mmclust as mm
 from mmclust.experiments.workbench import Workbench
+from mmclust.explorer.pictures import thumbnails
 
 package = Path(mm.__file__).parent
 QUOTE = chr(34)
@@ -36,6 +39,36 @@ def edit(file, before, after):
     assert before in text, (file, before)
     path.write_text(text.replace(before, after, 1), encoding="utf-8")
 
+
+def stored():
+    images = mm.load_folder("photos").images
+    thumbnails(images)
+    names = {path.name for path in (mm.cache_dir() / "features").glob("*.npy")}
+    return {
+        "pictures": images.fingerprint, "encoder": mm.load_encoder("mini").fingerprint,
+        "thumbnails": names,
+    }
+
+
+def changed(before):
+    now = stored()
+    return [name for name in now if now[name] != before[name]], now
+
+
+Path("photos").mkdir()
+Image.new("RGB", (20, 20)).save("photos/1.png")
+state = stored()
+edit("data/decoding.py", "import io", "import io  # a comment")
+assert changed(state)[0] == []
+edit("explorer/pictures.py", "SIDE = 128", "SIDE = 127")
+names, state = changed(state)
+assert names == ["thumbnails"], names
+edit("encoders/feature_stream.py", "OVERSAMPLING = ", "OVERSAMPLING = 1 + ")
+names, state = changed(state)
+assert names == ["encoder"], names
+edit("data/decoding.py", "return opaque(picture, background)", "return opaque(picture)")
+names, state = changed(state)
+assert names == ["pictures", "encoder", "thumbnails"], names
 
 first = keys()
 drawn = pictures()

@@ -13,8 +13,9 @@ from helpers.clusters import QUICK
 
 import mmclust as mm
 from mmclust.experiments import run_log
-from mmclust.experiments.workbench import Workbench, read_row
+from mmclust.experiments.workbench import Workbench
 from mmclust.methods import METHODS
+from mmclust.storage import read_row
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from helpers.clusters import QUICK, SMALL, users_cluster
 from helpers.notebooks import TABLE, quick_profile, start_run_all, write_notebooks
 from helpers.processes import mount_namespace, started
 
-from mmclust.experiments.workbench import read_row
 from mmclust.pipeline.notebooks import reproduce
+from mmclust.storage import read_row
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

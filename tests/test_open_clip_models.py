@@ -261,6 +261,41 @@ def test_the_same_weights_with_another_activation_are_another_encoder(folder):
     assert mm.load_encoder(str(folder)).fingerprint != first.fingerprint
 
 
+def test_another_tokenizer_or_padding_is_another_encoder(tmp_path):
+    folder = checkpoint(tmp_path, TOWERS["RoBERTa"][0])
+    words = folder / "tokenizer.json"
+    longest = PREPROCESSING | {"resize_mode": "longest"}
+    edits = [
+        lambda: None,
+        lambda: edit_json(folder / "open_clip_config.json", preprocess_cfg=longest),
+        lambda: edit_json(
+            folder / "open_clip_config.json", preprocess_cfg=longest | {"fill_color": 255}
+        ),
+        lambda: words.write_text(words.read_text().replace('"red"', '"scarlet"')),
+    ]
+    fingerprints = []
+    for edit in edits:
+        edit()
+        encoder = mm.load_encoder(str(folder))
+        fingerprints.append(encoder.fingerprint)
+        encoder.encode_texts(["red", "a red fruit"])
+        assert mm.load_encoder(str(folder)).fingerprint == encoder.fingerprint
+    assert len(set(fingerprints)) == len(edits)
+
+
+def test_code_without_a_file_is_new_each_time(folder):
+    """A class or function of a notebook, which may be another one when it is defined again."""
+    encoder = mm.load_encoder(str(folder))
+    parts = (encoder.model, encoder.preprocess, encoder.tokenizer, "mine")
+    mine = type("Mine", (type(encoder),), {"__module__": "a notebook"})
+    assert mine(*parts).fingerprint != mine(*parts).fingerprint
+    first, second = (type(encoder)(*parts) for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    first, second = (type(encoder)(*parts) for _ in range(2))
+    first.preprocess = second.preprocess = lambda picture: encoder.preprocess(picture.rotate(90))
+    assert first.fingerprint != second.fingerprint
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

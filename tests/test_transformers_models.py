@@ -27,6 +27,7 @@ from helpers.encoder_checkpoints import (
 
 import mmclust as mm
 from mmclust.encoders import checkpoint
+from mmclust.encoders.feature_stream import OVERSAMPLING, side_to_decode
 from mmclust.encoders.prompt import PromptEncoder
 from mmclust.encoders.transformers_models import TOWERS, TransformersEncoder
 
@@ -297,6 +298,7 @@ def test_other_preprocessing_words_or_layers_give_other_features(kind, encoder, 
     tokenizer = mm.load_encoder(str(folders[kind])).tokenizer
     tokenizer.tokenizer.add_tokens(["turquoise"])
     processor = type(encoder.preprocess)(image_processor(kind, image_mean=[0.4] * 3))
+    assert side_to_decode(processor) == OVERSAMPLING * 32
     others = [
         (random_model(kind), processor, encoder.tokenizer),
         (random_model(kind), encoder.preprocess, tokenizer),

@@ -77,8 +77,11 @@ def describe_others(files: Sequence[Path]) -> str:
     return f"{text}; for HEIC ({heif:,}): {HEIF_REMEDY}" if heif else text
 
 
-def decode(file: Path, background: str = "white") -> Image.Image:
+def decode(file: Path, background: str = "white", side: int = 0) -> Image.Image:
     """The picture in a file, in RGB, as `as_seen` gives it.
+
+    With `side`, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size if both sides have at least so
+    many pixels then: 12 megapixels in a tenth of the time. Pillow reads other formats completely.
 
     Raises:
         ValueError: it can't be decoded; names the file, the cause and the way out.
@@ -86,6 +89,8 @@ def decode(file: Path, background: str = "white") -> Image.Image:
     reads_heif()
     try:
         with Image.open(file) as picture:
+            if side:
+                picture.draft(None, (side, side))
             return as_seen(picture, background)
     except UNREADABLE as error:
         cause: object = error

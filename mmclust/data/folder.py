@@ -6,9 +6,12 @@ import warnings
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from PIL import ImageColor
+from PIL import Image, ImageColor
 
+from mmclust.code_fingerprint import code_fingerprint
+from mmclust.data.contents import Files
 from mmclust.data.decoding import SUFFIXES, decode, is_hidden, is_picture
 from mmclust.data.images import ImageDataset, Images, encode_labels
 from mmclust.storage import key_of
@@ -51,22 +54,28 @@ def load_folder(
         table = _without_damaged(root, table)
     if table.index.empty:
         raise FileNotFoundError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    stats = [(root / f).stat() for f in table.index]
-    states = [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)]
-    fingerprint = key_of("folder", background, states)
-    data = from_table(root.resolve().name, domain, root, table, fingerprint, background)
+    data = from_table(root.resolve().name, domain, root, table, background)
     data.provenance = f"{len(table)} files of a folder"
     return data
 
 
 def from_table(
-    name: str, domain: str, root: Path, table: pd.DataFrame, fingerprint: str, background: str
+    name: str, domain: str, root: Path, table: pd.DataFrame, background: str = "white"
 ) -> ImageDataset:
     """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
-    files = [root / f for f in table.index]
-    images = Images(
-        len(files), lambda i: decode(files[i], background), fingerprint, lambda i: str(files[i])
-    )
+    files = Files(root, table.index)
+
+    def make(i: int, side: int = 0) -> Image.Image:
+        picture = decode(files.path(i), background, side)
+        files.check(i)
+        return picture
+
+    def fingerprint(positions: np.ndarray) -> str:
+        # of content and decoding alone: it does not depend on the folder or the files' names
+        contents = files.hashes(positions.tolist())
+        return key_of("pictures", contents, background, code_fingerprint([decode]))
+
+    images = Images(len(table), make, fingerprint, lambda i: str(files.path(i)), make)
     labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
     return ImageDataset(name, domain, images, labels, classes, rows=rows)
@@ -76,7 +85,7 @@ def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     damaged = []
     for file in table.index:
         try:
-            decode(root / file)
+            decode(root / file, side=1)  # all of its bytes, the fastest way
         except ValueError:
             damaged.append(file)
     if damaged:

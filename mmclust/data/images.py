@@ -29,19 +29,24 @@ class Images(Sequence[Image.Image]):
 
     Args:
         make: position -> picture. Encoders call it from several threads at a time.
-        fingerprint: identifies the content: the same fingerprint means the same pictures.
+        fingerprint: identifies the content: the same fingerprint means the same pictures. Or a
+            function that returns that of the pictures at its argument, positions (n',).
         describe: position -> how an error names that picture.
+        make_reduced: (position, side) -> picture, which may be scaled down, but to no less than
+            `side` pixels on either side: files can be decoded faster so. By default, `make`.
     """
 
     def __init__(
         self,
         n: int,
         make: Callable[[int], Image.Image],
-        fingerprint: str,
+        fingerprint: str | Callable[[np.ndarray], str],
         describe: Callable[[int], str] = "picture {}".format,
+        make_reduced: Callable[[int, int], Image.Image] | None = None,
     ) -> None:
         self._indices = np.arange(n)
         self._make = make
+        self._make_reduced = make_reduced
         self._content = fingerprint
         self._describe = describe
 
@@ -78,6 +83,8 @@ class Images(Sequence[Image.Image]):
 
     @property
     def fingerprint(self) -> str:
+        if callable(self._content):
+            return self._content(self._indices)
         return hashlib.sha256(self._content.encode() + self._indices.tobytes()).hexdigest()
 
     def describe(self, i: int) -> str:
@@ -97,17 +104,24 @@ class Images(Sequence[Image.Image]):
         chosen._indices = self._indices[key]
         return chosen
 
+    def reduced(self, i: int, side: int | None) -> Image.Image:
+        """Picture i, perhaps scaled down, but to no less than `side` pixels on either side."""
+        if side is None or self._make_reduced is None:
+            return self[i]
+        return self._make_reduced(int(self._indices[i]), side)
+
     def cached(self) -> Images:
         """The same images, each kept in memory once it was made: for few and small ones."""
         images = copy(self)
         images._make = cache(self._make)
+        images._make_reduced = self._make_reduced and cache(self._make_reduced)
         return images
 
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} images, {self.fingerprint[:8]}>"
+        return f"<{len(self)} images>"
 
 
 # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or one array (n, h, w, 3)

@@ -236,10 +236,7 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.urls else ""
         raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
-    # of the pictures' content alone: it does not depend on the folder or the download
-    digests = [paper_layouts.digest(place / f) for f in table.index]
-    fingerprint = storage.key_of("pictures", digests)
-    data = from_table(name, spec.domain, place, table, fingerprint, "white")
+    data = from_table(name, spec.domain, place, table)
     data.provenance = f"the papers' {name}, {len(table)} pictures"
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data

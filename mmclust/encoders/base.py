@@ -8,10 +8,15 @@ stored (`feature_stream`); prompts are in `prompt`. The subclasses in `open_clip
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
+import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -20,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmclust import storage
+from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data.images import Images, Pictures
 from mmclust.encoders import feature_stream
 from mmclust.encoders.prompt import (
@@ -117,7 +123,10 @@ class Encoder(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that determines the features: weights, layers, preprocessing."""
+        """A hash of everything that determines the vectors: weights, layers, code, preprocessing.
+
+        Versions of libraries are not part of it: other rounding would compute everything again.
+        """
         digest = hashlib.blake2b(self._recipe().encode(), digest_size=16)
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(f"{key} {value.dtype}".encode())
@@ -125,8 +134,15 @@ class Encoder(ABC):
         return digest.hexdigest()
 
     def _recipe(self) -> str:
-        """What is not in the weights: preprocessing and layers (an activation has no weights)."""
-        return f"{self.preprocess!r} {self.model!r}"
+        """What is not in the weights; layers are named since an activation has no weights."""
+        code = code_fingerprint([type(self)])
+        if getattr(sys.modules.get(type(self).__module__), "__file__", None) is None:
+            code = uuid4().hex  # of a notebook, where it may change at any time
+        # not all that a step does is in its repr, such as the color that it pads with
+        settings = [getattr(s, "__dict__", {}) for s in getattr(self.preprocess, "transforms", [])]
+        recipe = [self.preprocess, settings, self.model, code, tokenizer_rules(self.tokenizer)]
+        # an address does not identify a function: the next one may get the same
+        return re.sub(r" at 0x\w+", lambda _: uuid4().hex, repr(recipe))
 
     def features(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
         """Output of the image tower before its last projection, float32 (n, h).
@@ -281,6 +297,26 @@ class Encoder(ABC):
         # not disable=False, which would overrule TQDM_DISABLE
         quiet = {"disable": True} if total == 1 else {}
         return tqdm(rows, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
+
+
+def tokenizer_rules(tokenizer: Any) -> str:
+    """Vocabulary and settings of an open_clip tokenizer that change its results, as JSON."""
+    settings = {}
+    for name, value in getattr(tokenizer, "__dict__", {}).items():
+        if value is None or isinstance(value, (str, int)):
+            settings[name] = value
+        elif inspect.isfunction(value):
+            settings[name] = value.__name__
+    inner: Any = getattr(tokenizer, "tokenizer", None)  # of Hugging Face
+    if hasattr(inner, "backend_tokenizer"):
+        rules = json.loads(inner.backend_tokenizer.to_str())
+        # `truncation` and `padding` are those of the last call
+        settings |= {k: v for k, v in rules.items() if k not in ("padding", "truncation")}
+    elif hasattr(inner, "get_vocab"):
+        settings["vocabulary"] = inner.get_vocab()
+    else:  # CLIP's own
+        settings["vocabulary"] = getattr(tokenizer, "encoder", None)
+    return json.dumps(settings, sort_keys=True)
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:

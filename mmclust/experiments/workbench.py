@@ -24,24 +24,6 @@ if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
 
 
-def read_row(key: str) -> dict | None:
-    """The stored row of this key, or None. A damaged file is reported and counts as missing."""
-    path = storage.cache_dir() / "rows" / f"{key}.json"
-    try:
-        row = storage.open_row(path.read_bytes(), key)
-    except (OSError, ValueError) as error:
-        storage.warn_damaged(path, error)
-        return None
-    if row:
-        storage.touch_atime(path)
-    return row
-
-
-def write_row(key: str, row: dict) -> None:
-    """Store a row. If it cannot be written, a warning says so; the caller still has the row."""
-    storage.save(storage.cache_dir() / "rows" / f"{key}.json", storage.seal_row(row))
-
-
 class Workbench:
     """Encoders and data sets, loaded once and used for many experiments, and the fits with them."""
 
@@ -192,6 +174,6 @@ class Workbench:
             "n": len(data),
             "key": key,
         }
-        write_row(key, row)
+        storage.write_row(key, row)
         run_log.note_run(row, self.device, seconds, time.perf_counter() - start, self.code(e))
         return row

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmclust import storage
+from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data.decoding import is_hidden, is_picture
 from mmclust.data.download import unpack
 from mmclust.data.folder import load_folder
@@ -39,10 +40,12 @@ def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None)
         squares = []
         for i in range(len(images)):
             before_each()
-            squares.append(np.asarray(ImageOps.pad(images[i], (SIDE, SIDE), color="white")))
+            picture = images.reduced(i, SIDE)
+            squares.append(np.asarray(ImageOps.pad(picture, (SIDE, SIDE), color="white")))
         return np.stack(squares)
 
-    key = storage.key_of("thumbnails", images.fingerprint, SIDE)
+    code = code_fingerprint([Images], alone=[thumbnails])
+    key = storage.key_of("thumbnails", images.fingerprint, code)
     uris = []
     for square in storage.load_or_compute(key, pixels):
         file = io.BytesIO()
