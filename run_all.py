@@ -55,8 +55,8 @@ class Progress:
         self.printed = time.time()
 
     def on_event(self, event: str, subject: Any, seconds_left: float) -> None:
-        if event in ("wait", "cluster"):
-            self.console.print(subject, soft_wrap=True)
+        if event in ("wait", "cluster", "folder"):
+            self.console.print(escape(subject), soft_wrap=True)
         elif event == "start" and not self.console.is_terminal:
             self.console.print(f"  start {subject}  ({remaining(seconds_left)})")
         elif event == "tick":

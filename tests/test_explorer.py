@@ -187,7 +187,7 @@ def test_a_folder(folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"no picture")
     explored.load("folder", str(folder))
     assert len(explored.data) == len(explored.thumbnails) == 6
-    assert re.search("1 of 7.*broken.jpg", explored.notes[0])
+    assert re.search("1 picture.*broken.jpg", explored.notes[0])
 
 
 def test_an_invalid_folder_keeps_the_former_pictures(folder, tmp_path):
@@ -228,7 +228,7 @@ def test_a_picture_that_grows_without_bounds_is_left_out():
     explored = ExplorerSession()
     explored.load("upload", [("photos.zip", zip_of(COLORS | {"bomb.png": bomb.getvalue()}))])
     assert sorted(explored.picture_names()) == sorted(COLORS)
-    assert re.search("1 of 7.*bomb.png", explored.notes[0])
+    assert re.search("1 picture.*bomb.png", explored.notes[0])
 
 
 def test_thumbnails_show_the_pictures(folder):
@@ -250,7 +250,7 @@ def test_an_upload(zipped):
     assert sorted(explored.picture_names()) == sorted(COLORS)
     notes = " ".join(explored.notes)
     assert notes.count("broken.png") == 1
-    assert ("notes.txt" in notes) != zipped
+    assert "notes.txt" in notes
     assert "mmclust-upload" not in notes
     directory = Path(explored._upload.name)
     assert directory.is_dir()
@@ -274,7 +274,7 @@ def test_an_upload(zipped):
         ([("x.zip", zip_of({"big.png": bytes(3000)}))], "x.zip .* 2,500 bytes"),
         ([("x.png", bytes(5001))], "the limit is .*folder"),
         ([("x.txt", b"x")], "the upload .*no pictures"),
-        ([("x.png", b"x")], r"the upload: none of 1 pictures? \(x.png\) can be decoded"),
+        ([("x.png", b"x")], r"the upload: none of 1 picture \(x.png\) can be decoded"),
     ],
 )
 def test_an_upload_that_is_refused(files, message, monkeypatch, tmp_path):

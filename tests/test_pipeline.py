@@ -215,16 +215,18 @@ def test_a_sweep_from_the_command_line(tmp_path, main):
 
 
 def test_a_folder_of_pictures(tmp_path):
-    """The quickstart on a user's folder: colored squares, labels in a CSV file."""
-    folder = tmp_path / "my pictures"
+    """The quickstart on a user's folder: colored squares, labels in a CSV file, a broken link."""
+    folder = tmp_path / "my pictures [1]"
     colors = colored_pictures(folder)
     files = [f"{i}.png" for i in range(len(colors))]
     pd.DataFrame({"file": files, "color": colors}).to_csv(folder / "labels.csv", index=False)
+    (folder / "gone.png").symlink_to("nowhere.png")
     parameters = ("-p", f"data={folder}", "-p", "criterion=color", "-p", "domain=fruit")
     out = tmp_path / "out"
     profile = ("--profile", quick_profile(tmp_path))
     run = run_all("--only", "00_quickstart", *profile, *parameters, "--out", out)
     assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{folder}: 24 pictures; color: 3 classes" in run.stdout and "gone.png" in run.stdout
     members = pd.read_csv(out / "00_quickstart_folder.csv")
     assert len(members) == 24 and members["cluster"].nunique() == 3
     scores = pd.read_csv(out / "00_quickstart_folder_scores.csv").set_index("method")
@@ -281,7 +283,10 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
         Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / color / f"{name}.png")
     parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=color")
     status, printed = main("--only", "00", *parameters, "--dry-run", "--out", tmp_path / "out")
-    assert status == 0 and f"{tmp_path / 'photos'}: 2 pictures, labels: class" in printed
+    assert (
+        status == 0
+        and f"{tmp_path / 'photos'}: 2 pictures; class: 2 classes (blue, red)" in printed
+    )
     words = mm.reference_words("color", of="photo")
     assert f"color of photo: {len(words)} from {words.source}" in printed
 

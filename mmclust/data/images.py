@@ -7,6 +7,7 @@ fingerprint identifies the pictures; features are stored under it.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -170,6 +171,18 @@ def unknown_criterion(criterion: str, dataset: str, known: Sequence[str] | dict)
     return f"criterion {criterion!r} is not in {dataset} ({listed}){hint}"
 
 
+def clean(name: str) -> str:
+    """A name as it is compared and printed: accents composed, no space around it."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def counted(names: Sequence[object], noun: str, most: int = 5) -> str:
+    """Their number and the first of them: "2 pictures (a.png, b.png)"."""
+    listed = ", ".join([*map(str, names[:most]), "..."][: len(names)])
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{len(names):,} {noun}{'' if len(names) == 1 else ending} ({listed})"
+
+
 @dataclass
 class ImageDataset:
     """Images with named labels.
@@ -179,6 +192,7 @@ class ImageDataset:
         labels: criterion -> int64 (n,), positions in `classes[criterion]`.
         classes: criterion -> class names.
         provenance: one sentence on where the pictures come from.
+        notes: what was left out or might be meant otherwise, a sentence each.
         rows: what is known about each picture: n dictionaries, or an empty list.
         derived_criteria: those that follow from another one, as a fruit's shape from its species.
     """
@@ -191,6 +205,7 @@ class ImageDataset:
     provenance: str = ""
     rows: list[dict] = field(default_factory=list, repr=False)
     derived_criteria: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for criterion, values in self.labels.items():
@@ -225,10 +240,8 @@ class ImageDataset:
         rows = []
         for criterion in self.criteria:
             classes = self.classes[criterion]
+            listed = ", ".join(classes[:max_classes] + ["..."][: len(classes) > max_classes])
             row = {"data set": self.name, "images": len(self), "criterion": criterion}
-            listed = ", ".join(classes[:max_classes]) + (
-                ", ..." if len(classes) > max_classes else ""
-            )
             rows.append(row | {"clusters": self.n_clusters(criterion), "classes": listed})
         return rows
 

@@ -124,7 +124,9 @@ def draw(data: ImageDataset, n: int | None, seed: int) -> ImageDataset:
         return data
     if n < 1:
         raise ValueError(f"{data.name}: n must be at least 1, not {n}")
-    return data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
+    sample = data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
+    sample.provenance = f"{n:,} drawn with seed {seed} from {data.provenance}"
+    return sample
 
 
 def differences(name: str, data: ImageDataset) -> list[str]:

@@ -15,8 +15,10 @@ from PIL import Image
 from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data.cifar10_labels import PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.data.contents import Files
-from mmclust.data.folder import match_trees, pictures, read_csv
+from mmclust.data.folder import pictures
+from mmclust.data.folder_tree import match_trees
 from mmclust.data.images import ImageDataset, Images, encode_labels
+from mmclust.data.labels_table import read_labels
 from mmclust.storage import key_of
 
 FACE = re.compile(
@@ -34,7 +36,7 @@ def from_csv(
     place: Path, criteria: list[str], optional: tuple[str, ...], other_names: dict[str, str]
 ) -> pd.DataFrame:
     """From `labels.csv`, whose columns may have other names (name -> criterion)."""
-    table = read_csv(place).rename(columns=other_names)
+    table = read_labels(place / "labels.csv", pictures(place), []).rename(columns=other_names)
     wanted = [c for c in criteria if c in table or c not in optional]
     if absent := [c for c in wanted if c not in table]:
         columns = ", ".join(table.columns)
@@ -73,7 +75,7 @@ def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd
         first, *others = ([entry[:2] for entry in e if entry[0] in shared] for e in keyed)
         if any(other != first for other in others):  # then one name means different pictures
             raise ValueError("the same picture has different names")
-        table = match_trees(place, all_files)
+        table = match_trees(place, {f: f.parts for f in all_files})
         return table.rename(columns={tree.name: c for c, tree in trees.items()})
     except ValueError as error:
         if criterion in files:

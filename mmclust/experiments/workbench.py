@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data import load_dataset
-from mmclust.data.paper_datasets import PAPER_DATASETS, SeparateCriteria, draw
+from mmclust.data.paper_datasets import SeparateCriteria, draw
 from mmclust.data.rendered import RENDERED_WORLDS
 from mmclust.encoders import load_encoder
 from mmclust.experiments import run_log
@@ -38,25 +38,23 @@ class Workbench:
         return self._encoders[name]
 
     def dataset(self, e: Experiment) -> ImageDataset:
-        if e.dataset in PAPER_DATASETS:
-            data = self._paper_dataset(e)
+        if e.dataset not in RENDERED_WORLDS and not plugins.is_plugin_name(e.dataset):
+            data = self._complete_dataset(e)
             key: tuple = (e.dataset, tuple(data.criteria), e.n, e.seed)
             if key not in self._datasets:
                 self._datasets[key] = draw(data, e.n, e.seed)
             return self._datasets[key]
         key = (e.dataset, e.n, e.seed)
         if key not in self._datasets:
-            options: dict[str, Any] = {}
-            if e.dataset in RENDERED_WORLDS or plugins.is_plugin_name(e.dataset):
-                options["seed"] = e.seed
-                if e.n:
-                    options["n"] = e.n
+            options = {"seed": e.seed}
+            if e.n:
+                options["n"] = e.n
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]
 
-    def _paper_dataset(self, e: Experiment) -> ImageDataset:
-        """A data set of the papers, loaded once for all seeds. If the images of its criteria cannot
-        be matched (`SeparateCriteria`), only the experiment's criterion is loaded."""
+    def _complete_dataset(self, e: Experiment) -> ImageDataset:
+        """A folder or a data set of the papers, loaded once for all seeds. If the images of its
+        criteria cannot be matched (`SeparateCriteria`), only the experiment's one is loaded."""
         all_criteria = (e.dataset,)
         one_criterion = (e.dataset, e.criterion)
         if not self._datasets.keys() & {all_criteria, one_criterion}:

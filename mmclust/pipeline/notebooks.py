@@ -23,6 +23,8 @@ import filelock
 
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
+from mmclust.data.folder import load_folder
+from mmclust.data.folder_tree import walk
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
 from mmclust.pipeline.gallery import read_state, write_index
@@ -91,7 +93,8 @@ def stamp(path: Path, parameters: dict) -> str:
             digest.update(file.name.encode() + file.read_bytes())  # a person may edit answers
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).is_dir():
-        add([[str(file), *_version_of(file)] for file in sorted(Path(folder).rglob("*"))])
+        files, _ = walk(Path(folder), [])
+        add([[str(file), *_version_of(Path(folder, file))] for file in files])
     return digest.hexdigest()
 
 
@@ -113,9 +116,10 @@ def reproduce(
         parameters: values for the notebooks' parameters cells.
         jobs, force, scheduler, workers: see `python run_all.py --help`; `scheduler` is by default
             that in `MMCLUST_SCHEDULER`.
-        on_event: called with an event, its subject and the expected seconds that are left: "wait"
-            or "cluster" with a sentence, "start" with a notebook's name, "end" with its outcome,
-            and every second "tick" with notebook -> rows (asked for, stored before, computed).
+        on_event: called with an event, its subject and the expected seconds that are left: "wait",
+            "cluster" or "folder" with a sentence, "start" with a notebook's name, "end" with its
+            outcome, and every second "tick" with notebook -> rows (asked for, stored before,
+            computed).
 
     Returns:
         One outcome per selected notebook, in order.
@@ -129,6 +133,9 @@ def reproduce(
     with _lock(out, on_event):
         todo, outcomes = plan(only, parameters, profile, device, out, force, notebooks)
         if todo:
+            if isinstance(folder := (parameters or {}).get("data"), str):
+                pictures = load_folder(folder, verbose=False)
+                on_event("folder", f"{folder}: {pictures.provenance}", 0)
             made: dict = {"profile": profile, "device": device}
             made |= {"versions": versions(), "commit": commit()}
 

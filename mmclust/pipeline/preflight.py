@@ -56,14 +56,13 @@ def describe_folder(parameters: dict) -> tuple[list[str], list[str]]:
         return [], []
     domain = parameters.get("domain") or "photo"
     try:
-        photos = data.load_folder(path, domain=domain)
+        photos = data.load_folder(path, domain=domain, verbose=False)
     except OSError as error:
         raise ValueError(str(error)) from error
     keyword = parameters.get("criterion") or next(iter(photos.criteria), None)
     if not keyword:
         raise ValueError(f"{path} has no labels: give a keyword with -p criterion=...")
-    labels = ", ".join(photos.criteria) or "none"
-    images = [f"{path}: {len(photos)} pictures, labels: {labels}"]
+    images = [f"{path}: {photos.provenance}"]
     source = parameters.get("source") or "lexicon"
     if parameters.get("words"):
         return images, [f"{keyword} of {domain}: from the parameter words"]
