@@ -48,9 +48,9 @@ UNREADABLE = (OSError, SyntaxError, ValueError, *_DAMAGED, *BOMBS)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a path, relative to the folder that is loaded, is or lies in what systems leave."""
-    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES for part in path.parts)
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or is what systems leave in folders."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def is_picture(file: Path) -> bool:

@@ -61,7 +61,8 @@ def load_folder(
     if on_corrupt == "skip":
         table = _without_damaged(root, table, notes)
     if table.index.empty:
-        raise FileNotFoundError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        none = f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})"
+        raise FileNotFoundError("; ".join([none, *notes]))
     data = from_table(root.resolve().name, domain, root, table, background)
     data.notes = (*notes, *similar_labels(table))
     labels = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
@@ -77,9 +78,9 @@ def load_folder(
 def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
     """A table (index: pictures, columns: criteria), and what it was read from."""
     all_files, folders = walk(root, notes)
-    files = [f for f in all_files if is_picture(root / f)]
-    others = set(all_files).difference(files)
-    if others := sorted(f for f in others if f.suffix.lower() not in TABLES):
+    pictures = {f: is_picture(root / f) for f in all_files}
+    files = [f for f in all_files if pictures[f]]
+    if others := [f for f in all_files if not pictures[f] and f.suffix.lower() not in TABLES]:
         notes.append(describe_others(others))
     if empty := without_pictures(folders, files):
         notes.append(f"without pictures: {counted(empty, 'folder')}")
@@ -125,5 +126,5 @@ def _without_damaged(root: Path, table: pd.DataFrame, notes: list[str]) -> pd.Da
 
 
 def pictures(root: Path) -> list[Path]:
-    """The picture files below a folder, relative to it, sorted; hidden files are left out."""
+    """The picture files below a folder, relative to it, sorted, without hidden ones."""
     return [f for f in walk(root, [])[0] if is_picture(root / f)]

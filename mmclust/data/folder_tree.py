@@ -36,9 +36,9 @@ def walk(root: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
     ):  # fmt: skip
         here = Path(place).relative_to(root)
         closed.extend(here / name for name in below if _leads_back(Path(place, name)))
-        below[:] = [n for n in below if not is_hidden(Path(n)) and here / n not in closed]
+        below[:] = [name for name in below if not is_hidden(name) and here / name not in closed]
         folders += [here / name for name in below]
-        for name in [name for name in names if not is_hidden(Path(name))]:
+        for name in [name for name in names if not is_hidden(name)]:
             path = os.path.join(place, name)
             if os.path.isfile(path):
                 files.append(here / name)

@@ -62,7 +62,7 @@ def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDatase
     n_pictures = 0
     advice = "give a folder below it, or a copy of some"
     for n_files, file in enumerate(path.rglob("*")):
-        n_pictures += not is_hidden(file.relative_to(path)) and is_picture(file)
+        n_pictures += is_picture(file) and not any(map(is_hidden, file.relative_to(path).parts))
         if n_pictures > max_pictures:
             raise ValueError(f"{path} holds more than {max_pictures:,} pictures: {advice}")
         if n_files > MAX_FILES:
@@ -86,7 +86,6 @@ def read_upload(
     names = _check_names(files)
     directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-")
     folder = Path(directory.name) / "upload"
-    others = []
     try:
         if names[0].lower().endswith(".zip"):
             _unzip(files[0][1], folder.with_name(names[0]), folder)
@@ -94,16 +93,11 @@ def read_upload(
             folder.mkdir()
             for name, (_, content) in zip(names, files):
                 (folder / name).write_bytes(content)
-                if not is_picture(folder / name):
-                    (folder / name).unlink()
-                    others.append(name)
         data, notes = read_folder(folder, domain, max_pictures)
     except (ValueError, OSError) as error:
         directory.cleanup()
         message = str(error).replace(str(folder), "the upload").replace(f"{directory.name}/", "")
         raise ValueError(message) from error
-    if others:
-        notes.append(f"left out {len(others)} files of other types: {', '.join(others[:5])}")
     return data, [note.replace(str(folder), "the upload") for note in notes], directory
 
 
