@@ -174,7 +174,7 @@ def _check_preprocessing(path: Path, config: dict, local: bool) -> None:
     if defaults and not local:
         warnings.warn(f"{path} lacks {', '.join(defaults)}: {defaults} is assumed", stacklevel=5)
         config = config | defaults
-    checkpoint.require(path, config, required, "preprocessing")
+    checkpoint.require(path, config, required, f"preprocessing ({', '.join(required)})")
     for key, values in RESIZING.items():
         if config[key] not in values:
             raise ValueError(f"{path}: {key} {config[key]!r} is not one of {', '.join(values)}")

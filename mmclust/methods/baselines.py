@@ -35,7 +35,7 @@ class KMeans(ImageClusterer):
         self.random_state = random_state
 
     @property
-    def words(self) -> Any:  # type: ignore[override]
+    def words(self) -> Any:
         remedy = "mm.name_clusters takes any words, mm.CLIP_GPT weighs them for each image"
         raise AttributeError(f"KMeans has no reference words: {remedy}")
 
