@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
@@ -39,12 +40,14 @@ class PageKernels(AsyncMappingKernelManager):
 
     def notify_connect(self, kernel_id: str) -> None:
         super().notify_connect(kernel_id)
-        self._checks_left[kernel_id] = AWAY
+        if self._kernel_connections.get(kernel_id, 0) > 0:  # else the page left while connecting
+            self._checks_left[kernel_id] = AWAY
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Called every `cull_interval` seconds, but not for the kernel of the next page."""
         left = self._checks_left.setdefault(kernel_id, UNUSED)
-        busy = self.get_kernel(kernel_id).execution_state in ("starting", "busy")
+        kernel: Any = self.get_kernel(kernel_id)
+        busy = kernel.execution_state in ("starting", "busy")
         if left == 0:
             await self.shutdown_kernel(kernel_id)
         elif not busy and self._kernel_connections.get(kernel_id, 0) < 1:
@@ -54,10 +57,10 @@ class PageKernels(AsyncMappingKernelManager):
 class PageConnection(ZMQChannelsWebsocketConnection):
     """Distinguishes a page that was left from one whose connection was lost."""
 
-    def disconnect(self) -> None:
+    def disconnect(self) -> Any:
         if self.websocket_handler.close_code == GOING_AWAY:
             self.multi_kernel_manager._checks_left[self.kernel_id] = UNUSED
-        super().disconnect()
+        return super().disconnect()
 
 
 class ExplorerServer(Voila):
