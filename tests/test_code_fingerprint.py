@@ -66,7 +66,7 @@ assert names == ["thumbnails"], names
 edit("encoders/feature_stream.py", "OVERSAMPLING = ", "OVERSAMPLING = 1 + ")
 names, state = changed(state)
 assert names == ["encoder"], names
-edit("data/decoding.py", "return opaque(picture, background)", "return opaque(picture)")
+edit("data/decoding.py", "draft(None", "draft('RGB'")
 names, state = changed(state)
 assert names == ["pictures", "encoder", "thumbnails"], names
 
