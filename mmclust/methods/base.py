@@ -95,7 +95,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         """Cluster the images, whose embeddings are in `image_embeddings_`."""
 
     def _count_clusters(self) -> None:
-        """Set `n_clusters_`; warn if it is less than M, with what could not be told apart."""
+        """Set `n_clusters_`; warn if it is less than M, with what could not be distinguished."""
         self.n_clusters_ = int(self.labels_.max()) + 1
         if self.n_clusters_ >= self._n_clusters:
             return

@@ -44,7 +44,7 @@ def name_clusters(
     if assigned is None:
         times_each_word = -(-n_clusters // len(words))
         if times_each_word > 1:
-            few = f"{n_clusters} clusters, but only {len(words)} reference words"
+            few = f"{n_clusters} clusters, but only {len(words)} reference word(s)"
             warnings.warn(f"{few}: some names differ by a number alone", stacklevel=3)
         assigned = linear_sum_assignment(-np.tile(means, times_each_word))[1]
     rows = []
