@@ -52,7 +52,8 @@ def use_theme() -> None:
     rc: dict[str, Any] = {"figure.dpi": 110, "figure.constrained_layout.use": True}
     rc |= {"savefig.dpi": 200, "savefig.bbox": "tight", "savefig.pad_inches": 0.08}
     rc |= {"axes.titleweight": "bold", "axes.titlesize": 12, "legend.frameon": False}
-    family = [FONT, *sorted(set(OTHER_FONTS).intersection(fonts.get_font_names()))]
+    installed = fonts.get_font_names()
+    family = [FONT, *(name for name in OTHER_FONTS if name in installed)]
     sns.set_theme(style="whitegrid", palette=PALETTE, font=family, rc=rc)
     mpl.rcParams["svg.hashsalt"] = "mmclust"
 
