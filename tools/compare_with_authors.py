@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +184,7 @@ def read_trainings(printed: str) -> list[Training]:
 
 
 def fit(
-    method: str, questions: Sequence[Question], n: int, seed: int, params: dict[str, Any]
+    method: str, questions: list[Question], n: int, seed: int, params: dict[str, Any]
 ) -> tuple[float, list[Training]]:
     """Train our released variant with an empty cache; also the time when the model was loaded."""
     trainings = []
@@ -225,8 +224,7 @@ def compare(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Run their scripts and our methods, one after the other: tables of scores, losses, seconds."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_pictures(mm.load_dataset(WORLD, n=n, seed=seed), folder)
+        write_pictures(mm.load_dataset(WORLD, n=n, seed=seed), folder := Path(name))
         their_sub = run_script(repo, "main_eval.py", folder, {"epoch": SUB_EPOCHS} | SUB_PARAMS)
         their_map = run_script(repo, "main.py", folder, {"epoch": MAP_EPOCHS} | map_params)
     questions = read_questions(their_sub.printed)
@@ -270,8 +268,8 @@ def score_table(questions: list[Question], *processes: Process) -> pd.DataFrame:
 
 def early_difference(scores: pd.DataFrame) -> float:
     """The largest difference of the prompt's NMI between early stopping and main_eval.py."""
-    prompt = scores[scores["representation"] == "prompt"]
-    return (prompt["NMI ours, early stopping"] - prompt["NMI theirs"]).abs().max()
+    differences = (scores["NMI ours, early stopping"] - scores["NMI theirs"]).abs()
+    return differences[scores["representation"] == "prompt"].max()
 
 
 def main() -> None:
