@@ -90,9 +90,7 @@ def serve(
         if browser:
             opening = threading.Thread(target=webbrowser.open, args=(address,), daemon=True)
             app.ioloop.add_callback(opening.start)
-        with suppress(
-            HTTPError
-        ):  # a kernel that is not ready at the end: it ends with this process
+        with suppress(HTTPError):  # of a kernel that was not ready: it ends with this process
             app.start()
 
 
