@@ -293,7 +293,8 @@ def test_an_upload_that_is_refused(files, message, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_upload_without_thumbnails_leaves_no_files(monkeypatch, tmp_path):
+def test_an_upload_without_thumbnails_leaves_no_files(monkeypatch, tmp_path, tmp_path_factory):
+    monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path_factory.mktemp("cache")))  # none are stored
     monkeypatch.setattr(pictures, "SIDE", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(InputError) as error:

@@ -68,7 +68,7 @@ def escape_missing_letters(fig: Figure) -> str:
     texts: list[Any] = fig.findobj(Text)
     letters = {letter for text in texts for letter in text.get_text() if letter.isprintable()}
     for name in mpl.rcParams["font.family"]:
-        font = FT2Font(fonts.findfont(fonts.FontProperties([name])))
+        font = FT2Font(fonts.findfont(fonts.FontProperties(family=[name])))
         letters = {letter for letter in letters if not font.get_char_index(ord(letter))}
     escapes = {ord(c): c.encode("ascii", "backslashreplace").decode() for c in letters}
     for axis, labels in ticks.items():  # they are written anew whenever they are drawn
@@ -119,7 +119,10 @@ def confidence_bounds(values: pd.Series) -> tuple[float, float]:
 
 def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
     """One picture without ticks; `edge` is the color of its frame."""
-    ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
+    smooth = "nearest" if max(image.size) < 64 else "antialiased"
+    # Not clipped: the name of a clip rectangle in an SVG has the last digits of the layout, which
+    # differ from run to run.
+    ax.imshow(np.asarray(image), interpolation=smooth).set_clip_on(False)
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.spines[:].set(visible=edge is not None, color=edge, linewidth=2.5)
