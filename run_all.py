@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from mmclust.pipeline.execution import Outcome
 
 ROOT = Path(__file__).parent
+NOTEBOOKS = ROOT / "notebooks"
 LOG_WIDTH = 200  # columns, where the output is not a terminal
 LOG_SECONDS = 60  # between two lines of progress in a log
-RESUME = "finished results are stored, the next run continues from them"
+RESUME = ": finished results are stored, the next run continues from them"
 
 
 def clock(seconds: float) -> str:
@@ -36,14 +38,25 @@ def remaining(seconds: float) -> str:
 
 
 def parameter(text: str) -> tuple[str, Any]:
-    """The name and the value of "n=200"; values are YAML."""
+    """The name and the value of "n=200": YAML, but texts are taken as they were typed."""
+    from mmclust.profiles.values import type_of
+
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, yaml.safe_load(value) if value else ""
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"the value of {text!r} is not valid YAML") from None
+    if value in ("", "null"):
+        return name, None if value else ""
+    kind = type_of(name)
+    if kind in ("text", "phrase"):
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        return name, value[1:-1] if quoted else value
+    try:  # in lists of texts, words such as yes and 01 stay as they were typed
+        return name, yaml.load(value, yaml.BaseLoader if kind == "texts" else yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or "it can't be read"
+        raise argparse.ArgumentTypeError(
+            f"the value of {text!r} is not valid YAML ({reason}): write a list as '[a, b]'"
+        ) from None
 
 
 class Progress:
@@ -53,12 +66,15 @@ class Progress:
         self.console = console
         self.status = console.status("")
         self.printed = time.time()
+        self.resume = ""  # what to add to an error
 
     def on_event(self, event: str, subject: Any, seconds_left: float) -> None:
-        if event in ("wait", "cluster"):
-            self.console.print(subject, soft_wrap=True)
-        elif event == "start" and not self.console.is_terminal:
-            self.console.print(f"  start {subject}  ({remaining(seconds_left)})")
+        if event in ("wait", "cluster", "folder"):
+            self.console.print(escape(subject), soft_wrap=True)
+        elif event == "start":
+            self.resume = RESUME
+            if not self.console.is_terminal:
+                self.console.print(f"  start {subject}  ({remaining(seconds_left)})")
         elif event == "tick":
             self.tick(subject, seconds_left)
         elif event == "end":
@@ -81,6 +97,8 @@ class Progress:
         if outcome.rows:
             line += f"  {outcome.rows} rows, {outcome.stored} of them stored before"
         self.console.print(line)
+        for warning in outcome.warnings:
+            self.console.print(f"        [yellow]{escape(warning)}[/]", soft_wrap=True)
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +106,15 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", help="torch device of the encoders, such as cuda"
     )
+
+
+def base_url(text: str) -> str:
+    """The path of a page behind a proxy as "/", "/demo/" or "/a/b/"."""
+    folders = [folder for folder in text.split("/") if folder]
+    if not all(re.fullmatch(r"[\w~-][\w.~-]*", folder, re.ASCII) for folder in folders):
+        rule = "give the path of the page behind the proxy, such as /demo/, in letters and digits"
+        raise argparse.ArgumentTypeError(f"invalid path {text!r}: {rule}")
+    return "/" + "".join(f"{folder}/" for folder in folders)
 
 
 def explore(arguments: list[str]) -> int:
@@ -103,17 +130,31 @@ def explore(arguments: list[str]) -> int:
         help="address to listen at; the default is reachable from this machine only, any other "
         "requires the token that is printed",
     )
+    parser.add_argument(
+        "--base-url",
+        type=base_url,
+        default="/",
+        help="path of the page behind a reverse proxy, such as /demo/; requires the token, too",
+    )
     add_shared_arguments(parser)
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     args = parser.parse_args(arguments)
     from mmclust.explorer.server import serve
+    from mmclust.profiles import settings
+    from mmclust.threads import check_device
 
     try:
-        notebook = ROOT / "notebooks" / "16_explorer.ipynb"
-        serve(notebook, args.host, args.port, args.profile, args.device, not args.no_browser)
+        check_device(args.device)
+        settings("16_explorer", args.profile)
+        notebook = NOTEBOOKS / "16_explorer.ipynb"
+        browser = not args.no_browser
+        where = (args.host, args.port, args.profile, args.device, browser, args.base_url)
+        serve(notebook, *where)
     except (ImportError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while it starts
+        return 130
     return 0
 
 
@@ -179,34 +220,40 @@ def main(arguments: list[str] | None = None) -> int:
     0: all notebooks are done or up to date. 1: a notebook failed. 2: invalid arguments, no
     connection to the scheduler, or a disk that cannot be written. 130: stopped by Ctrl-C.
     """
+    from mmclust import plugins, scripts
+
+    scripts.print_any_text()
+    if not NOTEBOOKS.is_dir():
+        print(f"run_all.py needs {NOTEBOOKS}, which is missing: clone the repository")
+        return 2
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["explore"]:
         return explore(arguments[1:])
     args = parse(arguments)
     if args.data_dir:
         os.environ["MMCLUST_DATA"] = str(Path(args.data_dir).expanduser().resolve())
-    from mmclust import plugins
-
-    plugins.add_search_path(str(Path.cwd()))  # for "module:name" of a plug-in
     console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
-        return dry_run(console, args) if args.dry_run else run(console, args)
-    except (ValueError, ConnectionError) as error:
-        console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        plugins.add_search_path(os.getcwd())  # for "module:name" of a plug-in
+    except FileNotFoundError:
+        console.print("[red]the working directory no longer exists: change to another one[/]")
         return 2
-    except OSError as error:
-        console.print(f"[red]{escape(str(error))}[/]: {RESUME}", soft_wrap=True)
+    progress = Progress(console)
+    try:
+        return dry_run(console, args) if args.dry_run else run(progress, args)
+    except (ValueError, OSError) as error:
+        console.print(f"[red]{escape(str(error))}[/]{progress.resume}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        console.print(f"stopped: {RESUME}")
+        console.print(f"stopped{progress.resume}")
         return 130
 
 
-def run(console: Console, args: argparse.Namespace) -> int:
+def run(progress: Progress, args: argparse.Namespace) -> int:
     from mmclust.pipeline.notebooks import reproduce
 
     start = time.time()
-    progress = Progress(console)
+    console = progress.console
     with progress.status:
         outcomes = reproduce(
             only=args.only,
@@ -219,6 +266,7 @@ def run(console: Console, args: argparse.Namespace) -> int:
             scheduler=args.scheduler,
             workers=args.workers,
             on_event=progress.on_event,
+            notebooks=NOTEBOOKS,
         )
     count = {"done": 0, "up to date": 0, "failed": 0}
     table = Table("notebook", "where", "error", title="failed")
@@ -239,7 +287,8 @@ def dry_run(console: Console, args: argparse.Namespace) -> int:
     from mmclust.pipeline.preflight import needs
 
     parameters = dict(args.parameters)
-    todo, fresh = plan(args.only, parameters, args.profile, args.device, args.out, args.force)
+    choice = (args.only, parameters, args.profile, args.device, args.out, args.force)
+    todo, fresh = plan(*choice, notebooks=NOTEBOOKS)
     title = f"would run, profile {args.profile}, on {args.device}"
     table = Table("notebook", "expected time", "source of the time", title=title)
     for name, job in todo.items():

@@ -37,8 +37,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 
 import mmclust as mm
+from mmclust.data.decoding import as_seen
 from mmclust.data.drawing import compose
-from mmclust.data.images import opaque
 
 METHODS = ("KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy")
 RENDERER = "resvg-py==0.5.0"  # wheels without dependencies; downloaded where it is not installed
@@ -424,11 +424,11 @@ def on_rendered_ground(picture: Image.Image, i: int) -> Image.Image:
 
 
 PREPARED = {
-    "as load_folder gives it": lambda picture, i: opaque(picture),
-    "transparent parts black": lambda picture, i: opaque(picture, "black"),
-    "uncropped": lambda picture, i: opaque(square(picture)),
-    "uncropped, margin": lambda picture, i: opaque(square(picture, 0.2)),
-    "uncropped, margin, light gray": lambda picture, i: opaque(square(picture, 0.2), "#d0d0d0"),
+    "as load_folder gives it": lambda picture, i: as_seen(picture),
+    "transparent parts black": lambda picture, i: as_seen(picture, "black"),
+    "uncropped": lambda picture, i: as_seen(square(picture)),
+    "uncropped, margin": lambda picture, i: as_seen(square(picture, 0.2)),
+    "uncropped, margin, light gray": lambda picture, i: as_seen(square(picture, 0.2), "#d0d0d0"),
     "on our ground": on_rendered_ground,
 }
 WITHOUT_TEMPLATE = "uncropped, bare words"

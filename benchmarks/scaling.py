@@ -34,7 +34,8 @@ import mmclust as mm
 start = time.perf_counter()
 mm.load_folder(sys.argv[1])
 seconds = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+memory *= 1 if sys.platform == "darwin" else 1024  # in KiB on Linux
 print(json.dumps({"seconds": seconds, "epochs": 0, "bytes": memory}))
 """
 FIT_OR_PREDICT = """
@@ -73,7 +74,8 @@ if predict:
     start = time.perf_counter()
     model.predict(images_with_features(n))
 seconds = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+memory *= 1 if sys.platform == "darwin" else 1024  # in KiB on Linux
 epochs = sum(getattr(model, "seconds_", []))
 print(json.dumps({"seconds": seconds, "epochs": epochs, "bytes": memory}))
 """

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+# The expected value in AMI takes up to n x min(classes, clusters) steps; so many take about 7 s.
+MAX_AMI_STEPS = 50_000_000
 
 
 def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
@@ -13,6 +18,7 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
 
     NMI and AMI are normalized by the arithmetic mean of the two entropies (scikit-learn's default,
     which the papers' released code uses). RI, as in the papers, is not adjusted for chance; ARI is.
+    AMI is nan, with a warning, for so many classes and clusters that it would take minutes.
 
     Raises:
         ValueError: the labelings differ in shape, are empty, or are not one-dimensional.
@@ -25,11 +31,18 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
         shapes = f"{true.shape} and {pred.shape}"
         raise ValueError(f"two labelings of the same shape (n,) are required, not {shapes}")
     nmi = float(metrics.normalized_mutual_info_score(true, pred))
+    ami = np.nan
+    n_classes, n_clusters = len(np.unique(true)), len(np.unique(pred))
+    if len(true) * min(n_classes, n_clusters) <= MAX_AMI_STEPS:
+        ami = float(metrics.adjusted_mutual_info_score(true, pred))
+    else:
+        sizes = f"{n_classes:,} classes and {n_clusters:,} clusters of {len(true):,} images"
+        warnings.warn(f"{sizes}: AMI is left out (an id column as criterion?)", stacklevel=2)
     return {
         "NMI": min(nmi, 1.0),  # rounding can give 1 + 2e-16
         "RI": float(metrics.rand_score(true, pred)),
         "ARI": float(metrics.adjusted_rand_score(true, pred)),
-        "AMI": float(metrics.adjusted_mutual_info_score(true, pred)),
+        "AMI": ami,
     }
 
 
@@ -45,13 +58,12 @@ def score_kmeans(
 
     Returns:
         The means of the scores, and `NMI_std`, the standard deviation of NMI over the seeds.
+        Warns of fewer clusters than M. Raises ValueError for no seeds, or a row with NaN.
     """
-    from sklearn.cluster import KMeans
-
     known: dict[bytes, dict[str, float]] = {}
     scores = []
     for seed in seeds:
-        labels = KMeans(n_clusters, n_init=n_init, random_state=seed).fit_predict(representation)
+        labels, _ = kmeans(representation, n_clusters, seed, n_init)
         # Many seeds give the same clustering, which is scored once. Its clusters may have other
         # numbers, so it is identified by the first image of each image's cluster.
         _, first_image, cluster = np.unique(labels, return_index=True, return_inverse=True)
@@ -59,6 +71,11 @@ def score_kmeans(
         if key not in known:
             known[key] = score(labels_true, labels)
         scores.append(known[key])
+    if not scores:
+        raise ValueError("seeds must be at least one seed of k-means, such as range(10)")
+    if len(first_image) < n_clusters:
+        few = f"scored with {len(first_image)} clusters instead of {n_clusters}"
+        warnings.warn(f"{few}: the representation has no more different rows", stacklevel=2)
     means = {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
     return means | {"NMI_std": float(np.std([s["NMI"] for s in scores]))}
 
@@ -78,3 +95,33 @@ def name_accuracy(
     majority = [classes[np.bincount(true[pred == c]).argmax()] for c in clusters]
     right = [names[c].casefold() == name.casefold() for c, name in zip(clusters, majority)]
     return float(np.mean(right))
+
+
+def kmeans(
+    x: ArrayLike, n_clusters: int, random_state: int | np.random.RandomState | None,
+    n_init: int = 1, start: Any = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Labels (n,) and centers (M, d) of k-means on x (n, d). `start`: initial centers (M, d).
+
+    Centers that differ by rounding alone are one. So if fewer than M rows differ, there are fewer
+    clusters: callers warn, once for many runs. Raises ValueError for a row with NaN or infinity.
+    """
+    from sklearn.cluster import DBSCAN, KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    finite = np.isfinite(np.asarray(x)).all(axis=-1)
+    if not finite.all():
+        row = f"row {np.argmin(finite)} has NaN or infinity"
+        raise ValueError(f"k-means needs numbers: {row} (learned? try a smaller learning rate)")
+    options = {"n_init": n_init}
+    if start is not None and len(start) == n_clusters:
+        options = {"init": start, "n_init": 1}
+    model = KMeans(n_clusters, random_state=random_state, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x)
+    centers = model.cluster_centers_
+    rounding = 100 * np.finfo(centers.dtype).eps * max(np.abs(centers).max(), 1e-9)
+    same = DBSCAN(rounding, min_samples=1, algorithm="kd_tree").fit_predict(centers)
+    _, first, labels = np.unique(same[model.labels_], return_index=True, return_inverse=True)
+    return labels.astype(np.int64), centers[model.labels_[first]]

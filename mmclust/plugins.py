@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
+
+import psutil
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _sources: dict[str, str] = {}  # module -> its text when it was last imported here
@@ -48,6 +49,7 @@ def _module(name: str) -> ModuleType:
     module_name, _, attribute = name.partition(":")
     if module_name == "__main__":
         raise ValueError(f"{name!r}: write it into a file, which other processes can import")
+    before = sys.modules.get(module_name)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -55,10 +57,15 @@ def _module(name: str) -> ModuleType:
             raise  # the module exists, and imports something that is missing
         places = f"{Path.cwd()} or elsewhere on Python's path (PYTHONPATH)"
         raise ValueError(f"{name!r}: no module {module_name!r} in {places}") from error
-    text = Path(cast(str, inspect.getsourcefile(module))).read_text(encoding="utf-8")
-    if _sources.setdefault(module_name, text) != text:
+    file = Path(getattr(module, "__file__", None) or "")
+    if file.suffix != ".py":
+        raise ValueError(f"{name!r}: {module_name} is not written in Python: wrap it in a module")
+    text = file.read_text(encoding="utf-8")
+    # whoever imported it before may have done so before a change of the file
+    unknown = module is before and file.stat().st_mtime > psutil.Process().create_time()
+    if _sources.get(module_name, "" if unknown else text) != text:
         module = importlib.reload(module)
-        _sources[module_name] = text
+    _sources[module_name] = text
     if not hasattr(module, attribute):
         raise ValueError(f"{name!r}: {module.__file__} has no {attribute!r}")
     return module
@@ -74,12 +81,6 @@ def names_in(value: Any) -> list[str]:
 
 
 def add_search_path(folder: str) -> None:
-    """Let this process and its child processes import from a folder.
-
-    It is searched last in this process. In child processes it is in PYTHONPATH, which is searched
-    before the standard library.
-    """
+    """Let this process import from a folder, searched last; and the kernels of `pipeline`."""
     if folder not in sys.path:
         sys.path.append(folder)
-    paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), folder]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))

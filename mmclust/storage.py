@@ -1,4 +1,4 @@
-"""Files that are computed once: rows of results and arrays of features.
+"""Files that are computed once: rows of results, arrays of features, hashes of pictures.
 
 A file is named by the hash of everything its content depends on. It is written completely or not
 at all, and contains a checksum: a damaged file is reported and computed again.
@@ -27,6 +27,8 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from mmclust.scripts import print_any_text
+
 # An array's file ends in MARK and a CRC-32 of its key and bytes, which np.load ignores. The check
 # is made at every read, and CRC-32 is faster: 4.2 GB/s on one core here, sha256 1.8. It misses
 # damage with probability 2**-32, but does not protect from forgery. Rows contain a sha256.
@@ -35,9 +37,13 @@ CHUNK = 2**20
 DAY = 86400
 AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 KEY = "[0-9a-f]" * 32
-PATTERNS = {"rows": [f"rows/{KEY}.json"], "features": [f"features/{KEY}.npy"]}
+PATTERNS = {
+    "rows": [f"rows/{KEY}.json"],
+    "features": [f"features/{KEY}.npy"],
+    "contents": [f"contents/{KEY}.json"],
+}
 # of writes that were killed or are still running
-PATTERNS["temporary"] = ["rows/.????????.tmp", "features/.????????.tmp"]
+PATTERNS["temporary"] = [f"{group}/.????????.tmp" for group in PATTERNS]
 _warned: set[Path] = set()  # cache folders that this process has reported as not writable
 
 
@@ -111,6 +117,23 @@ def open_row(data: bytes, key: str) -> dict:
     return row
 
 
+def read_row(key: str, group: str = "rows") -> dict | None:
+    """The stored row of this key, or None. A damaged file is reported and counts as missing."""
+    path = cache_dir() / group / f"{key}.json"
+    try:
+        row = open_row(path.read_bytes(), key)
+    except (OSError, ValueError) as error:
+        warn_damaged(path, error)
+        return None
+    touch_atime(path)
+    return row
+
+
+def write_row(key: str, row: dict, group: str = "rows") -> None:
+    """Store a row, which contains its key. If it cannot be written, a warning says so."""
+    save(cache_dir() / group / f"{key}.json", seal_row(row))
+
+
 def append_checksum(key: str, chunks: Iterable[bytes]) -> bytes:
     """What follows an array's bytes in its file: `MARK` and the checksum of its key and bytes."""
     crc = zlib.crc32(key.encode())
@@ -173,6 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prune", type=age, metavar="AGE", help=prune)
     parser.add_argument("--dry-run", action="store_true", help="list what would be removed")
     args = parser.parse_args(arguments)
+    print_any_text()
     print(cache_dir())
     old = []
     for group in PATTERNS:

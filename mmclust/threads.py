@@ -1,4 +1,4 @@
-"""The number of usable cores, and the environment variables for threads of child processes.
+"""The usable cores and devices, and the environment variables for threads of child processes.
 
 These variables must be set before torch is imported: OpenMP reads them only once.
 """
@@ -19,6 +19,20 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError unless torch can compute on this device of this machine."""
+    if device == "cpu":  # most often, and torch is slow to import
+        return
+    import torch
+
+    known = ["cpu"]
+    for kind in ("cuda", "mps", "xpu"):
+        if count := getattr(torch, kind).device_count():
+            known += [kind, *(f"{kind}:{i}" for i in range(count))]
+    if device not in known:
+        raise ValueError(f"no device {device!r} on this machine: use {' or '.join(known)}")
 
 
 def waiting_environment() -> dict[str, str]:

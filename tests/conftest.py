@@ -40,6 +40,18 @@ def mini():
     return mm.load_encoder("mini")
 
 
+def missing(what):
+    """Skip the test that needs a program, or fail where all programs must be there."""
+    required = os.environ.get("MMCLUST_BROWSER") == "required"
+    (pytest.fail if required else pytest.skip)(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def nginx():
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    return shutil.which("nginx", path=path) or missing("nginx (apt-get install nginx-light)")
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """Chromium or Chrome, controlled by Playwright."""
@@ -49,9 +61,7 @@ def chromium():
     except ImportError:
         programs = []
     if not programs:
-        message = "needs Chromium (apt-get install chromium) and playwright (the extra `test`)"
-        required = os.environ.get("MMCLUST_BROWSER") == "required"
-        (pytest.fail if required else pytest.skip)(message)
+        missing("Chromium (apt-get install chromium) and playwright (the extra `test`)")
     options = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox refuses root
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=programs[0], args=options)

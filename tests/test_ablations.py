@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 import mmclust as mm
+from mmclust import storage
 from mmclust.experiments import workbench
 from mmclust.experiments.ablations import resolve_parameter
 from mmclust.experiments.paper_vs_code import FLIPS, Flip
@@ -133,7 +134,7 @@ def test_rows_that_another_process_stored_meanwhile_are_not_computed_again(cache
         values = compute_row(self, *args)
         if len(computed) == 1:  # while the first is computed, another process writes the last
             key = self.key(grid[-1])
-            workbench.write_row(key, values | {"key": key, "NMI": 0.123})
+            storage.write_row(key, values | {"key": key, "NMI": 0.123})
         return values
 
     monkeypatch.setattr(workbench.Workbench, "row", row)

@@ -105,6 +105,13 @@ def test_each_worker_has_its_own_environment_and_a_replaced_one_the_same(cache):
         cluster.worker_spec = {}  # none of them was started
 
 
+def test_clients_are_closed_with_the_cluster(cache):
+    with dask_backend.local_cluster(n_workers=1, start=False) as cluster:
+        clients = [mm.connect(cluster.scheduler_address) for _ in range(2)]
+    assert [client.status for client in clients] == ["closed", "closed"]
+    assert dask_backend.current() is None
+
+
 @pytest.mark.slow
 def test_processes_that_ask_for_the_same_rows_share_them(cluster, cache, tmp_path):
     """Three processes, one scheduler, overlapping experiments: every row once."""

@@ -1,4 +1,4 @@
-"""Row keys depend on what code means: not on comments, docstrings and formatting."""
+"""Keys of rows, features and thumbnails: what code means counts, not comments and formatting."""
 
 import os
 import shutil
@@ -11,8 +11,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 import mmclust as mm
 from mmclust.experiments.workbench import Workbench
+from mmclust.explorer.pictures import thumbnails
 
 package = Path(mm.__file__).parent
 QUOTE = chr(34)
@@ -37,6 +40,36 @@ def edit(file, before, after):
     path.write_text(text.replace(before, after, 1), encoding="utf-8")
 
 
+def stored():
+    images = mm.load_folder("photos").images
+    thumbnails(images)
+    names = {path.name for path in (mm.cache_dir() / "features").glob("*.npy")}
+    return {
+        "pictures": images.fingerprint, "encoder": mm.load_encoder("mini").fingerprint,
+        "thumbnails": names,
+    }
+
+
+def changed(before):
+    now = stored()
+    return [name for name in now if now[name] != before[name]], now
+
+
+Path("photos").mkdir()
+Image.new("RGB", (20, 20)).save("photos/1.png")
+state = stored()
+edit("data/decoding.py", "import io", "import io  # a comment")
+assert changed(state)[0] == []
+edit("explorer/pictures.py", "SIDE = 128", "SIDE = 127")
+names, state = changed(state)
+assert names == ["thumbnails"], names
+edit("encoders/feature_stream.py", "OVERSAMPLING = ", "OVERSAMPLING = 1 + ")
+names, state = changed(state)
+assert names == ["encoder"], names
+edit("data/decoding.py", "draft(None", "draft('RGB'")
+names, state = changed(state)
+assert names == ["pictures", "encoder", "thumbnails"], names
+
 first = keys()
 drawn = pictures()
 for file in ("methods/multimap.py", "data/download.py", "data/draw_card.py", "data/rendered.py"):
@@ -49,7 +82,7 @@ assert pictures() == drawn
 edit("methods/multimap.py", "s.alpha * concept", "2 * s.alpha * concept")
 second = keys()
 assert [m for m in first if first[m] != second[m]] == ["MultiMaP"], second
-edit("methods/base.py", "n_init: int = 1", "n_init: int = 2")
+edit("methods/base.py", "cluster_centers_ = None", "cluster_centers_ = 0")
 assert all(key != second[m] for m, key in keys().items())
 edit("data/draw_card.py", "HALF_WIDTH = 0.72", "HALF_WIDTH = 0.71")
 assert [name for name, key in pictures().items() if key != drawn[name]] == ["demo-card"]

@@ -89,7 +89,7 @@ def test_a_tree_per_criterion_is_matched_by_name(tmp_path):
         ("name,color\na.png,red\n", "no column 'file'"),
         ("file,color\na.png,red\nb.png,\n", "b.png has no label for 'color'"),
         ("file,color\na.png,red\na.png,red\n", r"duplicate file a\.png"),
-        ("file,color\na.png,red\ngone.png,red\n", r"gone\.png, which is missing"),
+        ("file,color\na.png,red\ngone.png,red\n", r"gone\.png', which is missing"),
     ],
 )
 def test_bad_labels_are_named(tmp_path, text, message):
@@ -118,10 +118,13 @@ def test_a_corrupt_file_is_named_or_left_out(tmp_path, mini, damage):
     )
     with pytest.raises(ValueError, match=r"bad\.jpg can't be decoded"):
         mini.encode_images(mm.load_folder(tmp_path).images)
-    with pytest.warns(
-        UserWarning, match=r"left out 1 of 2 pictures that can't be decoded: bad\.jpg"
+    data = mm.load_folder(tmp_path, on_corrupt="skip")
+    assert len(data) == 1 and "left out, can't be decoded: 1 picture (bad.jpg)" in data.notes
+    (tmp_path / "good.png").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"none of 2 pictures \(bad\.jpg, good\.png\) can be decoded"
     ):
-        assert len(mm.load_folder(tmp_path, on_corrupt="skip")) == 1
+        mm.load_folder(tmp_path, on_corrupt="skip")
 
 
 def test_unknown_criterion_lists_the_known_ones():

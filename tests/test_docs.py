@@ -21,6 +21,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "notebooks/README.md",
+    "docs/folders.md",
     "docs/scaling.md",
     "docs/measured.md",
     "mmclust/encoders/mini/README.md",

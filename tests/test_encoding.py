@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from open_clip.transform import image_transform
+from PIL import ExifTags, Image
+from torchvision import transforms
 
 import mmclust as mm
 from benchmarks import encoding
@@ -33,7 +35,7 @@ import numpy as np
 import mmclust as mm
 from mmclust.encoders import feature_stream
 feature_stream.STREAM_ABOVE = 20
-data = mm.load_folder(sys.argv[1])
+data = mm.load_folder(sys.argv[1], verbose=False)
 """
 # Processes, one per log file, that write the number of each picture they make to their log.
 SLOW = (
@@ -177,6 +179,62 @@ def test_the_same_bits_in_every_way(mini, folder, case, monkeypatch):
     assert features.dtype == (np.float64 if case == "float64" else np.float32)
     assert isinstance(features, np.memmap) == (case != "small")
     assert len(files()) == 1
+
+
+def put_photographs(folder, n=3):
+    """JPEG files of 1200 x 900 pixels with detail of all sizes; every second one is rotated."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        pixels = sum(
+            np.asarray(Image.fromarray(rng.random((3 * k, 4 * k)) * 255).resize((1200, 900))) / w
+            for k, w in ((1, 2), (5, 4), (30, 8), (200, 8))
+        )
+        colors = np.stack([pixels, np.roll(pixels, 400), 255 - pixels], -1).clip(0, 255)
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6 if i % 2 else 1
+        picture = Image.fromarray(colors.astype(np.uint8))
+        picture.save(folder / f"{i}.jpg", quality=90, exif=exif)
+    return mm.load_folder(folder).images
+
+
+def test_photographs_are_decoded_at_the_size_that_is_needed(mini, tmp_path):
+    images = put_photographs(tmp_path)
+    side = feature_stream.side_to_decode(mini.preprocess)
+    assert side == 2 * 96
+    assert [images.reduced(i, side).size for i in (0, 1)] == [(300, 225), (225, 300)]
+    assert [images[i].size for i in (0, 1)] == [(1200, 900), (900, 1200)]
+    full = mm.Images(len(images), images.__getitem__, "in full")
+    cosines = (mini.encode_images(images) * mini.encode_images(full)).sum(1)
+    assert cosines.min() > 0.995
+    one_by_one = np.concatenate(list(mini._batches(mini.image_trunk, images, 1)))
+    np.testing.assert_allclose(one_by_one, mini.features(images), atol=1e-4)
+
+
+def test_pictures_are_never_decoded_smaller_than_asked(tmp_path):
+    images = put_photographs(tmp_path, n=2)
+    for side in (1, 112, 113, 114, 225, 226, 449, 451, 900, 2000):
+        for i in (0, 1):
+            assert min(images.reduced(i, side).size) >= min(side, 900)
+    assert images.reduced(0, 112).size == (150, 113)
+    Image.new("RGB", (1200, 900)).save(tmp_path / "0.png")
+    png = mm.load_folder(tmp_path).images[1:2]  # has no smaller versions of itself
+    assert png.reduced(0, 100).size == (1200, 900)
+    half = (tmp_path / "1.jpg").read_bytes()[:-20000]
+    (tmp_path / "0.jpg").write_bytes(half)
+    with pytest.raises(ValueError, match=r"0\.jpg can't be decoded"):
+        mm.load_folder(tmp_path).images.reduced(0, 100)
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_the_size_that_a_preprocessing_needs(mode):
+    preprocess = image_transform(224, is_train=False, resize_mode=mode)
+    assert feature_stream.side_to_decode(preprocess) == 2 * 224
+    tall = image_transform((224, 96), is_train=False, resize_mode=mode)
+    assert feature_stream.side_to_decode(tall) == 2 * 224
+    # what looks at pictures before they are scaled needs all of their pixels
+    crop = transforms.Compose([transforms.CenterCrop(224), *preprocess.transforms])
+    for unknown in (crop, lambda picture: preprocess(picture)):
+        assert feature_stream.side_to_decode(unknown) is None
 
 
 def test_few_pictures_are_in_memory(mini, folder):
@@ -472,7 +530,9 @@ def test_the_benchmark_prints_its_goals(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encoding, "BATCH", 8)
     monkeypatch.setattr(encoding, "SHIFTS", 10)
     path = tmp_path / "numbers.json"
-    monkeypatch.setattr("sys.argv", ["encoding", "-n", "70", "--json", str(path)])
+    monkeypatch.setattr(encoding, "PHOTOGRAPH", (800, 600))
+    command = ["encoding", "-n", "70", "--photographs", "4", "--json", str(path)]
+    monkeypatch.setattr("sys.argv", command)
     encoding.main()
     numbers = json.loads(path.read_text())
     printed = capsys.readouterr().out
@@ -482,5 +542,9 @@ def test_the_benchmark_prints_its_goals(tmp_path, monkeypatch, capsys):
     model = max(v for k, v in numbers.items() if k.startswith("model"))
     assert numbers["of the model"] == pytest.approx(numbers["encoding"] / model)
     assert numbers["of the slower part"] >= numbers["of the model"]
-    for goal in encoding.GOALS.values():
+    assert 0 < numbers["contents, of the encoding"] < 1
+    photographs = numbers["photographs"]
+    assert photographs["times as fast"] > 1
+    assert photographs["cosine, mean"] > 0.99
+    for goal in (*encoding.GOALS.values(), *encoding.PHOTOGRAPH_GOALS.values()):
         assert goal in printed

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.clusters import QUICK
 
 import mmclust as mm
 from mmclust.experiments import run_log
-from mmclust.experiments.workbench import Workbench, read_row
+from mmclust.experiments.workbench import Workbench
 from mmclust.methods import METHODS
+from mmclust.storage import read_row
 
 
 @pytest.fixture
@@ -48,6 +50,40 @@ def test_a_grid_is_all_combinations():
         mm.grid(dataset="x", criterion="y", method="KMeans", colour=1)
     with pytest.raises(ValueError, match="MultiSup"):
         mm.grid(dataset="x", criterion="y", method="MultiSup")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"dataset": []}, "at least one dataset"),
+        ({"method": ()}, "at least one method"),
+        ({"seed": range(0)}, "at least one seed"),
+        ({"criterion": []}, "a grid's criterion must be a list"),
+        ({"criterion": None}, "a grid's criterion must be .*not None"),
+        ({"criterion": {"demo-card": "suits"}}, "no entry for data set 'demo-fruit'"),
+        ({"criterion": {"demo-fruit": []}}, "demo-fruit must be a list"),
+        ({"n": 0}, "n must be an integer of at least 1, not 0"),
+        ({"seed": "one"}, "seed must be an integer .*not 'one'"),
+        ({"kmeans_seeds": 0}, "kmeans_seeds must be .* not 0"),
+        ({"words": []}, "words must be a list of at least one text"),
+        ({"words": "sun, rain"}, 'words must be a list, "lexicon" or "openai:MODEL"'),
+        ({"words": ["sun", None]}, "must be a text, not None"),
+    ],
+)
+def test_a_grid_names_what_is_missing_or_wrong(changes, message):
+    axes = {"dataset": "demo-fruit", "criterion": "color", "method": "KMeans"}
+    with pytest.raises(ValueError, match=message):
+        mm.grid(**axes | changes)
+    for name in axes:
+        with pytest.raises(ValueError, match=rf"a grid.*{name}.*"):
+            mm.grid(**{other: value for other, value in axes.items() if other != name})
+
+
+def test_values_of_a_grid_are_plain():
+    seeds = mm.grid(dataset="x", criterion="y", method="KMeans", seed=np.arange(2), words=[1, True])
+    assert [(e.seed, type(e.seed), e.words) for e in seeds] == [
+        (seed, int, ("1", "yes")) for seed in (0, 1)
+    ]
 
 
 def test_parameters_of_a_grid_are_for_all_methods_or_by_method():

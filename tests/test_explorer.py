@@ -1,5 +1,6 @@
 """The explorer without a browser: its session, its HTML and its widgets."""
 
+import asyncio
 import base64
 import io
 import re
@@ -18,6 +19,7 @@ from PIL import Image
 from sklearn.manifold import TSNE, trustworthiness
 
 import mmclust as mm
+import run_all
 from benchmarks import explorer_answers
 from mmclust.explorer import pictures, session, views
 from mmclust.explorer.server import serve
@@ -173,8 +175,9 @@ def test_a_keyword_without_words(fruit):
     with pytest.raises(InputError, match=r"'hairstyle' of fruit.*type.*pick color") as error:
         fruit.words("hairstyle")
     assert error.value.field == "keyword"
-    with pytest.raises(InputError, match=r"'colour'.*did you mean 'color'"):
-        fruit.words("colour")
+    with pytest.raises(InputError, match=r"'colr'.*did you mean 'color'"):
+        fruit.words("colr")
+    assert fruit.words("Colours") == fruit.words("color")
     assert "common" in fruit.words("  time   of day ").source
     assert set(fruit.cluster("hairstyle", "long, short", n_clusters="2").names) == {"long", "short"}
 
@@ -187,7 +190,7 @@ def test_a_folder(folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"no picture")
     explored.load("folder", str(folder))
     assert len(explored.data) == len(explored.thumbnails) == 6
-    assert re.search("1 of 7.*broken.jpg", explored.notes[0])
+    assert re.search("1 picture.*broken.jpg", explored.notes[0])
 
 
 def test_an_invalid_folder_keeps_the_former_pictures(folder, tmp_path):
@@ -228,7 +231,7 @@ def test_a_picture_that_grows_without_bounds_is_left_out():
     explored = ExplorerSession()
     explored.load("upload", [("photos.zip", zip_of(COLORS | {"bomb.png": bomb.getvalue()}))])
     assert sorted(explored.picture_names()) == sorted(COLORS)
-    assert re.search("1 of 7.*bomb.png", explored.notes[0])
+    assert re.search("1 picture.*bomb.png", explored.notes[0])
 
 
 def test_thumbnails_show_the_pictures(folder):
@@ -250,15 +253,15 @@ def test_an_upload(zipped):
     assert sorted(explored.picture_names()) == sorted(COLORS)
     notes = " ".join(explored.notes)
     assert notes.count("broken.png") == 1
-    assert ("notes.txt" in notes) != zipped
+    assert "notes.txt" in notes
     assert "mmclust-upload" not in notes
     directory = Path(explored._upload.name)
     assert directory.is_dir()
     with pytest.raises(InputError):
         explored.load("upload", [("x.png", b"x")])
     assert np.asarray(explored.data.images[0]).shape == (30, 40, 3)  # those from before
-    explored.load("upload", [("red.png", picture("red"))])
-    assert explored.picture_names() == ["red.png"]
+    explored.load("upload", [("IMG_1", picture("red"))])
+    assert explored.picture_names() == ["IMG_1"]
     assert not directory.exists()
 
 
@@ -274,7 +277,7 @@ def test_an_upload(zipped):
         ([("x.zip", zip_of({"big.png": bytes(3000)}))], "x.zip .* 2,500 bytes"),
         ([("x.png", bytes(5001))], "the limit is .*folder"),
         ([("x.txt", b"x")], "the upload .*no pictures"),
-        ([("x.png", b"x")], "the upload .*no pictures"),
+        ([("x.png", b"x")], r"the upload: none of 1 picture \(x.png\) can be decoded"),
     ],
 )
 def test_an_upload_that_is_refused(files, message, monkeypatch, tmp_path):
@@ -287,6 +290,16 @@ def test_an_upload_that_is_refused(files, message, monkeypatch, tmp_path):
     assert error.value.field == "pictures"
     assert str(tmp_path) not in str(error.value)
     assert explored.data is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_without_thumbnails_leaves_no_files(monkeypatch, tmp_path, tmp_path_factory):
+    monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path_factory.mktemp("cache")))  # none are stored
+    monkeypatch.setattr(pictures, "SIDE", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(InputError) as error:
+        ExplorerSession().load("upload", list(COLORS.items()))
+    assert error.value.field == "pictures"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -535,9 +548,69 @@ def test_without_ipywidgets_it_says_what_to_install():
 
 
 def test_without_voila_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "voila.app", None)
+    monkeypatch.setitem(sys.modules, "voila", None)
     with pytest.raises(ImportError, match=r"voila: pip install \"mmclust\[explorer\]\""):
-        serve(Path("nothing.ipynb"), "127.0.0.1", 0, "demo", "cpu", browser=False)
+        serve(Path("nothing.ipynb"), "127.0.0.1", 0, "demo", "cpu", browser=False, base_url="/")
+
+
+def test_the_address_is_printed_before_anything_slow_is_imported():
+    pytest.importorskip("voila")
+    code = """if True:
+        import run_all, sys
+        sys.modules["nbformat"] = None  # the first of the slow imports
+        print(run_all.main(["explore", "--port", "0", "--no-browser", "--base-url", "a//b"]))
+        print({"numpy", "pandas", "torch", "voila"} & set(sys.modules))"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    address = r"http://127.0.0.1:\d+/a/b/\?token=\S+"
+    assert re.fullmatch(rf"Starting the explorer at {address} .*\n2\nset\(\)\n", done.stdout)
+
+
+@pytest.mark.parametrize("path", ["http://x.org/demo", "/../x", "a b", "/x?y", "/%41"])
+def test_an_invalid_path_behind_a_proxy(path, capsys):
+    with pytest.raises(SystemExit):
+        run_all.main(["explore", "--base-url", path])
+    assert re.search(
+        rf"--base-url: invalid path '{re.escape(path)}'.*/demo/", capsys.readouterr().err
+    )
+
+
+def test_a_kernel_ends_some_time_after_its_page_and_sooner_if_the_page_never_came():
+    pytest.importorskip("voila")
+    from mmclust.explorer.voila_server import AWAY, UNUSED, PageKernels
+
+    async def run():
+        kernels = PageKernels()
+        left, never = [await kernels.start_kernel(kernel_name="python3") for _ in range(2)]
+
+        async def check(kernel_id, times):
+            for _ in range(times):
+                await kernels.cull_kernel_if_idle(kernel_id)
+            return kernel_id in kernels
+
+        try:
+            assert await check(never, UNUSED + 2)  # it is not ready yet
+            for kernel_id in (left, never):
+                client = kernels.get_kernel(kernel_id).client()
+                client.start_channels()
+                await client.wait_for_ready(timeout=60)
+                client.stop_channels()
+                while kernels.get_kernel(kernel_id).execution_state != "idle":
+                    await asyncio.sleep(0.02)
+            assert await check(never, UNUSED)
+            assert not await check(never, 1)
+            kernels.notify_connect(left)
+            assert await check(left, AWAY + 2)
+            kernels.notify_disconnect(left)
+            assert await check(left, AWAY - 1)
+            kernels.notify_connect(left)  # the page came back
+            kernels.notify_disconnect(left)
+            assert await check(left, AWAY)
+            assert not await check(left, 1)
+        finally:
+            await kernels.shutdown_all(now=True)
+
+    asyncio.run(run())
 
 
 def test_a_port_in_use(tmp_path):

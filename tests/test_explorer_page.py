@@ -1,12 +1,17 @@
 """The explorer as a web page (`python run_all.py explore`) in a real Chromium.
 
-At the width of a phone and of a laptop; and its notebook, executed and as a static page.
+At the width of a phone and of a laptop; behind nginx; and its notebook, executed and as a static
+page.
 """
 
+import json
 import os
 import re
+import subprocess
+import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +31,18 @@ ROOT = Path(__file__).parents[1]
 
 RUN_ALL = Path(__file__).parents[1] / "run_all.py"
 FIRST_PAGE = "200 pictures sorted by color in"
+CHECKS = {"MappingKernelManager": {"cull_interval": 3}}  # seconds between checks for pages
+NGINX = """daemon off; master_process off; pid nginx.pid; error_log nginx.err;
+events {{}}
+http {{
+  access_log off; client_body_temp_path temp1; proxy_temp_path temp2; fastcgi_temp_path temp3;
+  uwsgi_temp_path temp4; scgi_temp_path temp5;
+  proxy_http_version 1.1;
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header Connection "upgrade";
+  proxy_set_header Host $http_host;
+  server {{ listen 127.0.0.1:{port}; location /demo/ {{ proxy_pass http://{upstream}; }} }}
+}}"""
 THREADS = ("OMP_NUM_THREADS", *WAITING)
 
 
@@ -37,6 +54,8 @@ def address(tmp_path_factory):
     (folder / "photos").mkdir()
     for name, content in COLORS.items():
         (folder / "photos" / name).write_bytes(content)
+    (folder / "config").mkdir()
+    (folder / "config" / "voila.json").write_text(json.dumps(CHECKS))
     port = web.free_port()
     url = f"http://127.0.0.1:{port}"
     command = [RUN_ALL, "explore", "--port", str(port), "--no-browser"]
@@ -44,28 +63,36 @@ def address(tmp_path_factory):
         for name in THREADS:  # of the machine that runs the tests
             patch.delenv(name, raising=False)
         with web.running(command, f"{url}/voila/static/nothing", folder):
-            assert f"{url}/ " in (folder / "log").read_text()
+            lines = (folder / "log").read_text().splitlines()
+            assert lines[0].startswith(f"Starting the explorer at {url}/ ")
+            assert lines[1].startswith(f"The explorer is at {url}/ ")
             yield url
 
 
 class Page:
     """The explorer's page as its user sees it.
 
-    `faults`: scripts that fail, and requests to other servers.
+    `faults`: scripts that fail, and requests to other servers or without success.
     """
 
-    def __init__(self, chromium, address, width):
-        self.page = chromium.new_page(viewport={"width": width, "height": 900})
+    def __init__(self, chromium, address, width, query="", status=FIRST_PAGE):
+        # In a context that stays: one that ends with its page would cancel the page's last request.
+        self.page = chromium.new_context(viewport={"width": width, "height": 900}).new_page()
         self.faults = []
         self.address = address
         self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
-        self.page.on("response", self._check_origin)
-        self.page.goto(address)
-        self.wait_for_status(FIRST_PAGE)
+        self.page.on("response", self._check_response)
+        self.page.goto(address + query)
+        self.wait_for_status(status)
 
-    def _check_origin(self, response):
+    def close(self):
+        self.page.close(run_before_unload=True)  # as a user does; else its kernel would stay
+
+    def _check_response(self, response):
         if not response.url.startswith((self.address, "data:", "blob:")):
             self.faults.append(f"outside: {response.url}")
+        if response.status >= 400:
+            self.faults.append(f"{response.status}: {response.url}")
 
     def wait_for_status(self, text):
         self.page.locator(".mm-status", has_text=re.compile(text)).wait_for(timeout=120_000)
@@ -105,7 +132,7 @@ class Page:
 def explorer(chromium, address, request):
     made = Page(chromium, address, request.param)
     yield made
-    made.page.close()
+    made.close()
 
 
 def test_a_keyword_its_words_and_the_labels_as_a_file(explorer):
@@ -203,12 +230,17 @@ def test_the_users_pictures(explorer):
     explorer.check()
 
 
-def test_the_form_is_there_before_the_first_result(chromium, address):
-    page = chromium.new_page()
-    page.goto(address)
-    page.get_by_label("Keyword", exact=True).wait_for()
-    page.locator(".mm-status").wait_for()
-    page.close()
+def test_twenty_reloads_leave_the_kernels_of_this_page_and_the_next(chromium, address):
+    page = Page(chromium, address, 390, status="").page
+    for _ in range(20):
+        page.reload()
+        page.get_by_label("Keyword", exact=True).wait_for()  # before the first result
+        page.locator(".mm-status").wait_for()
+    end = time.time() + 60
+    while len(started("ipykernel")) > 2 and time.time() < end:
+        page.wait_for_timeout(500)
+    assert len(started("ipykernel")) <= 2
+    page.close(run_before_unload=True)
 
 
 def test_kernels_share_the_cores_and_do_not_spin(address):
@@ -245,9 +277,51 @@ def test_other_machines_need_the_token(chromium, tmp_path):
             with urllib.request.urlopen(f"{url}/{query}", timeout=60) as answer:
                 assert "/login?" in answer.geturl()
                 assert b"mmclust explorer" not in answer.read()
-        log = (tmp_path / "log").read_text()
-        token = re.search(r"http://\S+/(\?token=\S+)", log)[1]
-        Page(chromium, f"{url}/{token}", 390).page.close()
+        token = re.search(r"http://\S+/(\?token=\S+)", (tmp_path / "log").read_text())[1]
+        with urllib.request.urlopen(f"{url}/{token}", timeout=60) as answer:
+            assert b"mmclust explorer" in answer.read()
+
+
+@contextmanager
+def running_nginx(program, folder, url, upstream):
+    conf = NGINX.format(port=url.split(":")[2].partition("/")[0], upstream=upstream)
+    (folder / "nginx.conf").write_text(conf)
+    server = subprocess.Popen([program, "-p", folder, "-c", "nginx.conf", "-e", "nginx.err"])
+    try:
+        while not web.answers(url):
+            assert server.poll() is None, (folder / "nginx.err").read_text()
+            time.sleep(0.05)
+        yield
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_behind_a_proxy_with_a_prefix(chromium, nginx, tmp_path):
+    pytest.importorskip("voila")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    port = web.free_port()
+    direct, proxy = (f"http://127.0.0.1:{p}/demo/" for p in (port, web.free_port()))
+    command = [RUN_ALL, "explore", "--port", str(port), "--no-browser", "--base-url", "demo"]
+    static = "voila/static/voila.js"
+    with web.running(command, direct + static, tmp_path, TMPDIR=str(temporary)):
+        token = re.search(rf"{direct}(\?token=\S+)", (tmp_path / "log").read_text())[1]
+        with running_nginx(nginx, tmp_path, proxy, f"127.0.0.1:{port}/"):  # removes the prefix
+            page = Page(chromium, proxy, 390, token)
+            page.choose_pictures("an upload")
+            page.upload(zip_of(COLORS))
+            page.page.locator(".mm-field-pictures .mm-note", has_text="6 pictures").wait_for()
+            assert page.faults == []
+        assert len(list(temporary.rglob("mmclust-upload-*"))) == 1
+        with running_nginx(nginx, tmp_path, proxy, f"127.0.0.1:{port}"):  # keeps the prefix
+            page.sort("6 pictures sorted by color in")  # the lost connection came back
+            assert urllib.request.urlopen(proxy + static, timeout=60).status == 200
+            for url in (direct, proxy):  # the proxy does not replace the token
+                with urllib.request.urlopen(url, timeout=60) as answer:
+                    assert answer.geturl().startswith(f"{url}login?")
+    assert list(temporary.iterdir()) == []  # SIGTERM removes the uploads
+    page.close()
 
 
 def test_the_notebook_runs_and_its_static_page_says_what_it_needs(chromium, tmp_path):

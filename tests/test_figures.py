@@ -10,12 +10,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.path import Path
 from matplotlib.text import Text
 from PIL import Image
 
 from mmclust.experiments.statistics import interval
 from mmclust.results import figures
+from mmclust.results.figures.theme import escape_missing_letters
 
 METHODS = ["KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"]
 CRITERIA = ["color", "species", "order", "suits", "emotion", "glasses", "pose", "identity"]
@@ -383,12 +387,59 @@ def test_illegible_texts_are_detected():
 REPEATED = [
     "scores of one", "ablation", "heat of one", "curves of four", "convergence of one",
     "quality of one", "seconds", "candidates", "confusion of one", "tsne 20", "gallery", "bars",
+    "teaser",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REPEATED)
 def test_svg_is_reproducible(name):
     assert svg(DRAW[name]()) == svg(DRAW[name]())
+
+
+@pytest.fixture
+def chinese_font(tmp_path):
+    """A font of one letter, as if it was installed."""
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "color"])
+    builder.setupCharacterMap({ord("颜"): "color"})
+    builder.setupGlyf(dict.fromkeys([".notdef", "color"], TTGlyphPen(None).glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys([".notdef", "color"], (1000, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Noto Sans CJK SC", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "font.ttf")
+    fonts = font_manager.fontManager.ttflist[:]
+    font_manager.fontManager.addfont(tmp_path / "font.ttf")
+    yield
+    font_manager.fontManager.ttflist[:] = fonts
+
+
+def chinese():
+    """A figure with Chinese letters at every place for texts."""
+    fig = figures.gallery(pictures(), np.arange(60) % 2, ["红 red", "绿 green"], "颜 $1 and $2")
+    fig.axes[0].set_xticks([0, 1], ["红", "b"])
+    return fig
+
+
+def test_letters_that_no_font_has_are_escaped():
+    with plt.rc_context({"font.family": ["DejaVu Sans"]}):
+        fig = chinese()
+        assert escape_missing_letters(fig) == "红绿颜"
+        texts = "\n".join(text for text, *_ in drawn_texts(fig))
+        assert all(text in texts for text in (r"\u7ea2 red", r"\u989c", r"\$1 and \$2"))
+        assert texts.count(r"\u7ea2") == 2 and "红" not in texts
+        assert escape_missing_letters(fig) == ""
+    plt.close(fig)
+
+
+def test_a_font_of_the_system_is_used_for_letters_that_the_first_lacks(chinese_font):
+    with plt.rc_context():
+        figures.use_theme()
+        fig = chinese()
+        assert "颜" not in escape_missing_letters(fig)
+        assert any(text.startswith("颜") for text, *_ in drawn_texts(fig))
+    plt.close(fig)
 
 
 def dots(ax):

@@ -15,8 +15,8 @@ from helpers.clusters import QUICK, SMALL, users_cluster
 from helpers.notebooks import TABLE, quick_profile, start_run_all, write_notebooks
 from helpers.processes import mount_namespace, started
 
-from mmclust.experiments.workbench import read_row
 from mmclust.pipeline.notebooks import reproduce
+from mmclust.storage import read_row
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -167,7 +167,7 @@ def test_a_process_that_runs_notebooks_is_killed(cache, tmp_path):
     profile = write_notebooks(tmp_path / "nb", **sources)
     outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=1)
     assert [outcome.status for outcome in outcomes] == ["failed", "done", "done"]
-    assert "code -9" in outcomes[0].error
+    assert "code -9" in outcomes[0].error and "--jobs 1" in outcomes[0].error
 
 
 @pytest.mark.slow

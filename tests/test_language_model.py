@@ -172,6 +172,11 @@ def test_without_a_key_a_model_or_the_package(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")
     with raises("OPENAI_API_KEY"):
         ask()
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for url in ("127.0.0.1:80/v1", "http:///v1", ""):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        with raises(f"OPENAI_BASE_URL must begin with http://.* not '{url}'"):
+            ask()
     monkeypatch.delenv("OPENAI_API_KEY")
     with raises(rf"OPENAI_API_KEY.*{re.escape(FILE)}.*lexicon"):
         ask()

@@ -24,6 +24,7 @@ from helpers.encoder_checkpoints import (
 from safetensors.torch import load_file, save_file
 
 import mmclust as mm
+from mmclust.encoders.open_clip import load_open_clip
 
 transformers = pytest.importorskip("transformers")
 
@@ -121,6 +122,10 @@ CONFIGS = {
         max_position_embeddings=64, decoder_start_token_id=2,
     ),
 }  # fmt: skip
+
+
+def preprocessing(**changes) -> dict:
+    return {key: value for key, value in (PREPROCESSING | changes).items() if value is not ...}
 
 
 def checkpoint(folder: Path, architecture: dict) -> Path:
@@ -261,12 +266,58 @@ def test_the_same_weights_with_another_activation_are_another_encoder(folder):
     assert mm.load_encoder(str(folder)).fingerprint != first.fingerprint
 
 
+def test_another_tokenizer_or_padding_is_another_encoder(tmp_path):
+    folder = checkpoint(tmp_path, TOWERS["RoBERTa"][0])
+    words = folder / "tokenizer.json"
+    longest = PREPROCESSING | {"resize_mode": "longest"}
+    edits = [
+        lambda: None,
+        lambda: edit_json(folder / "open_clip_config.json", preprocess_cfg=longest),
+        lambda: edit_json(
+            folder / "open_clip_config.json", preprocess_cfg=longest | {"fill_color": 255}
+        ),
+        lambda: words.write_text(words.read_text().replace('"red"', '"scarlet"')),
+    ]
+    fingerprints = []
+    for edit in edits:
+        edit()
+        encoder = mm.load_encoder(str(folder))
+        fingerprints.append(encoder.fingerprint)
+        encoder.encode_texts(["red", "a red fruit"])
+        assert mm.load_encoder(str(folder)).fingerprint == encoder.fingerprint
+    assert len(set(fingerprints)) == len(edits)
+
+
+def test_code_without_a_file_is_new_each_time(folder):
+    """A class or function of a notebook, which may be another one when it is defined again."""
+    encoder = mm.load_encoder(str(folder))
+    parts = (encoder.model, encoder.preprocess, encoder.tokenizer, "mine")
+    mine = type("Mine", (type(encoder),), {"__module__": "a notebook"})
+    assert mine(*parts).fingerprint != mine(*parts).fingerprint
+    first, second = (type(encoder)(*parts) for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    first, second = (type(encoder)(*parts) for _ in range(2))
+    first.preprocess = second.preprocess = lambda picture: encoder.preprocess(picture.rotate(90))
+    assert first.fingerprint != second.fingerprint
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"model_cfg": ...}, "no 'model_cfg'.*architecture"),
         ({"preprocess_cfg": ...}, "no 'preprocess_cfg'"),
-        ({"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}, "no 'std'.*preprocessing"),
+        ({"preprocess_cfg": preprocessing(std=...)}, "no 'std'.*preprocessing"),
+        ({"preprocess_cfg": preprocessing(resize_mode=...)}, "no 'resize_mode'"),
+        ({"preprocess_cfg": preprocessing(interpolation=...)}, "no 'interpolation'"),
+        (
+            {"preprocess_cfg": preprocessing(resize_mod="squash")},
+            "unknown 'resize_mod'.*resize_mode",
+        ),
+        ({"preprocess_cfg": preprocessing(resize_mode="stretch")}, "'stretch' is not.*squash"),
+        ({"preprocess_cfg": preprocessing(resize_mode=None)}, "None is not one of shortest"),
+        ({"preprocess_cfg": preprocessing(mean=[123.7, 116.3, 103.5])}, "mean .*from 0 to 1"),
+        ({"preprocess_cfg": preprocessing(std=[0.5, 0.5, 0])}, "std .*three numbers"),
+        ({"model_cfg": clip(quickgelu=True)}, "cannot be loaded: .*quickgelu"),
         ({"model_cfg": {"embed_dim": 24, "vision_cfg": VISION}}, "no 'text_cfg'"),
         ({"model_cfg": clip(embed_dim=32)}, "cannot be loaded: .*size mismatch"),
         (
@@ -283,6 +334,45 @@ def test_the_same_weights_with_another_activation_are_another_encoder(folder):
 def test_incomplete_or_wrong_configurations_are_refused(folder, change, message):
     edit_json(folder / "open_clip_config.json", **change)
     with pytest.raises(ValueError, match=message):
+        mm.load_encoder(str(folder))
+
+
+def test_what_older_open_clip_did_not_write_is_said(folder):
+    edit_json(folder / "open_clip_config.json", preprocess_cfg=preprocessing(resize_mode=...))
+    with pytest.warns(UserWarning, match="lacks resize_mode: .*'shortest'"):
+        encoder = load_open_clip("hf-hub:owner/name", folder=folder)
+    assert "CenterCrop" in repr(encoder.preprocess)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    "file, damage, message",
+    [
+        (
+            "open_clip_model.safetensors",
+            lambda data: LFS,
+            "is a git-lfs pointer: run `git lfs pull`",
+        ),
+        ("open_clip_model.safetensors", lambda data: data[:-100], "is damaged: download it again"),
+        ("open_clip_model.safetensors", lambda data: b"", "is damaged: download it again"),
+        ("tokenizer.json", lambda data: LFS, "is a git-lfs pointer"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, file, damage, message):
+    path = checkpoint(tmp_path, TOWERS["MetaCLIP 2"][0]) / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"{file} {message}"):
+        mm.load_encoder(str(tmp_path))
+
+
+def test_weights_with_nan_are_refused(folder):
+    path = folder / "open_clip_model.safetensors"
+    weights = load_file(path)
+    weights["visual.proj"][3, 3] = torch.nan
+    save_file(weights, path)
+    with pytest.raises(ValueError, match=rf"encoder {folder}: .*NaN \(visual.proj\): download"):
         mm.load_encoder(str(folder))
 
 

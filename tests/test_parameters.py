@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import mmclust as mm
+from mmclust.words import _domains
 
 WORDS = ["red", "orange", "yellow", "green", "blue", "purple"]
 TEMPLATE = "fruit with a color of *"
@@ -35,6 +36,12 @@ def build(method, encoder, **changes):
         ("CLIP_GPT", {"words": "red"}, "list of at least one reference word, not 'red'"),
         ("CLIP_GPT", {"template": "fruit with a color"}, "exactly one"),
         ("CLIP_label", {"words": None}, "at least one reference word, not None"),
+        ("CLIP_GPT", {"words": {"red", "blue"}}, r"list .*not \{'.*ReferenceWords"),
+        ("CLIP_GPT", {"words": {"red": 1}}, "list .*not {'red': 1}"),
+        ("CLIP_GPT", {"words": (word for word in WORDS)}, "list .*generator"),
+        ("MultiSub", {"words": [1, 2, 3]}, "reference word must be a text, not 1"),
+        ("MultiSub", {"words": ["red", None]}, "must be a text, not None"),
+        ("MultiSub", {"words": ["red", " "]}, "must be a text, not ' '"),
         ("MultiMaP", {"variant": "code"}, "variant 'code' .*paper, released"),
         ("MultiMaP", {"representation": "words"}, "representation 'words' .*did you mean 'word'"),
         ("MultiMaP", {"choose_by": "sound"}, "choose_by 'sound' .*template, word"),
@@ -119,11 +126,42 @@ def test_text_outputs_as_tokens_need_equal_widths(mini, images, monkeypatch, met
         (["color", "color"], {}, "without duplicates.*'color', 'color'"),
         (["flavour"], {}, "no words for 'flavour'"),
         (["color", "species"], {"n_clusters": {"color": 3}}, "no entry for keyword 'species'"),
+        (["color"], {"words": {"colour": ["red"]}}, r"'colour', not one of \['color'\]"),
+        (["color"], {"words": {"color": "sun"}}, "list of at least one reference word, not 'sun'"),
+        (["color"], {"method": mm.KMeans}, "method=KMeans.* takes no words"),
+        (["color"], {"method": mm.CLIP_GPT, "n_clusters": 3}, "CLIP_GPT.* takes no n_clusters"),
+        (["color"], {"method": mm.MultiMaP, "concepts": "hue"}, "must be a list .*'hue'"),
     ],
 )
 def test_bad_keywords_of_cluster_by(mini, images, keywords, options, message):
     with pytest.raises(ValueError, match=message):
         mm.cluster_by(images, keywords, mini, of="fruit", **options)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["red", "Red", "blue"], "mini reads 'Red' as 'red'"),
+        (["red", "very " * 100], "mini does not read all of 'very very"),
+    ],
+)
+def test_words_that_the_text_tower_does_not_see_are_a_warning(mini, words, message):
+    with pytest.warns(UserWarning, match=message):
+        build("CLIP_GPT", mini, words=words)._check(3)
+
+
+def test_all_words_of_the_lexicon_differ_for_mini(mini, recwarn):
+    for domain, entries in _domains().items():
+        for keyword in entries:
+            words = mm.reference_words(keyword, of=domain)
+            mini.check_words(words, words.template)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", None])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(ValueError, match=f"no device {device!r} on this machine: use cpu"):
+        mm.load_encoder("mini", device)
 
 
 def test_numpy_numbers_are_numbers(mini, images, monkeypatch):

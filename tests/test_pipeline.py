@@ -1,11 +1,15 @@
 """Runs of notebooks, and run_all.py as a user calls it: real kernels, real files, failures too."""
 
+import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -19,11 +23,16 @@ from helpers.notebooks import (
 )
 from helpers.processes import started
 from PIL import Image
+from rich.console import Console
 
 import mmclust as mm
 import run_all as script
-from mmclust.pipeline.notebooks import plan, reproduce, select, stamp
-from mmclust.profiles import load_profile, settings
+from mmclust import plugins
+from mmclust.methods import METHODS
+from mmclust.pipeline.gallery import write_index
+from mmclust.pipeline.notebooks import notebook_parameters, plan, reproduce, select, stamp
+from mmclust.profiles import load_profile, profile_names, settings
+from mmclust.profiles.values import schema
 
 
 @pytest.fixture
@@ -115,7 +124,59 @@ def test_a_killed_kernel_is_a_failure(tmp_path):
     profile = write_notebooks(tmp_path / "nb", a=kill, b=TABLE.format("b"))
     outcomes = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb", jobs=2)
     assert [outcome.status for outcome in outcomes] == ["failed", "done"]
-    assert "died" in outcomes[0].error.lower()
+    assert "died" in outcomes[0].error and "out of memory" in outcomes[0].error
+    assert "--jobs 1" in outcomes[0].error
+
+
+def test_kernels_are_of_this_environment_and_import_its_modules_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = {"argv": ["/deleted/venv/bin/python"], "display_name": "Python", "language": "python"}
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    for name, text in {"statistics": "1 / 0", "yaml": "1 / 0", "a_plug_in": "value = 1"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    plugins.add_search_path(str(tmp_path))
+    profile = write_notebooks(tmp_path / "nb", a="import a_plug_in, statistics, yaml")
+    (outcome,) = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb")
+    assert outcome.status == "done", outcome.error
+
+
+LETTERS = """import matplotlib.pyplot as plt, pandas as pd
+from mmclust.results.output import NotebookOutput
+plt.title('\U00013000 and \U00013001')  # hieroglyphs
+output = NotebookOutput('a', out)
+output.figure(plt.gcf(), 'f', caption='a figure')
+output.table(pd.DataFrame({'n': [n]}), 't', 'a table');"""
+
+
+def test_damaged_files_are_reported_and_the_gallery_goes_on(tmp_path):
+    out = tmp_path / "out"
+    profile = write_notebooks(tmp_path / "nb", a=LETTERS)
+    places = {"profile": profile, "out": out, "notebooks": tmp_path / "nb"}
+    (outcome,) = reproduce(**places)
+    (sentence,) = outcome.warnings
+    assert "\U00013000\U00013001: " in sentence and r" \U00013000." in sentence
+    assert "fonts-noto" in sentence
+    console = Console(file=io.StringIO(), width=1000)
+    script.Progress(console).on_event("end", outcome, 0)
+    assert sentence in console.file.getvalue()
+    assert not plan(**places)[0]
+    for file, text in [
+        ("a_f.png", "image file is missing"),
+        (".state/a--f.json", "a table"),
+        (".state/a.json", "0 notebooks"),
+    ]:
+        content = (out / file).read_bytes()
+        (out / file).write_bytes(content[:40])
+        with pytest.warns(UserWarning, match=f"{re.escape(str(out / file))} is damaged"):
+            assert text in write_index(out, profile).read_text(encoding="utf-8")
+        if file.endswith("json"):
+            with pytest.warns(UserWarning, match="damaged"):
+                assert list(plan(**places)[0]) == ["a"]
+        (out / file).write_bytes(content)
+    (out / ".state" / "a--t.json").unlink()
+    assert list(plan(**places)[0]) == ["a"]
 
 
 def test_kernels_share_the_cores_and_do_not_spin(tmp_path):
@@ -215,16 +276,18 @@ def test_a_sweep_from_the_command_line(tmp_path, main):
 
 
 def test_a_folder_of_pictures(tmp_path):
-    """The quickstart on a user's folder: colored squares, labels in a CSV file."""
-    folder = tmp_path / "my pictures"
+    """The quickstart on a user's folder: colored squares, labels in a CSV file, a broken link."""
+    folder = tmp_path / "my pictures [1]"
     colors = colored_pictures(folder)
     files = [f"{i}.png" for i in range(len(colors))]
     pd.DataFrame({"file": files, "color": colors}).to_csv(folder / "labels.csv", index=False)
+    (folder / "gone.png").symlink_to("nowhere.png")
     parameters = ("-p", f"data={folder}", "-p", "criterion=color", "-p", "domain=fruit")
     out = tmp_path / "out"
     profile = ("--profile", quick_profile(tmp_path))
     run = run_all("--only", "00_quickstart", *profile, *parameters, "--out", out)
     assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{folder}: 24 pictures; color: 3 classes" in run.stdout and "gone.png" in run.stdout
     members = pd.read_csv(out / "00_quickstart_folder.csv")
     assert len(members) == 24 and members["cluster"].nunique() == 3
     scores = pd.read_csv(out / "00_quickstart_folder_scores.csv").set_index("method")
@@ -267,7 +330,8 @@ def test_a_bad_folder_is_reported_before_anything_starts(tmp_path, main, option)
         (["data=nowhere"], "nowhere"),
         ([f"data={tmp_path / 'empty'}"], str(tmp_path / "empty")),
         ([photos], "-p criterion="),
-        ([photos, "criterion=colour"], "did you mean 'color'?"),
+        ([photos, "criterion=colr"], "did you mean 'color'?"),
+        ([photos, "criterion=color", "n_clusters=2"], "n_clusters=2: "),
     ]:
         given = [word for pair in parameters for word in ("-p", pair)]
         status, printed = main("--only", "00", *given, "--out", tmp_path / "out", *option)
@@ -279,11 +343,14 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
     for name, color in {"a": "red", "b": "blue"}.items():
         (tmp_path / "photos" / color).mkdir(parents=True)
         Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / color / f"{name}.png")
-    parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=color")
+    parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=colour")
     status, printed = main("--only", "00", *parameters, "--dry-run", "--out", tmp_path / "out")
-    assert status == 0 and f"{tmp_path / 'photos'}: 2 pictures, labels: class" in printed
+    assert (
+        status == 0
+        and f"{tmp_path / 'photos'}: 2 pictures; class: 2 classes (blue, red)" in printed
+    )
     words = mm.reference_words("color", of="photo")
-    assert f"color of photo: {len(words)} from {words.source}" in printed
+    assert f"colour of photo: {len(words)} from {words.source}" in printed
 
 
 def test_the_remaining_time():
@@ -299,12 +366,83 @@ def test_the_remaining_time():
         (["-p", "wrong=1"], "no selected notebook has a parameter 'wrong'"),
         (["-p", "n"], "'n' is not NAME=VALUE"),
         (["-p", "n=[1"], "'n=[1' is not valid YAML"),
+        (["-p", "words=[sun, rain"], "'words=[sun, rain' is not valid YAML"),
+        (["-p", "n_cluster=3"], "'n_cluster': did you mean 'n_clusters'?"),
+        (["-p", "n=thirty"], "n must be an integer of at least 1, not 'thirty'"),
+        (["-p", "n=-3"], "n must be an integer of at least 1, not -3"),
+        (["-p", "n=yes"], "n must be an integer of at least 1, not True"),
+        (["-p", "n_clusters=0"], "n_clusters must be an integer of at least 1, or auto, not 0"),
+        (["-p", "n_clusters="], "n_clusters must be an integer of at least 1, or auto, not ''"),
+        (["-p", "words="], "words must be a list of at least one text"),
+        (["-p", "criterion="], "criterion must be a text without *, not ''"),
+        (["-p", "domain=*fruit"], "domain must be a text without *, not '*fruit'"),
+        (["-p", "seeds=[0, 1]"], "seeds must be an integer of at least 1, not [0, 1]"),
+        (["-p", "epochs=[]"], "10_efficiency.epochs must be a list of integers"),
+        (["-p", "criteria={demo-fruit: []}"], "criteria.demo-fruit must be a list"),
+        (["-p", "keywords=[colour]"], "criterion 'colour' is not in demo-fruit"),
+        (["-p", "world=demo-frut"], "data set 'demo-frut' is neither a folder nor one of"),
+        (["-p", "out=elsewhere"], "use --out"),
+        (["--device", "gpu"], "no device 'gpu' on this machine: use cpu"),
         (["--profile", "mars"], "'mars'"),
     ],
 )
 def test_invalid_arguments_are_reported(tmp_path, main, arguments, message):
     status, printed = main(*arguments, "--out", tmp_path)
-    assert status == 2 and message in printed
+    assert status == 2 and message in printed, printed
+    assert not (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "must hold settings, such as base: demo, not None"),
+        ("[a, b", "is not valid YAML"),
+        ("base: demo\nencoder: [mini", "is not valid YAML"),
+        ("base: mine.yaml", "is its own base"),
+        ("base: 5", "unknown profile '5'"),
+        ("notebooks: {}", "has no encoder: set one, or a base such as base: demo"),
+        ("base: demo\nencodr: x", "unknown setting 'encodr': did you mean 'encoder'?"),
+        ("base: demo\nmethds: {}", "unknown setting 'methds': did you mean 'methods'?"),
+        ("base: demo\nmethods: {MultiSub: }", "methods.MultiSub must be settings"),
+        ("base: demo\nmethods: {MultiSup: {}}", "methods must be KMeans, CLIP_GPT, "),
+        ("base: demo\nsource: lexcion", "source must be lexicon or openai:MODEL, not 'lexcion'"),
+        ("base: demo\nnotebooks: {00_quickstart: }", "00_quickstart must be settings, {} if"),
+        ("base: demo\nnotebooks: {00_quikstart: {n: 20}}", "did you mean '00_quickstart'?"),
+        ("base: demo\nnotebooks: {00_quickstart: {nn: 20}}", "no setting 'nn': did you mean 'n'?"),
+        ("base: demo\nnotebooks: {00_quickstart: {n: 0}}", "n must be an integer of at least 1"),
+        ("base: demo\nnotebooks: {00_quickstart: {seed: }}", "seed must be an integer"),
+    ],
+)
+def test_a_profile_with_a_mistake_is_refused_with_its_file(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError) as error:
+        load_profile(str(tmp_path / "mine.yaml"))
+    assert message in str(error.value) and len(str(error.value)) < 1000
+    if "unknown profile" not in message:
+        assert str(tmp_path / "mine.yaml") in str(error.value)
+
+
+def test_the_base_of_a_profile_is_relative_to_it(tmp_path):
+    (tmp_path / "first.yaml").write_text("base: demo\nencoder: mini-half")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\nnotebooks: {08_tsne: {n: 7}}")
+    profile = load_profile(str(tmp_path / "second.yaml"))
+    assert profile["encoder"] == "mini-half" and profile["notebooks"]["08_tsne"]["n"] == 7
+
+
+def test_errors_before_the_first_notebook_do_not_promise_finished_results(
+    tmp_path, main, monkeypatch
+):
+    (tmp_path / "file").touch()
+    status, printed = main("--only", "01", "--out", tmp_path / "file" / "out")
+    assert status == 2 and "choose another --out" in printed and "stored" not in printed
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, printed = main("--only", "01", "--out", tmp_path / "out")
+    assert status == 2 and "working directory no longer exists" in printed
+    alone = shutil.copy(ROOT / "run_all.py", tmp_path)
+    run = subprocess.run([sys.executable, alone], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 2 and "clone the repository" in run.stdout, run.stderr
 
 
 def test_the_command_returns_its_exit_status(tmp_path):
@@ -344,9 +482,15 @@ def test_a_killed_run_keeps_what_was_finished(tmp_path):
 
 
 def test_parameters_are_read_as_yaml():
-    pairs = ["n=3", "words=[a, b]", "name=x y", "none="]
-    values = {"n": 3, "words": ["a", "b"], "name": "x y", "none": ""}
-    assert dict(map(script.parameter, pairs)) == values
+    pairs = ["n=3", "words=[yes, 01, 'b']", "name=x y", "none=", "seeds=null", "mine=[1, yes]"]
+    values = {"n": 3, "words": ["yes", "01", "b"], "name": "x y", "none": "", "seeds": None}
+    assert dict(map(script.parameter, pairs)) == values | {"mine": [1, True]}
+
+
+@pytest.mark.parametrize("text", ["2024", "007", "*fruit", "@mood", "no", "a: b", "[x", "a #1"])
+def test_texts_are_taken_as_they_were_typed(text):
+    for value in (text, f"'{text}'", f'"{text}"'):
+        assert script.parameter(f"criterion={value}") == ("criterion", text)
 
 
 def test_lessons_run_when_they_are_asked_for():
@@ -365,3 +509,32 @@ def test_settings_come_from_the_profile_unless_given():
     assert settings("00_quickstart").n == load_profile()["notebooks"]["00_quickstart"]["n"]
     with pytest.raises(ValueError, match="'m'"):
         settings("00_quickstart", m=1)
+    with pytest.raises(ValueError, match=r"no notebook '00_quikstart'.*'00_quickstart'"):
+        settings("00_quikstart")
+
+
+@pytest.mark.parametrize(
+    "notebook, name, value, meaning",
+    [
+        ("00_quickstart", "words", "sun, rain", ["sun", "rain"]),
+        ("00_quickstart", "words", [True, 2], ["yes", "2"]),
+        ("00_quickstart", "data", 2024, "2024"),
+        ("00_quickstart", "data", ROOT, str(ROOT)),
+        ("00_quickstart", "n_clusters", "auto", "auto"),
+        ("08_tsne", "keywords", "color", ["color"]),
+        ("12_paper_vs_code", "criteria", {"demo-card": "suits"}, {"demo-card": ["suits"]}),
+        ("13_multimap_step_by_step", "epochs", np.int64(3), 3),
+    ],
+)
+def test_values_are_converted_where_their_meaning_is_certain(notebook, name, value, meaning):
+    assert getattr(settings(notebook, **{name: value}), name) == meaning
+
+
+def test_every_parameter_of_a_notebook_has_a_type():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        names = notebook_parameters(path) - {"profile", "out"}
+        assert names <= schema()["properties"].keys(), path
+    assert all(re.match(schema()["$defs"]["method"]["pattern"], name) for name in METHODS)
+    for profile in profile_names():
+        for entry in load_profile(profile)["notebooks"].values():
+            assert entry.keys() <= schema()["properties"].keys()

@@ -1,6 +1,5 @@
 """What a user adds by name: the README's method, encoder and data set; errors for wrong names."""
 
-import os
 import re
 import subprocess
 import sys
@@ -84,13 +83,23 @@ def test_a_changed_file_is_imported_again_and_changes_row_keys(folder):
     assert stamp(notebook, {"profile": str(folder / "mine.yaml")}) != before
 
 
+def test_a_file_that_changed_before_its_first_use_by_name_is_imported_again(folder):
+    import linkage  # as a notebook does
+
+    text = FILES["linkage.py"] + "\nMARK = 1\n"
+    (folder / "linkage.py").write_text(text, encoding="utf-8")
+    assert plugins.resolve("linkage:MARK") == 1 and plugins.source("linkage:MARK") == text
+    assert linkage.MARK == 1
+
+
 WRONG = [
     (lambda: mm.load_encoder("nowhere:thing"), r"'nowhere:thing'.*PYTHONPATH"),
     (lambda: mm.load_dataset("gray:nothing"), r"gray\.py has no 'nothing'"),
     (lambda: plugins.resolve("__main__:Mine"), "write it into a file"),
+    (lambda: plugins.resolve("math:sin"), "math is not written in Python: wrap it"),
     (
         lambda: mm.grid(dataset="demo-fruit", criterion="color", method="Ward"),
-        '"module:Class" of your own',
+        "or module:Class, not 'Ward'",
     ),
 ]
 
@@ -136,15 +145,6 @@ def test_names_in_settings():
         "inked:digits",
         "linkage:Linkage",
     ]
-
-
-def test_child_processes_search_the_same_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    plugins.add_search_path(str(tmp_path))
-    plugins.add_search_path(str(tmp_path))
-    assert os.environ["PYTHONPATH"] == os.pathsep.join(["/somewhere", str(tmp_path)])
-    assert sys.path.count(str(tmp_path)) == 1
 
 
 def test_only_accepted_arguments_are_passed():

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 import mmclust as mm
 from mmclust import storage
-from mmclust.experiments import workbench
 
 VALUES = np.arange(40, dtype=np.float32).reshape(5, 8) / 7
 KEY = storage.key_of("a test")
@@ -132,8 +131,8 @@ def test_a_damaged_row_is_reported_and_computed_again(folder):
 
 @pytest.mark.parametrize("damage", [*DAMAGE, "another row", "without a checksum"])
 def test_every_damage_of_a_row_is_reported(folder, damage):
-    workbench.write_row(KEY, ROW)
-    assert workbench.read_row(KEY) == ROW
+    storage.write_row(KEY, ROW)
+    assert storage.read_row(KEY) == ROW
     path = folder / "rows" / f"{KEY}.json"
     if damage == "another row":
         path.write_bytes(storage.seal_row(ROW | {"key": OTHER_KEY}))
@@ -141,7 +140,7 @@ def test_every_damage_of_a_row_is_reported(folder, damage):
         path.write_text(json.dumps(ROW))
     else:
         path.write_bytes(DAMAGE[damage](path.read_bytes()))
-    row, messages = with_warnings(lambda: workbench.read_row(KEY))
+    row, messages = with_warnings(lambda: storage.read_row(KEY))
     assert row is None and len(messages) == 1 and f"{path} is damaged" in messages[0]
 
 
@@ -162,12 +161,12 @@ def test_a_flipped_bit_of_an_array_file_is_noticed(shared_folder, position, bit)
 @settings(max_examples=200)
 @given(position=st.integers(0, 10**6), byte=st.integers(1, 255))
 def test_a_changed_byte_of_a_row_file_gives_the_same_row_or_none(shared_folder, position, byte):
-    workbench.write_row(KEY, ROW)
+    storage.write_row(KEY, ROW)
     path = shared_folder / "rows" / f"{KEY}.json"
     data = bytearray(path.read_bytes())
     data[position % len(data)] ^= byte
     path.write_bytes(data)
-    row, messages = with_warnings(lambda: workbench.read_row(KEY))
+    row, messages = with_warnings(lambda: storage.read_row(KEY))
     assert (row == ROW and not messages) or (row is None and messages)
 
 
@@ -297,7 +296,7 @@ def filled(folder):
     files, and files of others; name -> path."""
     keys = [storage.key_of(i) for i in range(5)]
     for key in keys[:3]:
-        workbench.write_row(key, ROW | {"key": key})
+        storage.write_row(key, ROW | {"key": key})
     for key in keys[3:]:
         storage.load_or_compute(key, lambda: np.zeros(1000))
     paths = {f"row{i}": folder / "rows" / f"{key}.json" for i, key in enumerate(keys[:3])}
@@ -358,7 +357,7 @@ def test_reading_counts_as_use(filled, capsys):
     array = filled["array1"]
     for path in (row, array):  # mounts with relatime do not touch an access time in the future
         os.utime(path, ns=(time.time_ns() + 3600 * 10**9, path.stat().st_mtime_ns))
-    assert workbench.read_row(row.stem)
+    assert storage.read_row(row.stem)
     assert storage.load_or_compute(array.stem, lambda: pytest.fail("computed")).size
     assert all(abs(path.stat().st_atime - time.time()) < 60 for path in (row, array))
     removed, _ = prune(filled, capsys, "--prune", "12h")

@@ -27,6 +27,7 @@ from helpers.encoder_checkpoints import (
 
 import mmclust as mm
 from mmclust.encoders import checkpoint
+from mmclust.encoders.feature_stream import OVERSAMPLING, side_to_decode
 from mmclust.encoders.prompt import PromptEncoder
 from mmclust.encoders.transformers_models import TOWERS, TransformersEncoder
 
@@ -297,6 +298,7 @@ def test_other_preprocessing_words_or_layers_give_other_features(kind, encoder, 
     tokenizer = mm.load_encoder(str(folders[kind])).tokenizer
     tokenizer.tokenizer.add_tokens(["turquoise"])
     processor = type(encoder.preprocess)(image_processor(kind, image_mean=[0.4] * 3))
+    assert side_to_decode(processor) == OVERSAMPLING * 32
     others = [
         (random_model(kind), processor, encoder.tokenizer),
         (random_model(kind), encoder.preprocess, tokenizer),
@@ -324,10 +326,17 @@ def test_a_missing_file_is_named(folder, missing, message):
         mm.load_encoder(str(folder))
 
 
-@pytest.mark.parametrize("key", ["image_mean", "size", "image_processor_type"])
+@pytest.mark.parametrize("key", ["image_mean", "size", "resample", "image_processor_type"])
 def test_incomplete_preprocessing_is_refused(folder, key):
     edit_json(folder / "preprocessor_config.json", **{key: ...})
     with pytest.raises(ValueError, match=f"preprocessor_config.json has no '{key}'"):
+        mm.load_encoder(str(folder))
+
+
+def test_truncated_weights_are_named(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged: download it again"):
         mm.load_encoder(str(folder))
 
 

@@ -54,12 +54,93 @@ def test_identity_draws_random_nouns():
 
 
 def test_unknown_words_are_named():
-    with pytest.raises(ValueError, match=r"'colour'.*did you mean 'color'.*weather.*openai"):
-        mm.reference_words("colour", of="fruit")
+    with pytest.raises(ValueError, match=r"'colr'.*did you mean 'color'.*species.*openai"):
+        mm.reference_words("colr", of="fruit")
     for domain in ("shoes", "common", "nouns"):  # the last two are lists of the lexicon
         with pytest.raises(ValueError, match=rf"domain '{domain}': fruit.*'laces'"):
             mm.reference_words("laces", of=domain)
     assert mm.prompt_template("era", of="painting") == "painting with an era of *"
+
+
+@pytest.mark.parametrize(
+    "keyword, n, message",
+    [
+        (None, None, r"keyword must be a text without \*, not None"),
+        ("", None, r"keyword must be a text without \*, not ''"),
+        ("co*or", None, r"keyword must be a text without \*, not 'co\*or'"),
+        ("color", 0, "n must be an integer of at least 1, not 0"),
+        ("color", -1, "n must be .* not -1"),
+        ("color", True, "n must be .* not True"),
+        ("mood" * 75, None, "(mood){14}moo\\.\\.\\. of fruit"),
+    ],
+)
+def test_bad_keywords_and_numbers_of_words(keyword, n, message):
+    with pytest.raises(ValueError, match=message):
+        mm.reference_words(keyword, of="fruit", n=n)
+
+
+@pytest.mark.parametrize("keyword", ["Color", "colours", " COLOUR ", "colors"])
+def test_a_keyword_in_another_spelling_is_that_of_the_lexicon(keyword):
+    assert mm.reference_words(keyword, of="fruit") == mm.reference_words("color", of="fruit")
+    assert mm.prompt_template(keyword, of="fruit") == "fruit with a color of *"
+
+
+@pytest.mark.parametrize(
+    "keyword, criteria, meaning",
+    [
+        ("Class", ["class"], "class"),
+        ("classes", ["Class"], "Class"),
+        ("colour", ["Color", "size"], "Color"),
+        ("time of day", ["Time_of_Day"], "Time_of_Day"),
+        ("identities", ["identity"], "identity"),
+        ("color", ["Color", "color"], "color"),
+        ("COLOR", ["Color", "color"], "COLOR"),  # either could be meant
+        ("shade", ["shape"], "shade"),
+        ("颜色", ["color"], "颜色"),
+        (None, ["size", "color"], "size"),
+        (None, [], None),
+    ],
+)
+def test_the_criterion_that_a_keyword_means(keyword, criteria, meaning):
+    images = mm.Images.of([np.zeros((2, 2, 3), np.uint8)])
+    labels = {criterion: [0] for criterion in criteria}
+    data = mm.ImageDataset("some", "photo", images, labels, {name: ["a"] for name in criteria})
+    assert data.criterion(keyword) == meaning
+
+
+@pytest.mark.parametrize(
+    "words, texts",
+    [
+        ("sun", ["sun"]),
+        ("sun, rain; fog", ["sun", "rain", "fog"]),
+        ([True, False, "maybe"], ["yes", "no", "maybe"]),
+        ([1, 2.5, np.int64(3)], ["1", "2.5", "3"]),
+        ((" red", "dark  blue "), ["red", "dark  blue"]),
+        (np.array(["red", "blue"]), ["red", "blue"]),
+        ((word for word in ["red", "blue"]), ["red", "blue"]),
+    ],
+)
+def test_words_as_people_write_them(words, texts):
+    assert ReferenceWords(words) == texts
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], r"list of at least one text, .*not \[\]"),
+        (" , ", "list of at least one text"),
+        (None, "list .*not None"),
+        ({"red"}, "list .*not {'red'}"),
+        ({"red": 1}, "list .*not {'red': 1}"),
+        (["red", None], r"reference words\.1 must be a text, not None"),
+        (["red", float("nan")], "must be a text, not nan"),
+        (["red", ""], "must be a text, not ''"),
+        (["red", ["blue"]], r"must be a text, not \['blue'\]"),
+    ],
+)
+def test_what_is_no_list_of_words(words, message):
+    with pytest.raises(ValueError, match=message):
+        ReferenceWords(words)
 
 
 def test_a_common_keyword_has_words_in_any_domain():

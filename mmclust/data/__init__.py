@@ -9,7 +9,14 @@ from mmclust import plugins
 from mmclust.data.download import source
 from mmclust.data.folder import load_folder
 from mmclust.data.images import ImageDataset
-from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, find, how_to_place, load_paper
+from mmclust.data.paper_datasets import (
+    PAPER_DATASETS,
+    data_folder,
+    draw,
+    find,
+    how_to_place,
+    load_paper,
+)
 from mmclust.data.rendered import RENDERED_WORLDS, load_rendered
 
 Names = TypeVar("Names", dict[str, Any], list[str])
@@ -23,9 +30,9 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
             of the papers ("fruit", "cars", ...), "module:function" of your own, or the path of a
             folder. A folder with the name of a data set is written as "./cars".
         options: for a world `n`, `seed`, `size`; for the papers' sets `n`, `seed`, `data_dir`,
-            `criterion` (`mmclust.data.paper_datasets.load_paper`); for a folder `domain`,
-            `on_corrupt`, `background`; for your own function those that it accepts. A folder or
-            function ignores all other options.
+            `criterion` (`mmclust.data.paper_datasets.load_paper`); for a folder `n`, `seed`, and
+            those of `load_folder`; for your own function those that it accepts, the others are
+            ignored. If it has no `n`, as a folder, `n` of its pictures are drawn with `seed`.
 
     Raises:
         ValueError: the name is unknown, or an option is invalid. Others: see `load_paper`,
@@ -38,9 +45,16 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
     if plugins.is_plugin_name(name):
         load = plugins.resolve(name)
         chosen = {k: v for k, v in options.items() if v is not None}
-        return load(**plugins.filter_kwargs(load, **chosen))
+        accepted = plugins.filter_kwargs(load, **chosen)
+        data = load(**accepted)
+        return data if "n" in accepted else draw(data, options.get("n"), options.get("seed") or 0)
     if Path(name).expanduser().is_dir():
-        return load_folder(name, **plugins.filter_kwargs(load_folder, **options))
+        n = options.pop("n", None)
+        seed = options.pop("seed", 0)
+        data = load_folder(name, **options)
+        if n is not None and n < len(data):
+            print(f"{name}: {n} of these pictures are drawn with seed {seed}")
+        return draw(data, n, seed)
     known = ", ".join([*RENDERED_WORLDS, *PAPER_DATASETS])
     raise ValueError(f"data set {name!r} is neither a folder nor one of: {known}")
 

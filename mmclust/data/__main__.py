@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from mmclust.data.paper_datasets import PAPER_DATASETS, data_folder, status
+from mmclust.scripts import print_any_text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     where = "the folder of the data sets (default: MMCLUST_DATA, else `datasets` in the cache)"
     parser.add_argument("--data-dir", metavar="DIR", help=where)
     args = parser.parse_args(arguments)
+    print_any_text()
     if unknown := [name for name in args.names if name not in PAPER_DATASETS]:
         parser.error(f"unknown data set {unknown[0]!r}: choose from {known}")
     root = data_folder(args.data_dir)

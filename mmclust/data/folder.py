@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image, ImageColor
 
-from mmclust.data.images import ImageDataset, Images, encode_labels, opaque
+from mmclust.code_fingerprint import code_fingerprint
+from mmclust.data.contents import Files
+from mmclust.data.decoding import SUFFIXES, decode, describe_others, is_picture
+from mmclust.data.folder_tree import tree_labels, walk, without_pictures
+from mmclust.data.images import ImageDataset, Images, counted, encode_labels
+from mmclust.data.labels_table import TABLES, find_table, read_labels, similar_labels
 from mmclust.storage import key_of
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-# of Pillow, for too many pixels; the warning is raised where a caller made it an error
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-UNREADABLE = (OSError, SyntaxError, ValueError, *BOMBS)
 
 
 def load_folder(
-    path: str | Path, domain: str = "photo", on_corrupt: str = "raise", background: str = "white"
+    path: str | Path,
+    domain: str = "photo",
+    on_corrupt: str = "raise",
+    background: str = "white",
+    verbose: bool = True,
 ) -> ImageDataset:
     """The pictures below `path`, with the labels that the folder has.
 
     Labels are read from `labels.csv` in the folder (a column `file`, relative to the folder, and
     one column per criterion); without it from class folders (`<class>/<picture>`: one criterion,
     "class"), or from one tree of class folders per criterion (`<criterion>/<class>/<picture>`, the
-    same pictures in each tree, matched by file name). Otherwise the pictures have no labels.
+    same pictures in each tree, matched by file name). Otherwise the pictures have no labels. What
+    was understood and left out is printed in one line; docs/folders.md lists what a folder may be.
 
     Args:
         domain: what the pictures show, for prompts and reference words ("photo", "fruit", ...).
         on_corrupt: "raise": an error that names the picture, when one that is needed can't be
-            decoded. "skip": decode all now, and leave out the damaged ones with a warning.
+            decoded. "skip": decode all now, and leave out the damaged ones.
         background: a color, as Pillow names them ("white", "#808080"), for transparent parts.
+        verbose: print that line; it is also the `provenance` of the data set.
 
     Raises:
         FileNotFoundError: there is no such folder, it has no picture, or one that labels.csv lists
             is missing.
-        ValueError: an invalid option; labels.csv without a column `file`, with an empty cell or a
-            duplicate picture; trees that can't be matched; a damaged picture (when it is decoded).
+        ValueError: an invalid option; labels.csv that can't be read, or lacks labels or has
+            duplicates; trees that can't be matched; a damaged picture (when it is decoded).
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -50,105 +56,75 @@ def load_folder(
     except ValueError as error:
         remedy = 'give a color such as "white" or "#808080"'
         raise ValueError(f"unknown background {background!r}: {remedy}") from error
-    table = read_csv(root) if (root / "labels.csv").exists() else _from_tree(root)
+    notes: list[str] = []
+    table, origin = _labels(root, notes)
     if on_corrupt == "skip":
-        table = _without_damaged(root, table)
+        table = _without_damaged(root, table, notes)
     if table.index.empty:
-        raise FileNotFoundError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    stats = [(root / f).stat() for f in table.index]
-    states = [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(table.index, stats)]
-    fingerprint = key_of("folder", background, states)
-    data = from_table(root.resolve().name, domain, root, table, fingerprint, background)
-    data.provenance = f"{len(table)} files of a folder"
+        none = f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})"
+        raise FileNotFoundError("; ".join([none, *notes]))
+    data = from_table(root.resolve().name, domain, root, table, background)
+    data.notes = (*notes, *similar_labels(table))
+    labels = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
+    labels = [*labels, f"from {origin}"] if labels else ["no labels"]
+    data.provenance = "; ".join([f"{len(data):,} pictures", ", ".join(labels), *data.notes])
+    if verbose:
+        line = " ".join(f"{root}: {data.provenance}".split())
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a name may have any letter
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
     return data
 
 
+def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
+    """A table (index: pictures, columns: criteria), and what it was read from."""
+    all_files, folders = walk(root, notes)
+    pictures = {f: is_picture(root / f) for f in all_files}
+    files = [f for f in all_files if pictures[f]]
+    if others := [f for f in all_files if not pictures[f] and f.suffix.lower() not in TABLES]:
+        notes.append(describe_others(others))
+    if empty := without_pictures(folders, files):
+        notes.append(f"without pictures: {counted(empty, 'folder')}")
+    if source := find_table(root, all_files, notes):
+        return read_labels(source, files, notes), source.name
+    return tree_labels(root, files, notes), "folders"
+
+
 def from_table(
-    name: str, domain: str, root: Path, table: pd.DataFrame, fingerprint: str, background: str
+    name: str, domain: str, root: Path, table: pd.DataFrame, background: str = "white"
 ) -> ImageDataset:
     """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
-    files = [root / f for f in table.index]
-    images = Images(
-        len(files), lambda i: _decode(files[i], background), fingerprint, lambda i: str(files[i])
-    )
+    files = Files(root, table.index)
+
+    def make(i: int, side: int = 0) -> Image.Image:
+        picture = decode(files.path(i), background, side)
+        files.check(i)
+        return picture
+
+    def fingerprint(positions: np.ndarray) -> str:
+        # of content and decoding alone: it does not depend on the folder or the files' names
+        contents = files.hashes(positions.tolist())
+        return key_of("pictures", contents, background, code_fingerprint([decode]))
+
+    images = Images(len(table), make, fingerprint, lambda i: str(files.path(i)), make)
     labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
     return ImageDataset(name, domain, images, labels, classes, rows=rows)
 
 
-def _decode(file: Path, background: str = "white") -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            return opaque(image, background)
-    except UNREADABLE as error:
-        remedy = "repair or remove it, or load the folder with on_corrupt='skip'"
-        raise ValueError(f"picture {file} can't be decoded ({error}): {remedy}") from error
-
-
-def _without_damaged(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+def _without_damaged(root: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     damaged = []
     for file in table.index:
         try:
-            _decode(root / file)
+            decode(root / file, side=1)  # all of its bytes, the fastest way
         except ValueError:
             damaged.append(file)
+    if damaged and len(damaged) == len(table):
+        raise ValueError(f"{root}: none of {counted(damaged, 'picture')} can be decoded")
     if damaged:
-        names = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
-        counts = f"{len(damaged)} of {len(table)} pictures that can't be decoded"
-        warnings.warn(f"{root}: left out {counts}: {names}", stacklevel=3)
+        notes.append(f"left out, can't be decoded: {counted(damaged, 'picture')}")
     return table.drop(index=damaged)
 
 
 def pictures(root: Path) -> list[Path]:
-    """The picture files below a folder, relative to it, sorted, without files named ".*"."""
-    files = (f for f in root.rglob("[!.]*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    return sorted(f.relative_to(root) for f in files)
-
-
-def read_csv(root: Path) -> pd.DataFrame:
-    """`labels.csv` as a table; index: files relative to `root`; errors as for `load_folder`."""
-    source = root / "labels.csv"
-    table = pd.read_csv(source, dtype=str, keep_default_na=False)
-    if "file" not in table:
-        raise ValueError(f"{source} has no column 'file', only: {', '.join(table.columns)}")
-    table = table.set_index("file")
-    if table.index.has_duplicates:
-        duplicate = table.index[table.index.duplicated()][0]
-        raise ValueError(f"duplicate file {duplicate} in {source}: list each picture once")
-    for criterion in table.columns:
-        if empty := table.index[table[criterion].str.strip() == ""].tolist():
-            cells = f"({len(empty)} such cells)"
-            raise ValueError(f"{source}: {empty[0]} has no label for {criterion!r} {cells}")
-    if missing := [f for f in table.index if not (root / f).is_file()]:
-        count = f"({len(missing)} such files)"
-        raise FileNotFoundError(f"{source} lists {missing[0]}, which is missing {count}")
-    return table
-
-
-def _from_tree(root: Path) -> pd.DataFrame:
-    files = pictures(root)
-    depths = {len(f.parts) for f in files}
-    if depths == {2} and len({f.parts[0] for f in files}) > 1:
-        return pd.DataFrame({"class": [f.parts[0] for f in files]}, index=[str(f) for f in files])
-    if depths == {3}:
-        return match_trees(root, files)
-    return pd.DataFrame(index=[str(f) for f in files])
-
-
-def match_trees(root: Path, files: list[Path]) -> pd.DataFrame:
-    """A table of the trees `<criterion>/<class>/<picture>`, matched by the pictures' file names."""
-    remedy = "load each criterion's folder by itself"
-    trees: dict[str, dict[str, Path]] = defaultdict(dict)
-    for f in files:
-        criterion, _, name = f.parts
-        if name in trees[criterion]:
-            raise ValueError(f"duplicate file name {name} below {root / criterion}: {remedy}")
-        trees[criterion][name] = f
-    first, *others = trees
-    for other in others:
-        if unmatched := sorted(trees[first].keys() ^ trees[other].keys()):
-            problem = f"{unmatched[0]} is not in both {first!r} and {other!r}"
-            raise ValueError(f"{root}: {problem} ({len(unmatched)} such files): {remedy}")
-    names = sorted(trees[first])
-    classes = {c: [files[n].parts[1] for n in names] for c, files in trees.items()}
-    return pd.DataFrame(classes, index=[str(trees[first][n]) for n in names])
+    """The picture files below a folder, relative to it, sorted, without hidden ones."""
+    return [f for f in walk(root, [])[0] if is_picture(root / f)]

@@ -7,16 +7,19 @@ fingerprint identifies the pictures; features are stored under it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
+
+from mmclust.data.decoding import as_seen
+from mmclust.profiles.values import brief, hint, same_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,45 +30,62 @@ class Images(Sequence[Image.Image]):
 
     Args:
         make: position -> picture. Encoders call it from several threads at a time.
-        fingerprint: identifies the content: the same fingerprint means the same pictures.
+        fingerprint: identifies the content: the same fingerprint means the same pictures. Or a
+            function that returns that of the pictures at its argument, positions (n',).
         describe: position -> how an error names that picture.
+        make_reduced: (position, side) -> picture, which may be scaled down, but to no less than
+            `side` pixels on either side: files can be decoded faster so. By default, `make`.
     """
 
     def __init__(
         self,
         n: int,
         make: Callable[[int], Image.Image],
-        fingerprint: str,
+        fingerprint: str | Callable[[np.ndarray], str],
         describe: Callable[[int], str] = "picture {}".format,
+        make_reduced: Callable[[int, int], Image.Image] | None = None,
     ) -> None:
         self._indices = np.arange(n)
         self._make = make
+        self._make_reduced = make_reduced
         self._content = fingerprint
         self._describe = describe
 
     @classmethod
     def of(cls, images: Pictures) -> Images:
-        """`Images` unchanged, or made of PIL pictures (transparent: on white) or uint8 (h, w, 3).
+        """`Images` unchanged, or made of PIL pictures (as `load_folder` decodes them) or of arrays.
 
         Raises:
-            TypeError: `images` is a path.
+            TypeError: something else than pictures, such as paths, floats, or channels first.
         """
         if isinstance(images, Images):
             return images
+        other = ""
+        shape: tuple[int, ...] = (0, 0, 0)
+        if isinstance(images, np.ndarray) and images.dtype != object:
+            shape = images.shape
         if isinstance(images, (str, Path)):
-            raise TypeError(f"images are required, not a path: mm.load_folder({str(images)!r})")
-        pictures = [
-            im if isinstance(im, Image.Image) else Image.fromarray(np.asarray(im)) for im in images
-        ]
+            other = f"a path: mm.load_folder({str(images)!r})"
+        elif isinstance(images, ImageDataset):
+            other = f"the data set {images.name!r}: give its .images"
+        elif len(shape) < 3 or shape[2:] in CHANNELS:
+            other = f"an array {shape}: give (n, h, w, 3), or one picture in a list"
+        elif isinstance(images, Image.Image) or not isinstance(images, Iterable):
+            other = f"{type(images).__name__}: give a list of pictures"
+        if other:
+            raise TypeError(f"images are required, not {other}")
+        pictures = [_picture(image, i) for i, image in enumerate(images)]
         digest = hashlib.sha256()
         for picture in pictures:
-            background = " on white" if transparent(picture) else ""
-            digest.update(f"{picture.mode}{picture.size}{background}".encode())
-            digest.update(picture.tobytes())
-        return cls(len(pictures), lambda i: opaque(pictures[i]), digest.hexdigest())
+            seen = as_seen(picture)
+            digest.update(f"{seen.mode}{seen.size}".encode())
+            digest.update(seen.tobytes())
+        return cls(len(pictures), lambda i: as_seen(pictures[i]), digest.hexdigest())
 
     @property
     def fingerprint(self) -> str:
+        if callable(self._content):
+            return self._content(self._indices)
         return hashlib.sha256(self._content.encode() + self._indices.tobytes()).hexdigest()
 
     def describe(self, i: int) -> str:
@@ -85,39 +105,51 @@ class Images(Sequence[Image.Image]):
         chosen._indices = self._indices[key]
         return chosen
 
+    def reduced(self, i: int, side: int | None) -> Image.Image:
+        """Picture i, perhaps scaled down, but to no less than `side` pixels on either side."""
+        if side is None or self._make_reduced is None:
+            return self[i]
+        return self._make_reduced(int(self._indices[i]), side)
+
     def cached(self) -> Images:
         """The same images, each kept in memory once it was made: for few and small ones."""
         images = copy(self)
         images._make = cache(self._make)
+        images._make_reduced = self._make_reduced and cache(self._make_reduced)
         return images
 
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} images, {self.fingerprint[:8]}>"
+        return f"<{len(self)} images>"
 
 
 # `Images`, a list of PIL pictures or of uint8 arrays (h, w, 3), or one array (n, h, w, 3)
 Pictures = Sequence[Image.Image | np.ndarray] | np.ndarray
+CHANNELS = ((1,), (3,), (4,))  # gray, RGB, RGB with alpha
 
 
-def transparent(picture: Image.Image) -> bool:
-    """Whether a picture may have transparent parts: an alpha channel or a transparent color."""
-    if picture.mode in ("RGBA", "RGBa", "LA", "PA"):
-        return True
-    return "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
-
-
-def opaque(picture: Image.Image, background: str = "white") -> Image.Image:
-    """The picture in RGB, its transparent parts shown on a background.
-
-    Transparent pixels have no color of their own, and most files store black for them.
-    """
-    if not transparent(picture):
-        return picture.convert("RGB")
-    ground = Image.new("RGBA", picture.size, background)
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+def _picture(image: Any, i: int) -> Image.Image:
+    """A PIL picture of item `i` of a list; an array is taken if it has only one meaning."""
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, (str, Path)):
+        raise TypeError(f"picture {i} is a path, {str(image)!r}: give PIL.Image.open of it")
+    x = np.asarray(image)
+    if x.dtype == bool:
+        x = x.astype(np.uint8) * 255
+    if x.dtype == np.uint8 and x.size and (x.ndim == 2 or x.shape[2:] in CHANNELS):
+        return Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x)
+    kind = x.dtype.str[1:]
+    remedies = {
+        "x.transpose(1, 2, 0)": x.ndim == 3 and x.shape[:1] in CHANNELS,
+        "(255 * x).astype('uint8') if 1 is white": kind[0] == "f",
+        "(x // 257).astype('uint8')": kind == "u2",
+    }
+    remedy = " and ".join(text for text, helps in remedies.items() if helps)
+    expected = "a PIL picture or an array uint8 (h, w, 3) is expected"
+    raise TypeError(f"picture {i}: {expected}, not {x.dtype} {x.shape}: {remedy}".rstrip(": "))
 
 
 class Labels(dict):
@@ -134,9 +166,19 @@ class Labels(dict):
 def unknown_criterion(criterion: str, dataset: str, known: Sequence[str] | dict) -> str:
     """The message for a criterion that a data set does not have."""
     listed = ", ".join(known) or "it has no labels"
-    close = get_close_matches(str(criterion), list(known), n=1)
-    hint = f": did you mean {close[0]!r}?" if close else ""
-    return f"criterion {criterion!r} is not in {dataset} ({listed}){hint}"
+    return f"criterion {brief(criterion)} is not in {dataset} ({listed}){hint(criterion, known)}"
+
+
+def clean(name: str) -> str:
+    """A name as it is compared and printed: accents composed, no space around it."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def counted(names: Sequence[object], noun: str, most: int = 5) -> str:
+    """Their number and the first of them: "2 pictures (a.png, b.png)"."""
+    listed = ", ".join([*map(str, names[:most]), "..."][: len(names)])
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{len(names):,} {noun}{'' if len(names) == 1 else ending} ({listed})"
 
 
 @dataclass
@@ -148,6 +190,7 @@ class ImageDataset:
         labels: criterion -> int64 (n,), positions in `classes[criterion]`.
         classes: criterion -> class names.
         provenance: one sentence on where the pictures come from.
+        notes: what was left out or might be meant otherwise, a sentence each.
         rows: what is known about each picture: n dictionaries, or an empty list.
         derived_criteria: those that follow from another one, as a fruit's shape from its species.
     """
@@ -160,6 +203,7 @@ class ImageDataset:
     provenance: str = ""
     rows: list[dict] = field(default_factory=list, repr=False)
     derived_criteria: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for criterion, values in self.labels.items():
@@ -178,6 +222,13 @@ class ImageDataset:
         """The criteria that do not follow from another one; Multi-MaP contrasts these."""
         return [c for c in self.labels if c not in self.derived_criteria]
 
+    def criterion(self, keyword: str | None) -> str | None:
+        """The criterion that a keyword means, up to case, plural and spelling; the keyword itself
+        if it means none. Without a keyword the first criterion, None if there are no labels."""
+        if keyword is None:
+            return next(iter(self.labels), None)
+        return same_name(keyword, self.labels)
+
     def n_clusters(self, criterion: str) -> int:
         """The number of true classes that occur; the papers give it to every method."""
         return len(np.unique(self.labels[criterion]))
@@ -194,10 +245,8 @@ class ImageDataset:
         rows = []
         for criterion in self.criteria:
             classes = self.classes[criterion]
+            listed = ", ".join(classes[:max_classes] + ["..."][: len(classes) > max_classes])
             row = {"data set": self.name, "images": len(self), "criterion": criterion}
-            listed = ", ".join(classes[:max_classes]) + (
-                ", ..." if len(classes) > max_classes else ""
-            )
             rows.append(row | {"clusters": self.n_clusters(criterion), "classes": listed})
         return rows
 

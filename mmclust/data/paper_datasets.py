@@ -124,7 +124,9 @@ def draw(data: ImageDataset, n: int | None, seed: int) -> ImageDataset:
         return data
     if n < 1:
         raise ValueError(f"{data.name}: n must be at least 1, not {n}")
-    return data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
+    sample = data.subset(np.random.default_rng(seed).permutation(len(data))[:n])
+    sample.provenance = f"{n:,} drawn with seed {seed} from {data.provenance}"
+    return sample
 
 
 def differences(name: str, data: ImageDataset) -> list[str]:
@@ -236,10 +238,7 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.urls else ""
         raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
-    # of the pictures' content alone: it does not depend on the folder or the download
-    digests = [paper_layouts.digest(place / f) for f in table.index]
-    fingerprint = storage.key_of("pictures", digests)
-    data = from_table(name, spec.domain, place, table, fingerprint, "white")
+    data = from_table(name, spec.domain, place, table)
     data.provenance = f"the papers' {name}, {len(table)} pictures"
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data

@@ -5,18 +5,20 @@ The `from_*` functions return a table: index: files relative to `place`; columns
 
 from __future__ import annotations
 
-import hashlib
 import re
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data.cifar10_labels import PHOTO_ENVIRONMENT, PHOTO_TYPE
-from mmclust.data.folder import match_trees, pictures, read_csv
+from mmclust.data.contents import Files
+from mmclust.data.folder import pictures
+from mmclust.data.folder_tree import match_trees
 from mmclust.data.images import ImageDataset, Images, encode_labels
+from mmclust.data.labels_table import read_labels
 from mmclust.storage import key_of
 
 FACE = re.compile(
@@ -30,22 +32,11 @@ class SeparateCriteria(ValueError):
     """The trees of a data set hold different pictures: each criterion is a data set of its own."""
 
 
-def digest(file: Path) -> str:
-    """The sha256 of a file's content; kept until the file changes."""
-    state = file.stat()
-    return _digest(file, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=2**17)
-def _digest(file: Path, size: int, modified: int) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def from_csv(
     place: Path, criteria: list[str], optional: tuple[str, ...], other_names: dict[str, str]
 ) -> pd.DataFrame:
     """From `labels.csv`, whose columns may have other names (name -> criterion)."""
-    table = read_csv(place).rename(columns=other_names)
+    table = read_labels(place / "labels.csv", pictures(place), []).rename(columns=other_names)
     wanted = [c for c in criteria if c in table or c not in optional]
     if absent := [c for c in wanted if c not in table]:
         columns = ", ".join(table.columns)
@@ -68,11 +59,12 @@ def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd
     If they can't be matched: only the tree of `criterion`; without one, raises `SeparateCriteria`.
     """
     files = {c: [tree.relative_to(place) / f for f in pictures(tree)] for c, tree in trees.items()}
+    hashes = {c: Files(place, paths).hashes(range(len(paths))) for c, paths in files.items()}
     all_files = [f for paths in files.values() for f in paths]
     if misplaced := [place / f for f in all_files if len(f.parts) != 3]:
         raise ValueError(f"{misplaced[0]} is not in a folder <criterion>/<class>: move it there")
     # matched by content; among copies of one picture, by name
-    keyed = [sorted((digest(place / f), f.name, f) for f in paths) for paths in files.values()]
+    keyed = [sorted((h, f.name, f) for h, f in zip(hashes[c], files[c])) for c in files]
     contents = [[key for key, _, _ in entries] for entries in keyed]
     if all(keys == contents[0] for keys in contents):
         rows = sorted(zip(*([f for _, _, f in entries] for entries in keyed)))
@@ -83,7 +75,7 @@ def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd
         first, *others = ([entry[:2] for entry in e if entry[0] in shared] for e in keyed)
         if any(other != first for other in others):  # then one name means different pictures
             raise ValueError("the same picture has different names")
-        table = match_trees(place, all_files)
+        table = match_trees(place, {f: f.parts for f in all_files})
         return table.rename(columns={tree.name: c for c, tree in trees.items()})
     except ValueError as error:
         if criterion in files:
@@ -110,7 +102,8 @@ def cifar10_batches(place: Path, domain: str) -> ImageDataset:
     criteria = {"type": PHOTO_TYPE, "environment": PHOTO_ENVIRONMENT}
     columns = {c: [classes[n] for n in names] for c, classes in criteria.items()}
     labels, classes = encode_labels(columns)
-    fingerprint = key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list)
+    code = code_fingerprint([], alone=[cifar10_batches])
+    fingerprint = key_of("cifar10", CIFAR10.train_list, CIFAR10.test_list, code)
     describe = "picture {} of CIFAR-10 (train, then test)".format
     images = Images(len(pixels), lambda i: Image.fromarray(pixels[i]), fingerprint, describe)
     provenance = "CIFAR-10, train and test, by torchvision"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmclust import plugins
 from mmclust.encoders import checkpoint
 from mmclust.encoders.mini import CHECKPOINTS
+from mmclust.threads import check_device
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -34,13 +35,14 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
             but results agree to about two digits only.
 
     Raises:
-        ValueError: unknown name, or a checkpoint without its architecture, preprocessing,
-            tokenizer or safetensors weights.
+        ValueError: unknown name or device, or a checkpoint without its architecture, preprocessing,
+            tokenizer or safetensors weights, or with damaged ones.
         RuntimeError: the weights cannot be downloaded.
         ImportError: the package transformers is required but not installed.
     """
     from mmclust.encoders.open_clip import load_open_clip
 
+    check_device(device)
     if name == "mini" or name in CHECKPOINTS:
         return load_open_clip(name, device, autocast)
     if plugins.is_plugin_name(name):
@@ -58,6 +60,7 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
         )
     if not folder.is_dir():
         return load_open_clip(name, device, autocast)
+    checkpoint.check_files(folder)
     if (folder / "open_clip_config.json").exists():
         return load_open_clip(name, device, autocast, folder)
     if (folder / "config.json").exists():

@@ -8,10 +8,16 @@ stored (`feature_stream`); prompts are in `prompt`. The subclasses in `open_clip
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
+import re
+import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -20,6 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmclust import storage
+from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data.images import Images, Pictures
 from mmclust.encoders import feature_stream
 from mmclust.encoders.prompt import (
@@ -29,6 +36,7 @@ from mmclust.encoders.prompt import (
     token_table,
     word_ids,
 )
+from mmclust.profiles.values import brief
 
 TEXT_BATCH = 256  # texts in the text tower at a time
 ROWS_PER_PRODUCT = 4096  # features that are projected at a time
@@ -55,6 +63,9 @@ class Encoder(ABC):
         self, model: torch.nn.Module, preprocess: Callable[[Image.Image], torch.Tensor],
         tokenizer: Callable, name: str, device: str = "cpu", autocast: bool = False,
     ) -> None:  # fmt: skip
+        if damaged := [key for key, value in model.state_dict().items() if value.isnan().any()]:
+            remedy = "download them again, or use another checkpoint"
+            raise ValueError(f"encoder {name}: its weights have NaN ({damaged[0]}): {remedy}")
         self.model: Any = model.to(device).eval().requires_grad_(False)
         self.preprocess = preprocess
         self.tokenizer: Any = tokenizer
@@ -117,7 +128,10 @@ class Encoder(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that determines the features: weights, layers, preprocessing."""
+        """A hash of everything that determines the vectors: weights, layers, code, preprocessing.
+
+        Versions of libraries are not part of it: other rounding would compute everything again.
+        """
         digest = hashlib.blake2b(self._recipe().encode(), digest_size=16)
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(f"{key} {value.dtype}".encode())
@@ -125,8 +139,15 @@ class Encoder(ABC):
         return digest.hexdigest()
 
     def _recipe(self) -> str:
-        """What is not in the weights: preprocessing and layers (an activation has no weights)."""
-        return f"{self.preprocess!r} {self.model!r}"
+        """What is not in the weights; layers are named since an activation has no weights."""
+        code = code_fingerprint([type(self)])
+        if getattr(sys.modules.get(type(self).__module__), "__file__", None) is None:
+            code = uuid4().hex  # of a notebook, where it may change at any time
+        # not all that a step does is in its repr, such as the color that it pads with
+        settings = [getattr(s, "__dict__", {}) for s in getattr(self.preprocess, "transforms", [])]
+        recipe = [self.preprocess, settings, self.model, code, tokenizer_rules(self.tokenizer)]
+        # an address does not identify a function: the next one may get the same
+        return re.sub(r" at 0x\w+", lambda _: uuid4().hex, repr(recipe))
 
     def features(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
         """Output of the image tower before its last projection, float32 (n, h).
@@ -194,7 +215,7 @@ class Encoder(ABC):
         for start in range(0, len(features), ROWS_PER_PRODUCT):
             rows = slice(start, start + ROWS_PER_PRODUCT)
             embeddings[rows] = F.normalize(features[rows] @ projection, dim=-1)
-        return embeddings.numpy()
+        return self._without_nan(embeddings.numpy(), Images.of(images).describe)
 
     def patch_tokens(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
         """All tokens of a vision transformer, class token first: float32 (n, 1 + patches, d).
@@ -219,7 +240,16 @@ class Encoder(ABC):
             tokens = self.tokenizer(texts[start : start + TEXT_BATCH]).to(self.device)
             embeddings.append(self.towers.encode_text(tokens, normalize=False))
         out = at_least_float32(torch.cat(embeddings))
-        return (F.normalize(out, dim=-1) if normalize else out).cpu().numpy()
+        out = F.normalize(out, dim=-1) if normalize else out
+        return self._without_nan(out.cpu().numpy(), lambda i: repr(texts[i]))
+
+    def _without_nan(self, embeddings: np.ndarray, describe: Callable[[int], str]) -> np.ndarray:
+        """The embeddings (n, d); ValueError if one has NaN: a method would not notice it."""
+        nan = np.flatnonzero(np.isnan(embeddings.sum(1)))
+        if len(nan):
+            first = describe(int(nan[0]))
+            raise ValueError(f"encoder {self.name} gives NaN for {first}, {len(nan)} in all")
+        return embeddings
 
     def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
         """t(z_k), float32 (K, d): each word in the template's placeholder, or alone if None."""
@@ -227,6 +257,18 @@ class Encoder(ABC):
             split_template(template)
             words = [template.replace(PLACEHOLDER, word) for word in words]
         return self.encode_texts(words)
+
+    def check_words(self, words: Sequence[str], template: str | None = None) -> None:
+        """Warn of words that the text tower can't tell apart, or does not read to their end."""
+        context = self.tokenizer([PLACEHOLDER]).shape[1]
+        others = 1 + len(word_ids(self.tokenizer, template or PLACEHOLDER))  # with start and end
+        first: dict[tuple, str] = {}
+        for word in words:
+            ids = tuple(word_ids(self.tokenizer, word))
+            if len(ids) + others > context:
+                warnings.warn(f"{self.name} does not read all of {brief(word)}", stacklevel=4)
+            elif (other := first.setdefault(ids, word)) != word:
+                warnings.warn(f"{self.name} reads {word!r} as {other!r}: keep one", stacklevel=4)
 
     @torch.no_grad()
     def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
@@ -281,6 +323,26 @@ class Encoder(ABC):
         # not disable=False, which would overrule TQDM_DISABLE
         quiet = {"disable": True} if total == 1 else {}
         return tqdm(rows, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
+
+
+def tokenizer_rules(tokenizer: Any) -> str:
+    """Vocabulary and settings of an open_clip tokenizer that change its results, as JSON."""
+    settings = {}
+    for name, value in getattr(tokenizer, "__dict__", {}).items():
+        if value is None or isinstance(value, (str, int)):
+            settings[name] = value
+        elif inspect.isfunction(value):
+            settings[name] = value.__name__
+    inner: Any = getattr(tokenizer, "tokenizer", None)  # of Hugging Face
+    if hasattr(inner, "backend_tokenizer"):
+        rules = json.loads(inner.backend_tokenizer.to_str())
+        # `truncation` and `padding` are those of the last call
+        settings |= {k: v for k, v in rules.items() if k not in ("padding", "truncation")}
+    elif hasattr(inner, "get_vocab"):
+        settings["vocabulary"] = inner.get_vocab()
+    else:  # CLIP's own
+        settings["vocabulary"] = getattr(tokenizer, "encoder", None)
+    return json.dumps(settings, sort_keys=True)
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:

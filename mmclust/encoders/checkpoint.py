@@ -12,6 +12,7 @@ from pathlib import Path
 TIMEOUT = 10  # seconds to wait for the hub's first response
 # Files to download: architecture, preprocessing, tokenizer, weights; no pickles.
 FILE_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+LFS_POINTER = b"version https://git-lfs"  # what git without git-lfs leaves instead of a large file
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZER_FILES = (  # any one of them
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
@@ -65,6 +66,21 @@ def check_available(repository: str, name: str) -> None:
         folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
         if not (folder / "snapshots").is_dir():
             raise download_error(name, error) from error
+
+
+def check_files(folder: Path) -> None:
+    """Raise ValueError for a file that git-lfs has not fetched, or damaged weights."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(path for pattern in FILE_PATTERNS for path in folder.glob(pattern)):
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ValueError(f"{path} is a git-lfs pointer: run `git lfs pull` in its folder")
+        try:
+            if path.suffix == ".safetensors":
+                safe_open(path, "pt").__exit__(None, None, None)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: download it again ({error})") from None
 
 
 def read_json(path: Path) -> dict:

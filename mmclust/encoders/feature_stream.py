@@ -11,7 +11,7 @@ import contextlib
 import io
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from open_clip.transform import MaybeToTensor
+from open_clip.transform import MaybeToTensor, ResizeKeepRatio
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
@@ -34,6 +34,7 @@ STREAM_ABOVE = 4096  # images: the features of larger sets are stored in batches
 # smaller passes do not always give.
 MIN_FORWARD = 64
 SLICE = 16  # images that one thread decodes at a time
+OVERSAMPLING = 2  # a picture is decoded with at least so many pixels for each that it is scaled to
 MAX_ATTEMPTS = 3  # to join batches, which other processes may remove or damage meanwhile
 
 ComputeBatch = Callable[[], np.ndarray]
@@ -69,9 +70,10 @@ def batches(
     on_cpu = device.type == "cpu"
     slots = max(1, min(2, n_batches, threads)) if on_cpu else 1  # batches in the model at a time
     prepare, collate = split_preprocessing(preprocess)
+    side = side_to_decode(preprocess)
 
     def decode(indices: range) -> list[torch.Tensor]:
-        return [prepare(images[i]) for i in indices]
+        return [prepare(images.reduced(i, side)) for i in indices]
 
     def compute(number: int) -> np.ndarray:
         indices = range(len(images))[number * size : (number + 1) * size]
@@ -109,6 +111,20 @@ def _forward_batch(
     passes = max(1, len(pictures) // MIN_FORWARD) if on_cpu else 1
     parts = np.array_split(np.arange(len(pictures)), passes)
     return np.concatenate([forward(collate([pictures[i] for i in part])) for part in parts])
+
+
+def side_to_decode(preprocess: Callable) -> int | None:
+    """The pixels that a picture's shorter side needs; None: it is needed in full size.
+
+    Known of preprocessing that begins by scaling pictures to a size.
+    """
+    size = getattr(preprocess, "scales_to", None)
+    if isinstance(preprocess, transforms.Compose):
+        first = preprocess.transforms[0]
+        size = first.size if isinstance(first, (transforms.Resize, ResizeKeepRatio)) else None
+    if not size:
+        return None
+    return OVERSAMPLING * max(size if isinstance(size, Sequence) else [size])
 
 
 def split_preprocessing(preprocess: Callable) -> tuple[Callable, Callable]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,12 @@ from safetensors import safe_open
 
 from mmclust.encoders import checkpoint, mini
 from mmclust.encoders.base import Encoder, Tower
+
+SCALING = {"mean": 0, "std": 0.001}  # required in preprocess_cfg, with the least values; at most 1
+RESIZING = {  # required, too, with all values; if one is missing, open_clip takes the first value
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "resize_mode": ("shortest", "longest", "squash"),
+}
 
 
 class OpenCLIPEncoder(Encoder):
@@ -77,14 +84,15 @@ def load_open_clip(
 
     A folder is a checkpoint in the layout of open_clip's `local-dir:`. It needs
     `open_clip_config.json` (architecture and preprocessing), the weights as safetensors, and the
-    tokenizer's files if the model has its own.
+    tokenizer's files if the model has its own. On the hub, where older versions of open_clip did
+    not write how pictures are resized, its defaults are taken, with a warning.
     """
     pretrained = weights = None
     if name == "mini" or name in mini.CHECKPOINTS:
         folder = mini.FOLDER
     if folder is not None:
         source = f"local-dir:{folder}"
-        weights = _check_folder(folder)
+        weights = _check_folder(folder, local=Path(name) == folder)
     else:
         source, _, pretrained = name.rpartition("/")
         _check_name(source, pretrained, name)
@@ -94,10 +102,10 @@ def load_open_clip(
             source, pretrained, require_pretrained=True
         )
         tokenizer = open_clip.get_tokenizer(source)
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # network, hub, disk, weights, configuration: all sorts of classes
         if folder is None:
             raise checkpoint.download_error(name, error) from error
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"{folder} cannot be loaded: {reason}") from error
     if weights is not None:
         _check_shapes(model, weights)
@@ -143,18 +151,37 @@ def _check_name(architecture: str, pretrained: str, name: str) -> None:
     checkpoint.check_available(repository, name)
 
 
-def _check_folder(folder: Path) -> Path:
+def _check_folder(folder: Path, local: bool) -> Path:
     """The weights file of a checkpoint folder; ValueError if the folder is incomplete."""
     path = folder / "open_clip_config.json"
     config = checkpoint.read_json(path)
     keys = ("model_cfg", "preprocess_cfg")
     checkpoint.require(path, config, keys, "architecture and preprocessing")
-    checkpoint.require(path, config["preprocess_cfg"], ("mean", "std"), "preprocessing")
+    _check_preprocessing(path, config["preprocess_cfg"], local)
     architecture = config["model_cfg"]
     checkpoint.require(path, architecture, ("embed_dim", "vision_cfg", "text_cfg"), "architecture")
     if "hf_tokenizer_name" in architecture["text_cfg"]:
         checkpoint.check_tokenizer(folder)
     return checkpoint.find_weights(folder, "open_clip_model.safetensors")
+
+
+def _check_preprocessing(path: Path, config: dict, local: bool) -> None:
+    """Raise ValueError for what open_clip would replace by its default, or silently ignore."""
+    required = (*SCALING, *RESIZING)
+    if unknown := sorted(config.keys() - {*required, "size", "mode", "fill_color"}):
+        raise ValueError(f"{path}: unknown {unknown[0]!r}, expected {', '.join(required)}")
+    defaults = {key: values[0] for key, values in RESIZING.items() if key not in config}
+    if defaults and not local:
+        warnings.warn(f"{path} lacks {', '.join(defaults)}: {defaults} is assumed", stacklevel=5)
+        config = config | defaults
+    checkpoint.require(path, config, required, f"preprocessing ({', '.join(required)})")
+    for key, values in RESIZING.items():
+        if config[key] not in values:
+            raise ValueError(f"{path}: {key} {config[key]!r} is not one of {', '.join(values)}")
+    for key, least in SCALING.items():
+        numbers = [x for x in config[key] if isinstance(x, (int, float)) and least <= x <= 1]
+        if len(numbers) != 3 or numbers != config[key]:
+            raise ValueError(f"{path}: {key} {config[key]} is not three numbers from {least} to 1")
 
 
 def _check_shapes(model: torch.nn.Module, weights: Path) -> None:

@@ -21,7 +21,7 @@ from mmclust.encoders.base import Encoder, Tower
 
 CONTEXT = 64  # tokens of a text: what ALIGN's processor pads to; BLIP's has no such number
 # Required keys; for the others the processor's class has defaults, as in older checkpoints.
-PREPROCESSING = ("image_processor_type", "size", "image_mean", "image_std")
+PREPROCESSING = ("image_processor_type", "size", "resample", "image_mean", "image_std")
 
 
 class Align:
@@ -100,6 +100,9 @@ class Preprocess:
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
+        # read by `feature_stream.side_to_decode`
+        size = processor.size
+        self.scales_to = (size["height"], size["width"]) if processor.do_resize else None
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         return self.processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
@@ -117,14 +120,11 @@ class TransformersEncoder(Encoder):
         return TOWERS[self.model.config.model_type][1](self.model)
 
     def _recipe(self) -> str:
-        # without entries on the model's origin and on padding, which change no result
+        # without entries on the model's origin, which change no result
         config = self.model.config.to_dict()
         for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):
             config.pop(key, None)
-        vocabulary = json.loads(self.tokenizer.tokenizer.backend_tokenizer.to_str())
-        for key in ("padding", "truncation"):
-            vocabulary.pop(key, None)
-        return super()._recipe() + json.dumps([config, vocabulary], sort_keys=True, default=str)
+        return super()._recipe() + json.dumps(config, sort_keys=True, default=str)
 
     @property
     def image_projection(self) -> torch.Tensor:

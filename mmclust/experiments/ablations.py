@@ -10,7 +10,7 @@ import inspect
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -52,8 +52,8 @@ def estimate_cost(
 ) -> Cost:
     """The expected cost of experiments, measured on a few epochs (`probe_epochs`) of each setting.
 
-    Experiments with the same method, parameters, encoder and number of images (or data set) are
-    measured once. Image features that are missing are computed and stored.
+    Experiments that differ only in criterion, seed and representation are measured once. Image
+    features that are missing are computed and stored.
     """
     bench = Workbench(device)
     _, stored, fits = stored_and_missing(bench, experiments)
@@ -61,7 +61,7 @@ def estimate_cost(
     total = 0.0
     for fit in fits:
         e = next(iter(fit.values()))
-        setting = repr((e.n or e.dataset, e.encoder, e.method, sorted(e.params.items(), key=str)))
+        setting = repr(replace(e, criterion="", representation=None, seed=0))
         if setting not in per_setting:
             per_setting[setting] = _probe(bench, e, probe_epochs)
         fit_seconds, score_seconds = per_setting[setting]

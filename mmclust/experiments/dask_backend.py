@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mmclust.scripts import require_main_guard
 from mmclust.threads import cores, thread_environment
 
 if TYPE_CHECKING:
@@ -93,10 +94,15 @@ def local_cluster(
             thread each are faster than one worker with several threads.
         start: False starts only the scheduler; `start_workers` starts the workers.
 
+    Clients of the scheduler, as of `connect`, are closed with it.
+
     Raises:
         ValueError: the device is a GPU and there is none.
+        RuntimeError: the script has no `if __name__ == "__main__":` around the call.
     """
+    require_main_guard()
     import dask
+    from distributed import Client
 
     from mmclust.experiments.dask_workers import IgnoreInterrupts, LocalWorkers
 
@@ -118,7 +124,12 @@ def local_cluster(
     ):
         if start:
             cluster.scale(cluster.most)
-        yield cluster
+        try:
+            yield cluster
+        finally:  # clients that are left would report the end of their scheduler as an error
+            with suppress(ValueError, AttributeError):  # there is none, or it is not connected
+                while (client := Client.current()).scheduler.address == cluster.scheduler_address:
+                    client.close()
 
 
 def _worker_environments(device: str, n_workers: int | None) -> list[dict[str, str]]:
@@ -129,10 +140,10 @@ def _worker_environments(device: str, n_workers: int | None) -> list[dict[str, s
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # the user's choice, in the user's order
     gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    if not gpus:
-        raise ValueError(f"device {device!r} needs a GPU and none is available: use 'cpu'")
     _, _, number = device.partition(":")
-    chosen = [gpus[int(number)]] if number else gpus
+    chosen = gpus[int(number) : int(number) + 1] if number else gpus
+    if not chosen:
+        raise ValueError(f"device {device!r} needs a GPU that is not available: use 'cpu'")
     return [shared | {"CUDA_VISIBLE_DEVICES": gpu} for gpu in chosen]
 
 
@@ -188,8 +199,8 @@ def compute(
             failed.result()
         except KilledWorker as error:
             _, e = tasks[failed]
-            problem = f"a worker died each time it computed {e} (out of memory?)"
-            raise RuntimeError(problem) from error
+            problem = f"a worker died each time it computed {e}, probably out of memory"
+            raise RuntimeError(f"{problem}: try fewer pictures or workers") from error
 
 
 def _submit(client: Client, bench: Workbench, fits: list[Fit], tasks: dict) -> None:

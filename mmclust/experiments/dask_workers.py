@@ -18,7 +18,8 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from mmclust.encoders.feature_stream import is_large
 from mmclust.experiments import run_log
-from mmclust.experiments.workbench import Workbench, read_row
+from mmclust.experiments.workbench import Workbench
+from mmclust.storage import read_row
 
 if TYPE_CHECKING:
     from distributed import Worker

@@ -11,6 +11,8 @@ from mmclust import plugins
 from mmclust.data.shifts import Shift
 from mmclust.methods import METHODS, method_class
 from mmclust.profiles import params_for_dataset
+from mmclust.profiles.values import brief, check_names, check_settings
+from mmclust.words import SOURCES
 from mmclust.words.word_lists import WordList
 
 
@@ -48,6 +50,7 @@ class Experiment:
     kmeans_seeds: int = 10
 
 
+CHECKED = ("dataset", "method", "seed", "n", "encoder", "kmeans_seeds")  # axes, by their type
 Fit = dict[str, Experiment]  # experiments that share a fit, by the key of their row
 
 
@@ -64,30 +67,40 @@ def grid(**axes: Any) -> list[Experiment]:
             axis: a list of words for all experiments, "lexicon", or "openai:MODEL".
 
     Raises:
-        ValueError: for an unknown method or axis, or `params` that mix methods and parameters.
+        ValueError: for an unknown method or axis, a value that is not allowed, no data set,
+            criterion or method, or `params` that mix methods and parameters.
     """
-    known = Experiment.__dataclass_fields__
-    if unknown := axes.keys() - known.keys():
-        names = ", ".join(known)
-        raise ValueError(f"unknown axis {sorted(unknown)[0]!r}: an experiment has {names}")
+    check_names(axes, Experiment.__dataclass_fields__, "unknown axis")
+    axes = {"dataset": [], "method": []} | axes
+    for name in axes.keys() & CHECKED:
+        axes[name] = [check_settings({name: value})[name] for value in as_list(axes[name])]
+        if not axes[name]:
+            raise ValueError(f"a grid needs at least one {name}")
+    for name in ("shift", "word_list"):
+        axes[name] = as_list(axes.get(name))
     params = axes.pop("params", {})
-    criteria = axes.pop("criterion")
+    criteria = axes.pop("criterion", [])
+    kind = "a grid's criteria" if isinstance(criteria, dict) else "a grid's criterion"
+    criteria = check_settings({kind: criteria})[kind]
     representations = axes.pop("representation", None)
-    words = axes.pop("words", None) or "lexicon"
-    if not isinstance(words, str):
-        words = tuple(words)
-    elif words == "lexicon":
-        words = None
+    words = axes.pop("words", "lexicon")
+    if isinstance(words, str) and words.partition(":")[0] not in SOURCES:
+        raise ValueError(f'words must be a list, "lexicon" or "openai:MODEL", not {brief(words)}')
+    if words is not None and not isinstance(words, str):
+        words = tuple(check_settings({"words": words})["words"])
+    words = None if words == "lexicon" else words
     by_method = _is_by_method(params)
     experiments = []
-    for values in itertools.product(*map(as_list, axes.values())):
+    for values in itertools.product(*axes.values()):
         setting: dict[str, Any] = dict(zip(axes, values))
         method = setting["method"]
         dataset = setting["dataset"]
         method_class(method)  # raises for an unknown name
         method_params = params.get(method, {}) if by_method else params
         setting["params"] = params_for_dataset(method_params, dataset)
-        for criterion in as_list(_entry(criteria, dataset)):
+        if isinstance(criteria, dict) and dataset not in criteria:
+            raise ValueError(f"criterion has no entry for data set {dataset!r}: {criteria}")
+        for criterion in _entry(criteria, dataset):
             for scored in as_list(_entry(representations, method)):
                 setting |= {"criterion": criterion, "representation": scored, "words": words}
                 experiments.append(Experiment(**setting))

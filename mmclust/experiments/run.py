@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from mmclust.experiments import dask_backend, run_log
 from mmclust.experiments.experiment import Experiment, Fit
-from mmclust.experiments.workbench import Workbench, read_row
+from mmclust.experiments.workbench import Workbench
+from mmclust.storage import read_row
 
 COLUMNS = [
     "dataset", "criterion", "encoder", "method", "representation", "seed",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data import load_dataset
-from mmclust.data.paper_datasets import PAPER_DATASETS, SeparateCriteria, draw
+from mmclust.data.paper_datasets import SeparateCriteria, draw
 from mmclust.data.rendered import RENDERED_WORLDS
 from mmclust.data.shifts import shifted
 from mmclust.encoders import load_encoder
@@ -24,24 +24,6 @@ from mmclust.words import ReferenceWords, prompt_template, reference_words
 if TYPE_CHECKING:
     from mmclust.data.images import ImageDataset
     from mmclust.encoders.base import Encoder
-
-
-def read_row(key: str) -> dict | None:
-    """The stored row of this key, or None. A damaged file is reported and counts as missing."""
-    path = storage.cache_dir() / "rows" / f"{key}.json"
-    try:
-        row = storage.open_row(path.read_bytes(), key)
-    except (OSError, ValueError) as error:
-        storage.warn_damaged(path, error)
-        return None
-    if row:
-        storage.touch_atime(path)
-    return row
-
-
-def write_row(key: str, row: dict) -> None:
-    """Store a row. If it cannot be written, a warning says so; the caller still has the row."""
-    storage.save(storage.cache_dir() / "rows" / f"{key}.json", storage.seal_row(row))
 
 
 class Workbench:
@@ -61,25 +43,23 @@ class Workbench:
         return shifted(self._unshifted(e), e.shift)
 
     def _unshifted(self, e: Experiment) -> ImageDataset:
-        if e.dataset in PAPER_DATASETS:
-            data = self._paper_dataset(e)
+        if e.dataset not in RENDERED_WORLDS and not plugins.is_plugin_name(e.dataset):
+            data = self._complete_dataset(e)
             key: tuple = (e.dataset, tuple(data.criteria), e.n, e.seed)
             if key not in self._datasets:
                 self._datasets[key] = draw(data, e.n, e.seed)
             return self._datasets[key]
         key = (e.dataset, e.n, e.seed)
         if key not in self._datasets:
-            options: dict[str, Any] = {}
-            if e.dataset in RENDERED_WORLDS or plugins.is_plugin_name(e.dataset):
-                options["seed"] = e.seed
-                if e.n:
-                    options["n"] = e.n
+            options: dict[str, Any] = {"seed": e.seed}
+            if e.n is not None:
+                options["n"] = e.n
             self._datasets[key] = load_dataset(e.dataset, **options)
         return self._datasets[key]
 
-    def _paper_dataset(self, e: Experiment) -> ImageDataset:
-        """A data set of the papers, loaded once for all seeds. If the images of its criteria cannot
-        be matched (`SeparateCriteria`), only the experiment's criterion is loaded."""
+    def _complete_dataset(self, e: Experiment) -> ImageDataset:
+        """A folder or a data set of the papers, loaded once for all seeds. If the images of its
+        criteria cannot be matched (`SeparateCriteria`), only the experiment's one is loaded."""
         all_criteria = (e.dataset,)
         one_criterion = (e.dataset, e.criterion)
         if not self._datasets.keys() & {all_criteria, one_criterion}:
@@ -208,6 +188,6 @@ class Workbench:
             "n": len(data),
             "key": key,
         }
-        write_row(key, row)
+        storage.write_row(key, row)
         run_log.note_run(row, self.device, seconds, time.perf_counter() - start, self.code(e))
         return row

@@ -17,8 +17,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmclust import storage
+from mmclust.code_fingerprint import code_fingerprint
+from mmclust.data.decoding import is_hidden, is_picture
 from mmclust.data.download import unpack
-from mmclust.data.folder import SUFFIXES, load_folder
+from mmclust.data.folder import load_folder
 from mmclust.data.images import ImageDataset, Images
 
 MB = 10**6
@@ -38,10 +40,12 @@ def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None)
         squares = []
         for i in range(len(images)):
             before_each()
-            squares.append(np.asarray(ImageOps.pad(images[i], (SIDE, SIDE), color="white")))
+            picture = images.reduced(i, SIDE)
+            squares.append(np.asarray(ImageOps.pad(picture, (SIDE, SIDE), color="white")))
         return np.stack(squares)
 
-    key = storage.key_of("thumbnails", images.fingerprint, SIDE)
+    code = code_fingerprint([Images], alone=[thumbnails])
+    key = storage.key_of("thumbnails", images.fingerprint, code)
     uris = []
     for square in storage.load_or_compute(key, pixels):
         file = io.BytesIO()
@@ -58,18 +62,17 @@ def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDatase
     n_pictures = 0
     advice = "give a folder below it, or a copy of some"
     for n_files, file in enumerate(path.rglob("*")):
-        n_pictures += file.suffix.lower() in SUFFIXES
+        n_pictures += is_picture(file) and not any(map(is_hidden, file.relative_to(path).parts))
         if n_pictures > max_pictures:
             raise ValueError(f"{path} holds more than {max_pictures:,} pictures: {advice}")
         if n_files > MAX_FILES:
             raise ValueError(f"{path} holds more than {MAX_FILES:,} files: {advice}")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
         # A small file may unpack to gigabytes of pixels: it is left out like a damaged one.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        data = load_folder(path, domain=domain.strip() or "photo", on_corrupt="skip")
-    messages = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    return data, [text for text in messages if str(path) in text]  # not those of Pillow
+        domain = domain.strip() or "photo"
+        data = load_folder(path, domain=domain, on_corrupt="skip", verbose=False)
+    return data, list(data.notes)
 
 
 def read_upload(
@@ -83,24 +86,18 @@ def read_upload(
     names = _check_names(files)
     directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-")
     folder = Path(directory.name) / "upload"
-    others = []
     try:
         if names[0].lower().endswith(".zip"):
             _unzip(files[0][1], folder.with_name(names[0]), folder)
         else:
             folder.mkdir()
             for name, (_, content) in zip(names, files):
-                if Path(name).suffix.lower() in SUFFIXES:
-                    (folder / name).write_bytes(content)
-                else:
-                    others.append(name)
+                (folder / name).write_bytes(content)
         data, notes = read_folder(folder, domain, max_pictures)
     except (ValueError, OSError) as error:
         directory.cleanup()
         message = str(error).replace(str(folder), "the upload").replace(f"{directory.name}/", "")
         raise ValueError(message) from error
-    if others:
-        notes.append(f"left out {len(others)} files of other types: {', '.join(others[:5])}")
     return data, [note.replace(str(folder), "the upload") for note in notes], directory
 
 

@@ -23,7 +23,8 @@ from mmclust.explorer.pictures import read_folder, read_upload, thumbnails
 from mmclust.methods import method_class
 from mmclust.metrics import score
 from mmclust.profiles import params_for_dataset, settings
-from mmclust.words import keywords, meant, prompt_template, reference_words
+from mmclust.profiles.values import hint
+from mmclust.words import keywords, prompt_template, reference_words
 from mmclust.words.language_model import AskError
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class ExplorerSession:
                 data.images = data.images.cached()
             self.thumbnails = thumbnails(data.images)
         except (ValueError, OSError) as error:
+            if directory:
+                directory.cleanup()
             raise InputError("pictures", self._without_home(error)) from error
         self.data = data
         self.notes = [self._without_home(note) for note in notes]
@@ -141,9 +144,10 @@ class ExplorerSession:
         except (AskError, ImportError, ValueError) as error:
             message = f"{error}; or type the reference words yourself"
             if self.cfg.source == "lexicon":
+                known = keywords(domain)
                 message = f"the lexicon has no words for {keyword!r} of {domain}"
-                message += f"{meant(keyword, domain)}: type reference words, or pick "
-                message += f"{', '.join(keywords(domain)[:8])}, ..."
+                message += f"{hint(keyword.lower(), known)}; type reference words, or pick "
+                message += f"{', '.join(known[:8])}, ..."
             raise InputError("keyword", message) from error
         self._templates[domain, keyword] = words.template
         return words

@@ -94,7 +94,10 @@ class Explorer:
         self.source = ipywidgets.Dropdown(options=sources, description=LABELS["pictures"])
         self.path = text(description="Path of the folder", placeholder="/home/me/photos")
         self.upload = ipywidgets.FileUpload(
-            accept=".zip,image/*", multiple=True, description="Choose pictures or a zip", icon=""
+            accept=".zip,image/*,.heic,.heif,.jfif",
+            multiple=True,
+            description="Choose pictures or a zip",
+            icon="",
         )
         self.domain = text(value="photo", description="What they show, in one word")
         self.keywords = [

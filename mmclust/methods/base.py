@@ -6,6 +6,7 @@ embeddings once per set of images. The methods themselves are in the other modul
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from mmclust.methods.parameters import (
     check_parameters,
     check_words,
 )
-from mmclust.metrics import score, score_kmeans
+from mmclust.metrics import kmeans, score, score_kmeans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     If a subclass has the parameters n_clusters, words or template, `fit` checks them; it checks
     other parameters against `CONSTRAINTS`. `template=None` takes the template of the words
     (`ReferenceWords.template`). With `takes_features`, `encoder` may be None: then `fit` takes
-    features (n, d). After `fit`: `labels_` int64 (n,), `image_embeddings_` (n, d), `n_clusters_`.
+    features (n, d). After `fit`: `labels_` int64 (n,), `image_embeddings_` (n, d), `n_clusters_`,
+    the number of clusters: less than M, with a warning, if there are not so many different values.
     """
 
     CONSTRAINTS: ClassVar[dict[str, Constraint]] = {"n_init": POSITIVE_INTEGER}
@@ -61,7 +63,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     image_embeddings_: np.ndarray
     representation_: np.ndarray | None
     cluster_centers_: Any  # (M, width), or None if there was no k-means
-    n_clusters_: int  # M; with n_clusters="auto", it is 0 until M is chosen
+    n_clusters_: int
+    _n_clusters: int  # M; with n_clusters="auto", it is 0 until M is chosen
     n_clusters_curve_: pd.DataFrame | None
 
     def fit(self, images: Pictures, y: ArrayLike | None = None) -> Self:
@@ -69,11 +72,12 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         images = self._inputs(images, reset=True)
         self._check(len(images))
         n_clusters = self._parameters().get("n_clusters", "auto")
-        self.n_clusters_ = 0 if n_clusters == "auto" else n_clusters
+        self._n_clusters = 0 if n_clusters == "auto" else n_clusters
         self.n_clusters_curve_ = None
         self.cluster_centers_ = None
         self.image_embeddings_ = self._embed(images)
         self._fit(images)
+        self._count_clusters()
         return self
 
     def predict(self, images: Pictures) -> np.ndarray:
@@ -90,6 +94,21 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     def _fit(self, images: Any) -> None:
         """Cluster the images, whose embeddings are in `image_embeddings_`."""
 
+    def _count_clusters(self) -> None:
+        """Set `n_clusters_`; warn if it is less than M, with what could not be distinguished."""
+        self.n_clusters_ = int(self.labels_.max()) + 1
+        if self.n_clusters_ >= self._n_clusters:
+            return
+        name = getattr(self, "current_representation_", "image")
+        reason = f"the representation {name!r} has no more different values; more words may help"
+        n_different = len(kmeans(self.image_embeddings_, self._n_clusters, random_state=0)[1])
+        if n_different < self._n_clusters:
+            images = f"all {len(self.labels_)} images look"
+            looks = "the same" if n_different == 1 else f"like {n_different} different ones"
+            reason = f"to {getattr(self.encoder, 'name', 'k-means')}, {images} {looks}"
+        message = f"{self.n_clusters_} instead of {self._n_clusters} clusters: {reason}"
+        warnings.warn(message, stacklevel=3)
+
     def _predict(self, images: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} does not implement _predict(images)")
 
@@ -103,7 +122,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         representation = getattr(self, "representation_", None)
         if representation is None:
             return score(labels_true, self.labels_) | {"NMI_std": 0.0}
-        return score_kmeans(representation, labels_true, self.n_clusters_, seeds, self.n_init)
+        return score_kmeans(representation, labels_true, self._n_clusters, seeds, self.n_init)
 
     def name_clusters(self, scores: bool = False) -> list[str] | pd.DataFrame:
         """A reference word for each cluster, see `mm.name_clusters`; all differ if there are at
@@ -150,7 +169,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         if not self.takes_features:
             name = type(self).__name__
             raise ValueError(f"{name} needs an encoder, such as mm.load_encoder('mini')")
-        return validate_data(self, images, dtype=[np.float64, np.float32], reset=reset)
+        dtypes = [np.float64, np.float32]  # `kmeans` looks for NaN
+        return validate_data(self, images, dtype=dtypes, reset=reset, ensure_all_finite=False)
 
     def _embed(self, images: Any) -> np.ndarray:
         return images if self.encoder is None else self.encoder.encode_images(images)
@@ -177,6 +197,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         template = self._template()
         if template is not None:
             split_template(template)
+        if "words" in parameters and self.encoder is not None:
+            self.encoder.check_words(parameters["words"], template)
 
     def _check_n_clusters(self, n_clusters: object, n_images: int) -> None:
         auto = ("auto",) if self.auto_clusters else ()
@@ -192,12 +214,12 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
 
     def _choose_n_clusters(self, x: np.ndarray, most: int | None = None) -> None:
         """With n_clusters="auto", choose M on x (n, d), unless this fit has already chosen it."""
-        if not self.n_clusters_:
-            self.n_clusters_, self.n_clusters_curve_ = choose_n_clusters(x, most, self.random_state)
+        if not self._n_clusters:
+            self._n_clusters, self.n_clusters_curve_ = choose_n_clusters(x, most, self.random_state)
 
     def _kmeans(self, x: np.ndarray) -> None:
         self.representation_ = x
-        result = kmeans(x, self.n_clusters_, self.random_state, self.n_init)
+        result = kmeans(x, self._n_clusters, self.random_state, self.n_init)
         self.labels_, self.cluster_centers_ = result
 
 
@@ -224,12 +246,13 @@ class RepresentationClusterer(ImageClusterer):
     def _represent(self, name: str) -> np.ndarray: ...
 
     def use_representation(self, name: str) -> Self:
-        """Cluster another representation, without learning again: sets `labels_`,
+        """Cluster another representation, without learning again: sets `labels_`, `n_clusters_`,
         `representation_`, `cluster_centers_` and `current_representation_`. Does nothing if `name`
         is the current one. Raises NotFittedError before `fit`, ValueError for an unknown name."""
         check_is_fitted(self, "labels_")
         if name != self.current_representation_:
             self._cluster(name)
+            self._count_clusters()
         return self
 
     def _cluster(self, name: str) -> None:
@@ -323,17 +346,6 @@ class ProxyClusterer(RepresentationClusterer):
 
     def _events(self) -> list[str | None]:
         return [None] * len(self.history_)
-
-
-def kmeans(
-    x: np.ndarray, n_clusters: int, random_state: RandomSeed, n_init: int = 1, start: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and centers (M, d) of k-means on x (n, d). `start`: initial centers (M, d)."""
-    from sklearn.cluster import KMeans
-
-    options = {"n_init": n_init} if start is None else {"init": start, "n_init": 1}
-    model = KMeans(n_clusters, random_state=random_state, **options).fit(x)
-    return model.labels_.astype(np.int64), model.cluster_centers_
 
 
 def nearest(x: np.ndarray, centers: np.ndarray) -> np.ndarray:

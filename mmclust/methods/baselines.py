@@ -42,6 +42,11 @@ class KMeans(ImageClusterer):
         self.n_init = n_init
         self.random_state = random_state
 
+    @property
+    def words(self) -> Any:
+        remedy = "mm.name_clusters takes any words, mm.CLIP_GPT weighs them for each image"
+        raise AttributeError(f"KMeans has no reference words: {remedy}")
+
     def _fit(self, images: Any) -> None:
         self._choose_n_clusters(self.image_embeddings_)
         self._kmeans(self.image_embeddings_)

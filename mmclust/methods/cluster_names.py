@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,28 +17,35 @@ def name_clusters(
     words: Sequence[str], scores: bool = False, assigned: Sequence[int] | None = None,
 ) -> list[str] | pd.DataFrame:  # fmt: skip
     """Names for clusters: words are assigned to clusters so that the sum of their scores is largest
-    (Hungarian method; see `scores`).
+    (Hungarian method; see `scores`). So no name says what all clusters have in common.
 
     Args:
-        labels: (n,), clusters 0..M-1.
+        labels: (n,), clusters 0..M-1; ValueError for none, or one below 0.
         image_embeddings: (n, d), L2-normalized. text_embeddings: (K, d), L2-normalized.
-        words: the K words. With fewer words than clusters, words are used again with a number.
+        words: the K words. Fewer words than clusters are used again with a number (and a warning).
         scores: return a data frame: cluster, size, name, score, next, next_score. A score is the
             mean cosine between the cluster's images and the word, minus the mean cosine of all
-            images with that word. `next` is the second best word.
+            images with that word (if there are other clusters). `next` is the second best word.
         assigned: the index of each cluster's word, which replaces the assignment by scores.
     """
     import pandas as pd
     from scipy.optimize import linear_sum_assignment
 
-    n_clusters = int(np.max(labels)) + 1
+    labels = np.asarray(labels)
+    if not len(labels) or labels.min() < 0:
+        raise ValueError(f"labels must be clusters from 0 of at least one image, not {labels}")
+    n_clusters = int(labels.max()) + 1
     similarity = image_embeddings @ text_embeddings.T  # (n, K)
-    similarity = similarity - similarity.mean(0)
+    if len(np.unique(labels)) > 1:
+        similarity = similarity - similarity.mean(0)
     means = np.zeros((n_clusters, len(words)), dtype=similarity.dtype)  # 0 for an empty cluster
     for c in np.unique(labels):
         means[c] = similarity[labels == c].mean(0)
     if assigned is None:
         times_each_word = -(-n_clusters // len(words))
+        if times_each_word > 1:
+            few = f"{n_clusters} clusters, but only {len(words)} reference word(s)"
+            warnings.warn(f"{few}: some names differ by a number alone", stacklevel=3)
         assigned = linear_sum_assignment(-np.tile(means, times_each_word))[1]
     rows = []
     for c, k in enumerate(assigned):

@@ -11,6 +11,10 @@ import numpy as np
 from mmclust.data.images import Images, Pictures
 from mmclust.methods.base import ImageClusterer
 from mmclust.methods.multisub import MultiSub
+from mmclust.methods.parameters import check_words
+from mmclust.metrics import score
+from mmclust.plugins import filter_kwargs
+from mmclust.profiles.values import check_settings
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
 if TYPE_CHECKING:
@@ -42,11 +46,10 @@ class Clusterings(dict):
         """1 - AMI of every two clusterings, a square data frame: 0 for equal clusterings, about 1
         for independent ones. (Not NMI, which is above 0 even for independent clusterings.)"""
         import pandas as pd
-        from sklearn.metrics import adjusted_mutual_info_score
 
         table = pd.DataFrame(0.0, index=list(self), columns=list(self))
         for first, second in combinations(self, 2):
-            ami = adjusted_mutual_info_score(self[first].labels_, self[second].labels_)
+            ami = score(self[first].labels_, self[second].labels_)["AMI"]
             table.loc[first, second] = 1 - ami
             table.loc[second, first] = 1 - ami
         return table
@@ -63,31 +66,41 @@ def cluster_by(
         images: `mm.Images` or a list of pictures.
         keywords: such as ["color", "species"]. of: the domain, for `mm.reference_words`.
         n_clusters: M for all keywords, or keyword -> M; M may be "auto".
-        method: the estimator's class, one that takes reference words. params: its other parameters.
+        method: the estimator's class, one that takes reference words. params: its other parameters;
+            of `concepts`, each keyword's model takes its keyword first.
         words: keyword -> reference words that replace those of the lexicon.
         seed: `random_state` of the method, and the seed of words that are drawn at random.
 
     Returns:
         Keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
-        before any fit for no keyword, a duplicate keyword, or one without words or n_clusters.
+        before any fit for no keyword, a duplicate or unknown one, one without words or n_clusters,
+        or a method that takes none.
     """
-    keywords = [keywords] if isinstance(keywords, str) else list(keywords)
-    if not keywords or len(set(keywords)) < len(keywords):
-        raise ValueError(f"keywords must be at least one, without duplicates, not {keywords}")
+    keywords = check_settings({"keywords": keywords})["keywords"]
+    if len(set(keywords)) < len(keywords):
+        raise ValueError(f"keywords must be without duplicates, not {keywords}")
+    takes = filter_kwargs(method, words=words, n_clusters=n_clusters, concepts=keywords)
+    needs = ("words",) if n_clusters == "auto" else ("words", "n_clusters")
+    if missing := [name for name in needs if name not in takes]:
+        raise ValueError(f"cluster_by(method={method.__name__}) takes no {missing[0]}")
     counts = n_clusters if isinstance(n_clusters, dict) else dict.fromkeys(keywords, n_clusters)
+    if other := [k for k in [*counts, *(words or {})] if k not in keywords]:
+        raise ValueError(f"n_clusters or words are for {other[0]!r}, not one of {keywords}")
     models: dict[str, Any] = {}
     for keyword in keywords:
         if keyword not in counts:
             raise ValueError(f"n_clusters has no entry for keyword {keyword!r}: {counts}")
         if words and keyword in words:
+            check_words(words[keyword])
             chosen = ReferenceWords(words[keyword], template=prompt_template(keyword, of=of))
         else:
             chosen = reference_words(keyword, of=of, seed=seed)
-        options = {"n_clusters": counts[keyword], "random_state": seed} | params
+        options = filter_kwargs(method, n_clusters=counts[keyword], random_state=seed) | params
+        if "concepts" in takes:
+            concepts = params.get("concepts") or keywords
+            if isinstance(concepts, (list, tuple)):  # else `fit` refuses them
+                options["concepts"] = [keyword, *(c for c in concepts if c != keyword)]
         models[keyword] = method(encoder, chosen, **options)
-        if "concepts" in models[keyword].get_params():
-            others = [other for other in keywords if other != keyword]
-            models[keyword].set_params(concepts=[keyword, *others])
     images = Images.of(images)
     for model in models.values():
         model.fit(images)

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmclust.methods import training
-from mmclust.methods.base import ProxyClusterer, RandomSeed, kmeans, nearest, torch_generator
+from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest, torch_generator
 from mmclust.methods.dproxy_terms import (
     GatedFusion,
     Negatives,
@@ -36,6 +36,7 @@ from mmclust.methods.dproxy_terms import (
 )
 from mmclust.methods.multisub import mix
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER, Number
+from mmclust.metrics import kmeans
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -204,7 +205,7 @@ class MultiDProxy(ProxyClusterer):
         self.updates_ = [{"epoch": 0, "candidates": state.words}]
         every = self.update_every
         if every == "auto":
-            every = halving_interval(len(state.words), self.n_clusters_, self.epochs)
+            every = halving_interval(len(state.words), self._n_clusters, self.epochs)
         for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
             if self.dynamic and epoch and epoch % every == 0:
                 self._prune(state, epoch)
@@ -334,15 +335,15 @@ class MultiDProxy(ProxyClusterer):
 
     def _prune(self, state: State, epoch: int) -> None:
         """Keep the better half of the candidates, at least M."""
-        if not self.n_clusters_:
+        if not self._n_clusters:
             self._choose_n_clusters(self._output(state).prompts, len(state.words))
-        if len(state.words) <= self.n_clusters_:
+        if len(state.words) <= self._n_clusters:
             return
         candidates = state.candidates
         (proxies,) = state.factors.map(lambda _, p: mix(p / self.tau_alpha, candidates)[1:])
-        centers = kmeans(proxies.cpu().numpy(), self.n_clusters_, self.random_state)[1]
+        centers = kmeans(proxies.cpu().numpy(), self._n_clusters, self.random_state)[1]
         on_device = torch.from_numpy(centers).to(candidates)
-        better = better_half(candidates, on_device, self.n_clusters_, self.score)
+        better = better_half(candidates, on_device, self._n_clusters, self.score)
         state.candidates = candidates[better]
         state.words = [state.words[k] for k in better.tolist()]
         self.updates_.append({"epoch": epoch, "candidates": state.words})
@@ -350,14 +351,14 @@ class MultiDProxy(ProxyClusterer):
     def _pruned_for_good(self, epoch: int, every: int, n_candidates: int) -> bool:
         """Whether no candidates will be dropped after this epoch."""
         last_update = (self.epochs - 1) // every * every
-        return not self.dynamic or epoch >= last_update or n_candidates <= self.n_clusters_
+        return not self.dynamic or epoch >= last_update or n_candidates <= self._n_clusters
 
     def _clustering(self, state: State, last: Any) -> tuple[np.ndarray, np.ndarray]:
         """Labels and centers at a check of early stopping, from the centers at the `last` one."""
         output = self._output(state)
         self._choose_n_clusters(output.prompts, len(state.words))
         x = named(self.representation, output)
-        return kmeans(x, self.n_clusters_, self.random_state, start=last and last[1])
+        return kmeans(x, self._n_clusters, self.random_state, start=last and last[1])
 
     def _predict(self, images: Any) -> np.ndarray:
         """Learn latent factors for new images, with the candidates of the same epochs as in `fit`.

@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from mmclust.encoders.feature_stream import as_tensor
 from mmclust.methods import pair_losses, training
-from mmclust.methods.base import ProxyClusterer, RandomSeed, kmeans, nearest, torch_generator
+from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest, torch_generator
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE_INTEGER, Number
+from mmclust.metrics import kmeans
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -268,10 +269,10 @@ class MultiSub(ProxyClusterer):
     def _pseudo_labels(self, learned: Mixture, last: Any = None) -> tuple[np.ndarray, Any]:
         """Labels (n,) and centers: the word with the largest weight, without centers, if K = M or M
         is not chosen yet; else k-means on t(w) [?], from the centers of the `last` result."""
-        if self.n_clusters_ in (0, len(self.words)):
+        if self._n_clusters in (0, len(self.words)):
             return learned.weights.argmax(1).cpu().numpy(), None
         prompts = learned.prompts.cpu().numpy()
-        return kmeans(prompts, self.n_clusters_, self.random_state, start=last and last[1])
+        return kmeans(prompts, self._n_clusters, self.random_state, start=last and last[1])
 
     def _predict(self, images: Any) -> np.ndarray:
         s = self.settings()
@@ -288,18 +289,19 @@ class MultiSub(ProxyClusterer):
             state.factors.epoch(optimizer, loss_of)
         weights, proxies, prompts = (x.cpu().numpy() for x in state.mixture())
         if self.representation_ is None:
-            return weights.argmax(1).astype(np.int64)
+            return weights[:, self._taken].argmax(1).astype(np.int64)
         x = self._named(self.current_representation_, proxies, prompts, v, norms)
         return nearest(x, self.cluster_centers_)
 
     def _cluster(self, name: str) -> None:
-        if name != "assignment" or len(self.words) != self.n_clusters_:
+        if name != "assignment" or len(self.words) != self._n_clusters:
             super()._cluster(name)
             return
         self.current_representation_ = name
-        self.representation_ = None  # the heaviest words are the clusters, without k-means
+        self.representation_ = None  # the words that are some image's heaviest are the clusters
         self.cluster_centers_ = None
-        self.labels_ = self.weights_.argmax(1).astype(np.int64)
+        self._taken, labels = np.unique(self.weights_.argmax(1), return_inverse=True)
+        self.labels_ = labels.astype(np.int64)
 
     def _represent(self, name: str) -> np.ndarray:
         """ "prompt", "word-eot", "image" (n, d), "word" (n, e), "word+image" and "assignment", both

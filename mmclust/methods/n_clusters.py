@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mmclust.metrics import kmeans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +23,6 @@ def silhouette_curve(
     criterion. At most `MAX_SILHOUETTE_IMAGES` rows of x are used. A `random_state` that is not an
     integer counts as the seed 0."""
     import pandas as pd
-    from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     rng = np.random.default_rng(random_state if isinstance(random_state, (int, np.integer)) else 0)
@@ -28,7 +30,7 @@ def silhouette_curve(
         x = x[rng.choice(len(x), MAX_SILHOUETTE_IMAGES, replace=False)]
     rows = []
     for m in range(2, min(most, len(x) - 1) + 1):
-        labels = KMeans(m, n_init=5, random_state=int(rng.integers(2**31))).fit_predict(x)
+        labels, _ = kmeans(x, m, int(rng.integers(2**31)), n_init=5)
         criterion = float(silhouette_score(x, labels)) if len(set(labels)) > 1 else -1.0
         rows.append({"n_clusters": m, "criterion": criterion})
     return pd.DataFrame(rows)
@@ -46,11 +48,16 @@ def choose_n_clusters(
     (`python -m benchmarks.n_clusters --tuning --method NAME`).
 
     Returns M and the curve, a data frame with the columns n_clusters and criterion. Raises
-    ValueError for fewer than 3 rows, or if there is no M to compare.
+    ValueError for fewer than 3 rows, or if there is no M to compare. Warns if the best M is `most`.
     """
     if len(x) < 3:
         raise ValueError(f"a number of clusters is chosen on at least 3 images, not {len(x)}")
-    curve = silhouette_curve(x, most or DEFAULT_MOST, random_state)
+    most = DEFAULT_MOST if most is None else most
+    curve = silhouette_curve(x, most, random_state)
     if not len(curve):
         raise ValueError(f"no number of clusters from 2 to {most} can be compared")
-    return int(curve["n_clusters"][curve["criterion"].idxmax()]), curve
+    best = int(curve["n_clusters"][curve["criterion"].idxmax()])
+    if best == most < len(x) - 1:
+        more = "there may be more: set n_clusters (at most one cluster per reference word is tried)"
+        warnings.warn(f"n_clusters='auto' gives {best}, the largest it tried; {more}", stacklevel=2)
+    return best, curve

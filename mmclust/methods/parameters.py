@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
+
+from mmclust.profiles.values import brief, hint
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,24 @@ def check_parameters(values: Mapping[str, Any], constraints: Mapping[str, Constr
         if isinstance(allowed, tuple):
             check_choice(name, value, allowed)
         elif allowed is not None and not allowed.allows(value):
-            raise ValueError(f"{name} must be {allowed}, not {value!r}")
+            raise ValueError(f"{name} must be {allowed}, not {brief(value)}")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
     """Raise ValueError if a value is not one of the allowed names."""
     if value not in allowed:
-        similar = get_close_matches(str(value), allowed, n=1)
-        hint = f": did you mean {similar[0]!r}?" if similar else ""
-        raise ValueError(f"{name} {value!r} is not one of {', '.join(allowed)}{hint}")
+        similar = hint(value, allowed)
+        raise ValueError(f"{name} {brief(value)} is not one of {', '.join(allowed)}{similar}")
 
 
 def check_words(words: Any) -> None:
     """Raise ValueError unless `words` is a list of different reference words, at least one."""
-    if words is None or isinstance(words, str) or not len(words):
-        raise ValueError(f"words must be a list of at least one reference word, not {words!r}")
+    if not isinstance(words, (list, tuple, np.ndarray)) or not len(words):
+        rule = "words must be a list of at least one reference word"
+        raise ValueError(f"{rule}, not {brief(words)}: mm.ReferenceWords makes one")
+    for word in words:
+        if not isinstance(word, str) or not word.strip():
+            raise ValueError(f"a reference word must be a text, not {brief(word)}")
     if len(set(words)) < len(words):
         duplicate = next(word for word in words if list(words).count(word) > 1)
         raise ValueError(f"duplicate reference word {duplicate!r}: each word may be listed once")

@@ -43,7 +43,6 @@ class CLIP_GPT(ImageClusterer):
         taken, labels = np.unique(self.similarity_.argmax(1), return_inverse=True)
         self.labels_ = labels.astype(np.int64)
         self.words_ = [self.words[k] for k in taken]
-        self.n_clusters_ = len(taken)
 
     def _predict(self, images: Any) -> np.ndarray:
         similarity = self._embed(images) @ self._texts(self.words_).T

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,11 +24,13 @@ from typing import Any
 import psutil
 
 from mmclust.experiments import dask_backend, run_log
-from mmclust.pipeline.gallery import read_notes, to_html
-from mmclust.results.output import STATE
+from mmclust.pipeline.gallery import output_files, read_notes, to_html
+from mmclust.results.output import STATE, missing_font
+from mmclust.scripts import require_main_guard
 from mmclust.threads import cores, thread_environment
 
 ERROR_LENGTH = 500  # characters
+OUT_OF_MEMORY = "probably out of memory: try fewer pictures, or --jobs 1"
 # An event's name, its subject and the expected seconds that are left: see `notebooks.reproduce`.
 OnEvent = Callable[[str, Any, float], None]
 
@@ -44,6 +47,7 @@ class Outcome:
     outputs: list[str] = field(default_factory=list)  # files, relative to the output folder
     rows: int = 0  # experiments that it asked for
     stored: int = 0  # those of them that were stored before
+    warnings: list[str] = field(default_factory=list)  # sentences on its figures
 
 
 @dataclass
@@ -139,6 +143,7 @@ def run_jobs(
     jobs: dict[str, Job], backend: Backend, save: Callable[[Outcome], None], on_event: OnEvent
 ) -> None:
     """Run notebooks, `backend.parallel` at the same time; `save` is called with each outcome."""
+    require_main_guard()
     schedule = Schedule(jobs, backend.parallel)
     workers = [NotebookWorker() for _ in range(schedule.parallel)]
     try:
@@ -186,7 +191,9 @@ class NotebookWorker:
             run_log.PROGRESS: str(job.progress),
             "TQDM_DISABLE": "1",  # nobody watches the kernels: run_all.py shows the progress
             "PYTHONWARNINGS": "ignore:IProgress not found",
-            "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not a user's own
+            # The kernel of this environment, not one of another that was installed for the user.
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_PATH": "",
         }
         self.name = name
         self.pipe.send((job, environment))
@@ -199,7 +206,9 @@ class NotebookWorker:
             return self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            error = f"the process that ran the notebook ended with code {self.process.exitcode}"
+            code = self.process.exitcode
+            error = f"the process that ran the notebook ended with code {code}"
+            error += f": {OUT_OF_MEMORY}" if code == -9 else ""
             self.process = None
             return Outcome(name, "failed", error=error, where="its process")
 
@@ -244,29 +253,34 @@ def _serve(pipe: Connection) -> None:
 def execute(job: Job) -> Outcome:
     """Run a notebook in a kernel; keep the executed copy and its HTML in `notebooks/`."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     name = job.source.stem
     executed = job.out / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     job.progress.unlink(missing_ok=True)
+    # Plug-ins are where this process finds them: behind the kernel's modules, as PYTHONPATH is not.
+    paths = f"import sys; sys.path += [p for p in {sys.path} if p not in sys.path]"
     options: Any = {"kernel_name": "python3", "cwd": job.source.parent, "progress_bar": False}
+    options["extra_arguments"] = ["--log-level=50", f"--IPKernelApp.exec_lines={paths}"]
     start = time.time()
     error = ""
     where = ""
     try:
-        papermill.execute_notebook(
-            job.source, executed, job.parameters, **options, extra_arguments=["--log-level=50"]
-        )
+        papermill.execute_notebook(job.source, executed, job.parameters, **options)
     except papermill.PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
         where = f"cell {failure.exec_count}: {failure.source.strip().splitlines()[0]}"
-    except Exception as failure:  # such as a kernel that died
+    except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
+        error += f": {OUT_OF_MEMORY}" if isinstance(failure, DeadKernelError) else ""
         where = "its kernel"
     seconds = time.time() - start
     if executed.exists():
         to_html(executed)
-    outputs = [file for note in read_notes(job.out, name) for file in note["files"]]
-    outputs += [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
+    escaped = {letter for note in read_notes(job.out, name) for letter in note.get("escaped", "")}
+    sentences = [missing_font("".join(sorted(escaped)))] if escaped else []
     message = " ".join(error.split())[:ERROR_LENGTH]
-    return Outcome(name, "failed" if error else "done", seconds, message, where, outputs)
+    files = output_files(job.out, name)
+    status = "failed" if error else "done"
+    return Outcome(name, status, seconds, message, where, files, warnings=sentences)

@@ -11,9 +11,11 @@ import json
 import re
 import shlex
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -53,23 +55,39 @@ def write_index(out: Path, profile: str) -> Path:
     paper_class = {paper: f"paper-{i}" for i, paper in enumerate(PAPERS)}
     html = TEMPLATE.render(notebooks=notebooks, profile=profile, axes=axes, paper_class=paper_class)
     page = out / "index.html"
-    page.write_text(html, encoding="utf-8")
+    write_atomically(page, html.encode())
     return page
 
 
 def read_state(out: Path, name: str) -> dict:
     """What is known of a notebook's last run into a folder; empty if it never ran there."""
-    try:
-        return json.loads((out / STATE / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    return _read(out / STATE / f"{name}.json", "error", "where", "seconds", "time") or {}
 
 
 def read_notes(out: Path, name: str) -> list[dict]:
     """The notes on a notebook's figures and tables, in the order of the notebook."""
-    files = (out / STATE).glob(f"{name}--*.json")
-    notes = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return sorted(notes, key=lambda note: note["order"])
+    files = sorted((out / STATE).glob(f"{name}--*.json"))
+    notes = [_read(file, "notebook", "name", "kind", "files", "caption", "order") for file in files]
+    return sorted(filter(None, notes), key=lambda note: note["order"])
+
+
+def output_files(out: Path, name: str) -> list[str]:
+    """A notebook's files: those of its figures and tables, its executed copy, and its HTML."""
+    files = [file for note in read_notes(out, name) for file in note["files"]]
+    return [*files, f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
+
+
+def _read(file: Path, *keys: str) -> dict | None:
+    """A JSON file with these keys; None if it is missing, or damaged, of which it warns."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        itemgetter(*keys)(content)
+        return content
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        warnings.warn(f"{file} is damaged ({error!r}): its notebook is out of date", stacklevel=1)
+        return None
 
 
 def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
@@ -107,16 +125,21 @@ def _add_thumb(out: Path, item: dict) -> None:
     """Add the sizes of a figure, and a small copy, written again if the figure is newer."""
     source = out / item["png"]
     thumb = out / THUMBS / f"{source.stem}.webp"
-    with Image.open(source) as picture:
-        item["size"] = [round(side * FIGURE_SCALE) for side in picture.size]
-        if not thumb.exists() or thumb.stat().st_mtime_ns < source.stat().st_mtime_ns:
-            small = picture.convert("RGB")  # figures have an opaque background
-            small.thumbnail(
-                (THUMB_WIDTH, 2 * THUMB_WIDTH), Image.Resampling.LANCZOS, reducing_gap=2
-            )
-            data = BytesIO()
-            small.save(data, "WEBP", quality=85, method=2)
-            write_atomically(thumb, data.getvalue())
+    old = not thumb.exists() or thumb.stat().st_mtime_ns < source.stat().st_mtime_ns
+    try:
+        with Image.open(source) as picture:
+            item["size"] = [round(side * FIGURE_SCALE) for side in picture.size]
+            figure = picture.convert("RGB") if old else None  # figures have an opaque background
+    except (OSError, SyntaxError) as error:  # SyntaxError: damaged inside
+        warnings.warn(f"{source} is damaged ({error}): run its notebook again", stacklevel=1)
+        del item["png"]
+        return
+    if figure:
+        size = (THUMB_WIDTH, 2 * THUMB_WIDTH)
+        figure.thumbnail(size, Image.Resampling.LANCZOS, reducing_gap=2)
+        data = BytesIO()
+        figure.save(data, "WEBP", quality=85, method=2)
+        write_atomically(thumb, data.getvalue())
     with Image.open(thumb) as small:
         item |= {"thumb": f"{THUMBS}/{thumb.name}", "thumb_size": small.size}
 

@@ -23,12 +23,16 @@ import filelock
 
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
+from mmclust.data.folder import load_folder
+from mmclust.data.folder_tree import walk
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
-from mmclust.pipeline.gallery import read_state, write_index
-from mmclust.pipeline.preflight import describe_folder
+from mmclust.pipeline.gallery import output_files, read_state, write_index
+from mmclust.pipeline.preflight import needs
 from mmclust.profiles import load_profile
+from mmclust.profiles.values import check_names, check_settings
 from mmclust.results.output import STATE
+from mmclust.threads import check_device
 from mmclust.words import reviewed_answers
 
 PACKAGE = Path(__file__).parents[1]
@@ -91,7 +95,8 @@ def stamp(path: Path, parameters: dict) -> str:
             digest.update(file.name.encode() + file.read_bytes())  # a person may edit answers
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).is_dir():
-        add([[str(file), *_version_of(file)] for file in sorted(Path(folder).rglob("*"))])
+        files, _ = walk(Path(folder), [])
+        add([[str(file), *_version_of(Path(folder, file))] for file in files])
     return digest.hexdigest()
 
 
@@ -113,22 +118,27 @@ def reproduce(
         parameters: values for the notebooks' parameters cells.
         jobs, force, scheduler, workers: see `python run_all.py --help`; `scheduler` is by default
             that in `MMCLUST_SCHEDULER`.
-        on_event: called with an event, its subject and the expected seconds that are left: "wait"
-            or "cluster" with a sentence, "start" with a notebook's name, "end" with its outcome,
-            and every second "tick" with notebook -> rows (asked for, stored before, computed).
+        on_event: called with an event, its subject and the expected seconds that are left: "wait",
+            "cluster" or "folder" with a sentence, "start" with a notebook's name, "end" with its
+            outcome, and every second "tick" with notebook -> rows (asked for, stored before,
+            computed).
 
     Returns:
         One outcome per selected notebook, in order.
 
     Raises:
         ValueError: for an unknown notebook, profile or parameter, or a folder of images that
-            cannot be used. ConnectionError: no scheduler answers. OSError: `out` can't be written.
+            cannot be used, or if `out` can't be written. ConnectionError: no scheduler answers.
+            OSError: such as a full disk.
     """
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
     with _lock(out, on_event):
         todo, outcomes = plan(only, parameters, profile, device, out, force, notebooks)
         if todo:
+            if isinstance(folder := (parameters or {}).get("data"), str):
+                pictures = load_folder(folder, verbose=False)
+                on_event("folder", f"{folder}: {pictures.provenance}", 0)
             made: dict = {"profile": profile, "device": device}
             made |= {"versions": versions(), "commit": commit()}
 
@@ -155,46 +165,60 @@ def plan(
     out = Path(out).resolve()
     names = select(only, profile)
     settings = load_profile(profile)
-    parameters = dict(parameters or {})
-    folder = parameters.get("data")
-    if isinstance(folder, str) and Path(folder).expanduser().exists():
-        parameters["data"] = str(Path(folder).expanduser().resolve())
+    check_device(device)
     takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
-    if unknown := sorted(parameters.keys() - set().union(*takes.values())):
-        known = ", ".join(f"{name}: {sorted(takes[name])}" for name in names)
-        raise ValueError(f"no selected notebook has a parameter {unknown[0]!r}; {known}")
+    parameters = dict(parameters or {})
+    accepted = _accepted(parameters, takes)
+    needs(names, profile, parameters)  # errors appear before any run
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the folder of the notebooks
-    values = {"profile": profile, "device": device, "out": str(out)} | parameters
+    shared = {"profile": profile, "device": device, "out": str(out)}
     todo: dict[str, Job] = {}
     fresh: dict[str, Outcome] = {}
     for name in names:
         entry = settings["notebooks"][name]
-        if isinstance(folder, str) and "data" in entry:  # errors appear before any run
-            describe_folder(entry | {"source": settings.get("source")} | parameters)
         source = notebooks / f"{name}.ipynb"
-        accepted = {key: value for key, value in values.items() if key in takes[name]}
-        key = stamp(source, accepted)
+        values = {key: value for key, value in shared.items() if key in takes[name]}
+        values |= accepted[name]
+        key = stamp(source, values)
         state = read_state(out, name)
-        complete = all((out / file).exists() for file in state.get("outputs", []))
+        outputs = output_files(out, name)
+        complete = state.get("outputs") == outputs and all((out / f).exists() for f in outputs)
         if state.get("stamp") == key and complete and not force:
-            fresh[name] = Outcome(name, "up to date", outputs=state["outputs"])
+            fresh[name] = Outcome(name, "up to date", outputs=outputs)
             continue
         seconds = state.get("seconds") or entry.get("seconds", DEFAULT_SECONDS)
         alone = entry.get("alone", False)
-        todo[name] = Job(source, accepted, out, seconds, alone, key, measured="seconds" in state)
+        todo[name] = Job(source, values, out, seconds, alone, key, measured="seconds" in state)
     return todo, fresh
+
+
+def _accepted(parameters: dict, takes: dict[str, set[str]]) -> dict[str, dict]:
+    """The parameters that each notebook takes, checked; errors as for `reproduce`."""
+    for name in parameters.keys() & {"profile", "device", "out"}:
+        raise ValueError(f"-p {name}=... reaches the notebooks only: use --{name}")
+    known = sorted(set().union(*takes.values()))
+    check_names(parameters, known, "no selected notebook has a parameter")
+    accepted = {}
+    for notebook, names in takes.items():
+        chosen = {name: value for name, value in parameters.items() if name in names}
+        accepted[notebook] = check_settings(chosen, notebook)
+        if folder := accepted[notebook].get("data"):  # kernels run in the folder of the notebooks
+            accepted[notebook]["data"] = str(Path(folder).expanduser().resolve())
+    return accepted
 
 
 def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:
     """Wait until no other run writes to `out`. The lock is released when its process ends."""
-    (out / STATE).mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / STATE / "lock")
     try:
+        (out / STATE).mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / STATE / "lock")
         return lock.acquire(blocking=False)
     except filelock.Timeout:
         on_event("wait", f"another run writes to {out}: waiting for its end", 0)
         return lock.acquire(poll_interval=0.2)
+    except OSError as error:
+        raise ValueError(f"{out} can't be written ({error}): choose another --out") from error
 
 
 def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
@@ -239,11 +263,10 @@ def commit() -> str:
 
 
 def seeds(parameters: dict, settings: dict) -> list[int] | None:
-    """The seeds of a notebook: `seeds` (a number of them, or a list) or `seed`; else None."""
+    """The seeds of a notebook: `seeds` (a number of them) or `seed`; else None."""
     for values in (parameters, settings):
-        several = values.get("seeds")
-        if several is not None:
-            return list(range(several)) if isinstance(several, int) else several
+        if values.get("seeds") is not None:
+            return list(range(values["seeds"]))
         if values.get("seed") is not None:
             return [values["seed"]]
     return None

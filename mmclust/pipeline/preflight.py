@@ -5,9 +5,10 @@ Nothing is downloaded, no image is decoded and no language model is asked.
 
 from __future__ import annotations
 
-from mmclust import data, encoders, words
+from mmclust import data, encoders, plugins, words
 from mmclust.data import paper_datasets
 from mmclust.profiles import load_profile
+from mmclust.profiles.values import check_settings
 
 
 def needs(
@@ -15,11 +16,17 @@ def needs(
 ) -> dict[str, list[str]]:
     """What notebooks need and where it comes from: sentences on "data", "encoders" and "words".
 
-    `parameters` replace the profile's. Raises ValueError: see `describe_folder`.
+    `parameters` replace the profile's. Raises ValueError for a data set or criterion that does not
+    exist, and as `describe_folder`.
     """
     settings = load_profile(profile)
     source = settings.get("source", "lexicon")
-    notebooks = [settings["notebooks"][name] for name in names]
+    changes = {name: value for name, value in (parameters or {}).items() if value is not None}
+    notebooks = []
+    for name in names:
+        entry = settings["notebooks"][name]
+        chosen = {key: value for key, value in changes.items() if key in entry}
+        notebooks.append(entry | check_settings(chosen, name))
     criteria: dict[str, set[str]] = {}  # of each data set
     for notebook in notebooks:
         wanted = {name: [] for name in notebook.get("datasets", [])} | notebook.get("criteria", {})
@@ -27,11 +34,17 @@ def needs(
             wanted[notebook["world"]] = notebook.get("keywords") or [notebook["keyword"]]
         for name, keywords in wanted.items():
             criteria.setdefault(name, set()).update(keywords)
-    used = [settings["encoder"]]
+    for name, keywords in criteria.items():
+        if name not in paper_datasets.PAPER_DATASETS and not plugins.is_plugin_name(name):
+            dataset = data.load_dataset(name)
+            for keyword in keywords:
+                dataset.n_clusters(keyword)
+    used = [changes.get("encoder", settings["encoder"])]
     for notebook in notebooks:
         used += notebook.get("encoders") or []
-    folder: dict = next((notebook for notebook in notebooks if "data" in notebook), {})
-    folder_data, folder_words = describe_folder(folder | {"source": source} | (parameters or {}))
+    folders = [
+        describe_folder({"source": source} | entry) for entry in notebooks if entry.get("data")
+    ]
     questions = {
         (paper_datasets.PAPER_DATASETS[name].domain, criterion)
         for name, keywords in criteria.items()
@@ -40,34 +53,34 @@ def needs(
         if criterion != "identity"  # its words are random nouns
     }
     return {
-        "data": [f"{name}: {data.where_from(name)}" for name in criteria] + folder_data,
+        "data": [f"{name}: {data.where_from(name)}" for name in criteria] + [f[0] for f in folders],
         "encoders": [f"{name}: {encoders.where_from(name)}" for name in dict.fromkeys(used)],
-        "words": words.where_from(source, questions) + folder_words,
+        "words": words.where_from(source, questions) + [f[1] for f in folders],
     }
 
 
-def describe_folder(parameters: dict) -> tuple[list[str], list[str]]:
-    """Sentences on a user's images and on the words for the keyword, from notebook 00's parameters.
+def describe_folder(parameters: dict) -> tuple[str, str]:
+    """A sentence on a user's images and one on the words for the keyword, from 00's settings.
 
-    Raises ValueError if images, readable labels, a keyword or words for it are missing.
+    Raises ValueError if images, readable labels, a keyword or words for it are missing, or if there
+    are fewer images than clusters.
     """
-    path = parameters.get("data")
-    if not path:
-        return [], []
-    domain = parameters.get("domain") or "photo"
+    path = parameters["data"]
+    domain = parameters.get("domain", "photo")
     try:
-        photos = data.load_folder(path, domain=domain)
+        photos = data.load_folder(path, domain=domain, verbose=False)
     except OSError as error:
         raise ValueError(str(error)) from error
-    keyword = parameters.get("criterion") or next(iter(photos.criteria), None)
+    keyword = photos.criterion(parameters.get("criterion"))
     if not keyword:
         raise ValueError(f"{path} has no labels: give a keyword with -p criterion=...")
-    labels = ", ".join(photos.criteria) or "none"
-    images = [f"{path}: {len(photos)} pictures, labels: {labels}"]
-    source = parameters.get("source") or "lexicon"
+    n_clusters = parameters.get("n_clusters")
+    if isinstance(n_clusters, int) and n_clusters > len(photos):
+        raise ValueError(f"n_clusters={n_clusters}: {path} has only {len(photos)} pictures")
+    images = f"{path}: {photos.provenance}"
     if parameters.get("words"):
-        return images, [f"{keyword} of {domain}: from the parameter words"]
-    if source != "lexicon":
-        return images, [f"{keyword} of {domain}: from {source}"]
+        return images, f"{keyword} of {domain}: from the parameter words"
+    if parameters["source"] != "lexicon":
+        return images, f"{keyword} of {domain}: from {parameters['source']}"
     chosen = words.reference_words(keyword, of=domain)
-    return images, [f"{keyword} of {domain}: {len(chosen)} from {chosen.source}"]
+    return images, f"{keyword} of {domain}: {len(chosen)} from {chosen.source}"

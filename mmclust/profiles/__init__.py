@@ -6,7 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-FOLDER = Path(__file__).parent
+from mmclust.profiles.values import brief, check_names, check_settings, schema
+
+FOLDER = Path(__file__).resolve().parent
 
 
 def profile_names() -> list[str]:
@@ -17,30 +19,58 @@ def profile_names() -> list[str]:
 def load_profile(name: str = "demo") -> dict:
     """A profile by its name, or from a YAML file by its path.
 
-    A profile with a key `base` (name or path of another profile) contains only what differs from
-    that one. Settings of a notebook are replaced one by one; any other key is replaced completely.
+    A profile with a key `base` (name of another profile, or path relative to this one) contains
+    only what differs from that one. Settings of a notebook are replaced one by one; any other key
+    is replaced completely. Values are checked and converted: see `check_settings`.
 
     Raises:
-        ValueError: there is no such profile, or it sets a notebook that its base does not have.
+        ValueError: there is no such profile; its file is not valid YAML; a name or value is not
+            allowed; it sets a notebook that its base does not have, or is its own base.
     """
-    import yaml
+    return _load(name, Path(), ())
 
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
+
+def _load(name: str, folder: Path, derived: tuple[Path, ...]) -> dict:
+    """A profile; `folder`: where a relative path begins, `derived`: the profiles based on it."""
+    is_file = Path(name).suffix in (".yaml", ".yml")
+    path = (folder / Path(name).expanduser() if is_file else FOLDER / f"{name}.yaml").resolve()
     if not path.is_file():
         names = ", ".join(profile_names())
-        raise ValueError(f"unknown profile {name!r}: use {names}, or the path of a YAML file")
-    profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if "base" not in profile:
+        raise ValueError(f"unknown profile {brief(name)}: use {names}, or the path of a YAML file")
+    if path in derived:
+        raise ValueError(f"{path} is its own base: give it another, such as base: demo")
+    profile = _read(path)
+    check_names(profile, schema()["profile"], f"{path}: unknown setting")
+    profile = check_settings(profile, place=f"{path}: ")
+    changes = profile.setdefault("notebooks", {})
+    base = _load(profile["base"], path.parent, (*derived, path)) if "base" in profile else None
+    if base:
+        problem = f"{path}: its base {profile['base']!r} has no notebook"
+        check_names(changes, base["notebooks"], problem)
+    elif "encoder" not in profile:
+        raise ValueError(f"{path} has no encoder: set one, or a base such as base: demo")
+    known = base or (profile if path.parent == FOLDER else load_profile())
+    for notebook, entry in changes.items():
+        if notebook in known["notebooks"]:  # a user's own notebook may have any settings
+            allowed = [*known["notebooks"][notebook], *schema()["any notebook"]]
+            check_names(entry, allowed, f"{path}: {notebook} has no setting")
+        changes[notebook] = check_settings(entry, notebook, f"{path}: {notebook}: ")
+    if not base:
         return profile
-    base = load_profile(profile["base"])
-    changes = profile.get("notebooks", {})
-    if unknown := changes.keys() - base["notebooks"].keys():
-        raise ValueError(
-            f"{path} sets the notebook {sorted(unknown)[0]!r}, which {profile['base']!r} does not "
-            f"have: {', '.join(base['notebooks'])}"
-        )
     notebooks = {name: entry | changes.get(name, {}) for name, entry in base["notebooks"].items()}
     return base | profile | {"notebooks": notebooks}
+
+
+def _read(path: Path) -> dict:
+    import yaml
+
+    try:
+        profile = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(profile, dict):
+        raise ValueError(f"{path} must hold settings, such as base: demo, not {brief(profile)}")
+    return profile
 
 
 def params_for_dataset(params: dict, dataset: str) -> dict:
@@ -69,13 +99,15 @@ def settings(notebook: str, profile: str = "demo", **overrides: Any) -> SimpleNa
     `mm.grid` then takes the parameters for each data set.
 
     Raises:
-        ValueError: an override is not a setting of the notebook.
+        ValueError: the profile does not have the notebook; an override is not a setting of it, or
+            has a value that is not allowed.
     """
     loaded = load_profile(profile)
+    check_names([notebook], loaded["notebooks"], f"profile {profile!r} has no notebook")
     entry = loaded["notebooks"][notebook]
-    if unknown := overrides.keys() - entry.keys() - {"encoder", "source"}:
-        raise ValueError(f"{notebook} has no setting {sorted(unknown)[0]!r}: {', '.join(entry)}")
-    values = entry | {name: value for name, value in overrides.items() if value is not None}
+    check_names(overrides, [*entry, "encoder", "source"], f"{notebook} has no setting")
+    changes = {name: value for name, value in overrides.items() if value is not None}
+    values = entry | check_settings(changes, notebook)
     shared = {"encoder": loaded["encoder"], "source": loaded.get("source", "lexicon")}
     datasets = [values["world"]] if "world" in values else list(values.get("criteria", {}))
     for name in ("methods", "released"):

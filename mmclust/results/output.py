@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
+
+from mmclust.storage import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +47,10 @@ class NotebookOutput:
         self, fig: Figure, name: str = "", data: pd.DataFrame | None = None, caption: str = ""
     ) -> None:
         """Save a figure as PNG and SVG, and `data`, the numbers in it, as CSV."""
+        from mmclust.results.figures.theme import escape_missing_letters
+
+        if escaped := escape_missing_letters(fig):
+            warnings.warn(missing_font(escaped), stacklevel=2)
         stem = self._stem(name)
         fig.savefig(f"{stem}.png")
         fig.savefig(f"{stem}.svg", metadata={"Date": None})
@@ -51,7 +58,7 @@ class NotebookOutput:
         if data is not None:
             data.to_csv(f"{stem}.csv", index=False)
             suffixes.append(".csv")
-        self._write_caption(name, "figure", suffixes, caption)
+        self._write_caption(name, "figure", suffixes, caption, escaped=escaped)
 
     def table(
         self,
@@ -104,14 +111,14 @@ class NotebookOutput:
         if gray.any():
             styler.set_td_classes(cells.mask(gray, GRAY_CLASS).where(gray, ""))
             styler.set_table_styles([{"selector": f".{GRAY_CLASS}", "props": "color: #6a7385"}])
-        self._write_caption(name, "table", [".csv", ".md", ".tex"], caption, styler.to_html())
+        self._write_caption(name, "table", [".csv", ".md", ".tex"], caption, table=styler.to_html())
         return styler
 
     def _stem(self, name: str) -> Path:
         return self.out / (f"{self.notebook}_{name}" if name else self.notebook)
 
     def _write_caption(
-        self, name: str, kind: str, suffixes: list[str], caption: str, html: str = ""
+        self, name: str, kind: str, suffixes: list[str], caption: str, **more: str
     ) -> None:
         note = {
             "notebook": self.notebook,
@@ -120,10 +127,21 @@ class NotebookOutput:
             "files": [self._stem(name).name + suffix for suffix in suffixes],
             "caption": caption,
             "order": len(list((self.out / STATE).glob(f"{self.notebook}--*.json"))),
-            "table": html,
         }
         path = self.out / STATE / f"{self.notebook}--{name or 'main'}.json"
-        path.write_text(json.dumps(note, indent=1), encoding="utf-8")
+        write_atomically(path, json.dumps(note | more, indent=1).encode())
+
+
+def missing_font(letters: str) -> str:
+    """What a user can do if no font has these letters, as a sentence."""
+    import matplotlib
+
+    example = letters[0].encode("ascii", "backslashreplace").decode()
+    return (
+        f"no installed font has {letters}: figures write such letters as {example}. Install a font "
+        "(on Debian fonts-noto-cjk or fonts-noto-core), delete matplotlib's list of fonts in "
+        f"{matplotlib.get_cachedir()}, and run again with --force"
+    )
 
 
 def _text(value: Any, decimals: int) -> str:

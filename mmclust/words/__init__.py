@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from mmclust.profiles.values import brief, check_settings, hint, same_name
 from mmclust.words import reviewed_answers
 
 SOURCES = ("lexicon", "openai")
@@ -20,12 +20,15 @@ RANDOM_NOUNS = 40  # words of a criterion without natural words, unless `n` is s
 
 
 class ReferenceWords(list[str]):
-    """A list of words with their `source` (a sentence) and their prompt `template`."""
+    """A list of words with their `source` (a sentence) and their prompt `template`.
+
+    A text is split at commas; numbers, yes and no become texts. ValueError for other words or none.
+    """
 
     def __init__(
         self, words: Iterable[str], source: str = "a list", template: str | None = None
     ) -> None:
-        super().__init__(words)
+        super().__init__(check_settings({"reference words": words})["reference words"])
         self.source = source
         self.template = template
 
@@ -41,6 +44,7 @@ def _domains() -> dict:
 
 def prompt_template(keyword: str, of: str) -> str:
     """The lexicon's prompt, such as "fruit with a color of *"; without one, in this style."""
+    keyword = _known(keyword, of)
     if entry := _domains().get(of, {}).get(keyword):
         return entry["template"]
     article = "an" if keyword[:1] in "aeiou" else "a"
@@ -52,6 +56,10 @@ def keywords(of: str) -> list[str]:
     return list(dict.fromkeys([*_domains().get(of, {}), *_lexicon()["common"]]))
 
 
+def _known(keyword: str, of: str) -> str:
+    return same_name(check_settings({"keyword": keyword})["keyword"], keywords(of))
+
+
 def reference_words(
     keyword: str, of: str, n: int | None = None, seed: int = 0, source: str = "lexicon",
     model: str | None = None,
@@ -61,6 +69,8 @@ def reference_words(
     Criteria such as identity have no natural words: whatever the source, `n` random nouns (default
     40) are drawn for them from the lexicon, with `seed`. Multi-Sub draws from WordNet.
 
+    A keyword may differ from the lexicon's in case, plural and British spelling ("Colours").
+
     Args:
         n: number of words; None takes all that the lexicon lists, or asks a model for 20.
         source: "lexicon", where the domain's own list comes before the common list; or "openai"
@@ -69,11 +79,13 @@ def reference_words(
         model: a model of the server in OPENAI_BASE_URL; None takes MMCLUST_WORDS_MODEL.
 
     Raises:
-        ValueError: for a keyword or domain that the lexicon does not have, more words than it has,
-            an unknown source, no model, or an invalid stored answer.
+        ValueError: for a keyword or domain that the lexicon does not have, no words or more than
+            it has, an unknown source, no model, or an invalid stored answer.
         mmclust.words.language_model.AskError: the model gave no words.
         ImportError: `openai` or `inflect` is missing.
     """
+    keyword = _known(keyword, of)
+    n = check_settings({"n": n})["n"]
     source, _, model_in_source = source.partition(":")
     if source not in SOURCES:
         raise ValueError(f"unknown source of words {source!r}: use {' or '.join(SOURCES)}")
@@ -103,20 +115,15 @@ def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
 
 
 def _no_words(keyword: str, of: str) -> str:
-    if of in _domains():
-        problem = f"words for {keyword!r} of {of}{meant(keyword, of)}: {', '.join(_domains()[of])}"
-    else:
-        problem = f"domain {of!r}: {', '.join(_domains())}; and {keyword!r} is not common"
+    known = keywords(of)
+    problem = f"words for {brief(keyword)} of {of}{hint(keyword.lower(), known)}"
+    if of not in _domains():
+        domains = ", ".join(_domains())
+        problem = f"domain {of!r}: {domains}; and {brief(keyword)} is not common"
     return (
-        f"the lexicon has no {problem}. Common keywords: {', '.join(_lexicon()['common'])}. Pass "
-        'your own words as a list, or ask a language model with source="openai".'
+        f"the lexicon has no {problem}. It has {', '.join(known[:8])}, ...: pass your own words as "
+        'a list, or ask a language model with source="openai".'
     )
-
-
-def meant(keyword: str, of: str) -> str:
-    """The hint " (did you mean ...?)" if a keyword of the lexicon is similar; otherwise ""."""
-    near = get_close_matches(keyword.lower(), keywords(of), n=1, cutoff=0.8)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def draw_nouns(n: int | None, seed: int) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from mmclust.scripts import print_any_text
 from mmclust.words import SOURCES, reference_words, reviewed_answers
 from mmclust.words.language_model import AskError
 
@@ -42,10 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", help="the language model (default: MMCLUST_WORDS_MODEL)")
     parser.add_argument("--review", action="store_true", help="list answers to be reviewed")
     args = parser.parse_args(arguments)
+    print_any_text()
     if args.review:
         return review()
     if not (args.of and args.keyword):
         parser.error("--of and --keyword are required, such as --of fruit --keyword color")
+    if args.source == "openai":
+        print("asking the language model, if its answer is not stored ...", file=sys.stderr)
     try:
         words = reference_words(args.keyword, args.of, args.n, args.seed, args.source, args.model)
     except (ValueError, AskError, ImportError) as error:

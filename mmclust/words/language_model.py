@@ -131,6 +131,11 @@ def _client() -> Any:
     # Never in a variable: verbose tracebacks print those.
     if not re.fullmatch(r"[!-~]+", os.environ["OPENAI_API_KEY"]):
         raise AskError("OPENAI_API_KEY contains spaces, line breaks or other invalid characters")
+    url = os.environ.get("OPENAI_BASE_URL")
+    if url is not None and not re.match("https?://[^/]", url):
+        raise AskError(
+            f"OPENAI_BASE_URL must begin with http:// or https://, not {hide(url)[:60]!r}"
+        )
     return openai.OpenAI(max_retries=MAX_RETRIES, timeout=TIMEOUT)
 
 

@@ -83,7 +83,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def _answers(url):
+def answers(url):
     try:
         urllib.request.urlopen(url, timeout=5)
     except urllib.error.HTTPError:
@@ -118,7 +118,7 @@ def running(command, url, folder, **environment):
         )
     try:
         end = time.time() + 60
-        while not _answers(url):
+        while not answers(url):
             alive = server.poll() is None and time.time() < end
             assert alive, f"no answer from {url}: {(folder / 'log').read_text()}"
             time.sleep(0.1)

@@ -13,11 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.font_manager as fonts
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 from PIL import Image
 
 from mmclust.data.rendered import COLORS
@@ -31,6 +34,14 @@ PALETTE = [
 MARKERS = "osD^vPX<>p"
 EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
 
+FONT = "DejaVu Sans"  # it comes with matplotlib
+# Fonts of Linux, Windows and macOS for letters that it lacks, where they are installed.
+OTHER_FONTS = [
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans GB", "Arial Unicode MS",
+    "Noto Sans Devanagari", "Lohit Devanagari", "Nirmala UI", "Noto Sans Thai", "Leelawadee UI",
+]  # fmt: skip
+
 LETTER_WIDTH = 0.09  # inches, mean at 10.5 points; sizes are estimated before anything is drawn
 LEGEND_KEY_WIDTH = 0.5  # inches
 TICK_LETTER_WIDTH = 7.5  # points, with a margin
@@ -41,8 +52,31 @@ def use_theme() -> None:
     rc: dict[str, Any] = {"figure.dpi": 110, "figure.constrained_layout.use": True}
     rc |= {"savefig.dpi": 200, "savefig.bbox": "tight", "savefig.pad_inches": 0.08}
     rc |= {"axes.titleweight": "bold", "axes.titlesize": 12, "legend.frameon": False}
-    sns.set_theme(style="whitegrid", palette=PALETTE, font="DejaVu Sans", rc=rc)
+    installed = fonts.get_font_names()
+    family = [FONT, *(name for name in OTHER_FONTS if name in installed)]
+    sns.set_theme(style="whitegrid", palette=PALETTE, font=family, rc=rc)
     mpl.rcParams["svg.hashsalt"] = "mmclust"
+
+
+def escape_missing_letters(fig: Figure) -> str:
+    """The letters that no font has; escapes such as "\\u7ea2" replace them, not equal boxes."""
+    ticks = {
+        axis: [label.get_text() for label in axis.get_ticklabels()]
+        for ax in fig.axes
+        for axis in (ax.xaxis, ax.yaxis)
+    }
+    texts: list[Any] = fig.findobj(Text)
+    letters = {letter for text in texts for letter in text.get_text() if letter.isprintable()}
+    for name in mpl.rcParams["font.family"]:
+        font = FT2Font(fonts.findfont(fonts.FontProperties(family=[name])))
+        letters = {letter for letter in letters if not font.get_char_index(ord(letter))}
+    escapes = {ord(c): c.encode("ascii", "backslashreplace").decode() for c in letters}
+    for axis, labels in ticks.items():  # they are written anew whenever they are drawn
+        if letters.intersection("".join(labels)):
+            axis.set_ticks(axis.get_ticklocs(), [label.translate(escapes) for label in labels])
+    for text in texts if letters else []:
+        text.set_text(text.get_text().translate(escapes))
+    return "".join(sorted(letters))
 
 
 def palette(n: int) -> list:
@@ -69,7 +103,8 @@ def looks(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
 
 def wrap(text: object, width: int = 22) -> str:
     """Text in lines of at most `width` letters."""
-    return "\n".join(textwrap.wrap(str(text), width)) or str(text)
+    lines = textwrap.wrap(str(text), width) or [str(text)]
+    return "\n".join(lines).replace("$", r"\$")  # no formula
 
 
 def confidence_bounds(values: pd.Series) -> tuple[float, float]:
@@ -84,7 +119,10 @@ def confidence_bounds(values: pd.Series) -> tuple[float, float]:
 
 def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
     """One picture without ticks; `edge` is the color of its frame."""
-    ax.imshow(np.asarray(image), interpolation="nearest" if max(image.size) < 64 else "antialiased")
+    smooth = "nearest" if max(image.size) < 64 else "antialiased"
+    # Not clipped: the name of a clip rectangle in an SVG has the last digits of the layout, which
+    # differ from run to run.
+    ax.imshow(np.asarray(image), interpolation=smooth).set_clip_on(False)
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.spines[:].set(visible=edge is not None, color=edge, linewidth=2.5)
