@@ -68,6 +68,10 @@ WORDS = mm.ReferenceWords(["plum", "Apple", "pear", "fig", "kiwi", "lemon"], tem
 
 @given(st.floats(0, 1), st.none() | st.integers(0, 60), st.integers(0, 5))
 def test_a_list_of_words_has_the_true_names_that_are_kept(kept, length, seed):
+    if length == round(kept * len(TRUE)) == 0:
+        with pytest.raises(ValueError, match="words must be a list of at least one"):
+            mm.WordList(kept, length).apply(WORDS, TRUE, "fruit", seed)
+        return
     changed = mm.WordList(kept, length).apply(WORDS, TRUE, "fruit", seed)
     true = [word for word in changed if word.lower() in TRUE]
     wrong = [word for word in changed if word not in true]
