@@ -92,7 +92,7 @@ def name_accuracy(
     true = np.asarray(labels_true)
     pred = np.asarray(labels_pred)
     clusters = np.unique(pred)
-    majority = [classes[np.bincount(true[pred == c]).argmax()] for c in clusters]
+    majority = [classes[int(np.bincount(true[pred == c]).argmax())] for c in clusters]
     right = [names[c].casefold() == name.casefold() for c, name in zip(clusters, majority)]
     return float(np.mean(right))
 

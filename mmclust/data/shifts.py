@@ -44,8 +44,10 @@ def low_resolution(picture: Image.Image, strength: float) -> Image.Image:
     """Reduced to few pixels, between its own number and `LOWEST_RESOLUTION` (on a log scale)."""
     shorter = min(picture.size)
     scale = (min(LOWEST_RESOLUTION, shorter) / shorter) ** strength
-    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.BOX)
-    return small.resize(picture.size, Image.BICUBIC)
+    small = picture.resize(
+        [max(1, round(side * scale)) for side in picture.size], Image.Resampling.BOX
+    )
+    return small.resize(picture.size, Image.Resampling.BICUBIC)
 
 
 def blurred(picture: Image.Image, strength: float) -> Image.Image:

@@ -203,9 +203,8 @@ class MultiDProxy(ProxyClusterer):
         stop = training.clustering_agreement(self.check_every, self.n_checks, self.agreement)
         history = training.History()
         self.updates_ = [{"epoch": 0, "candidates": state.words}]
-        every = self.update_every
-        if every == "auto":
-            every = halving_interval(len(state.words), self._n_clusters, self.epochs)
+        automatic = halving_interval(len(state.words), self._n_clusters, self.epochs)
+        every = automatic if isinstance(self.update_every, str) else self.update_every
         for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
             if self.dynamic and epoch and epoch % every == 0:
                 self._prune(state, epoch)
