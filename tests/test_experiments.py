@@ -102,6 +102,7 @@ def test_rows_of_every_method(cache):
     assert rows[["NMI", "RI"]].stack().between(0, 1).all() and rows["n"].eq(24).all()
     assert rows.set_index("method")["representation"].to_dict() == {
         "KMeans": "image",
+        "CRL": "cosine",
         "CLIP_GPT": "assignment",
         "CLIP_label": "assignment",
         "MultiMaP": "prompt",

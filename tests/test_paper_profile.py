@@ -218,6 +218,11 @@ def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
         "06_constraint_ablation": {"alphas": [0.0, 0.3], "betas": [0.0, 0.4]},
         "07_dproxy_ablation": {"candidates": candidates},
         "09_hyperparameters": {"sweeps": sweeps},
+        "17_when_asking_fails": {
+            "conditions": {"faded": {"shift": "faded"}},
+            "kept": [0.5],
+            "lengths": [4],
+        },
         "10_efficiency": {"images": 8, "epochs": [1, 2]},
     }.items():
         notebooks[name] = notebooks.get(name, {}) | entry
