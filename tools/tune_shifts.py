@@ -53,7 +53,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--method", default="CLIP_GPT", help="another method, to look at alone")
-    parser.add_argument("-n", type=int, default=200, help="images per world")
+    parser.add_argument("-n", type=int, default=100, help="images per world")
     args = parser.parse_args()
     table = scores(args.method, args.n)
     print(table.reset_index().to_markdown(index=False, floatfmt=".3f"))
