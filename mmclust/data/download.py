@@ -155,7 +155,9 @@ def _extract(archive: Path, folder: Path, most: int | None) -> None:
         return
     with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         members = ((m, m.name, m.size, not (m.isreg() or m.isdir())) for m in tar)
-        tar.extractall(folder, _checked(archive, members, limit), filter="data")  # PEP 706
+        # PEP 706; Debian 12's Python 3.11.2 has no filters yet, and `_checked` does without them
+        options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        tar.extractall(folder, _checked(archive, members, limit), **options)
         while stream.read(2**20):  # to the end of the file: that is where its checksum is
             pass
 
