@@ -177,8 +177,7 @@ TABLES = {
         "a.png",
         "labels.xlsx",
         b"PK",
-        "1 picture; no labels; not read, as labels are read from labels.csv: "
-        "1 table (labels.xlsx)",
+        "1 picture; no labels; not read, as labels are read from labels.csv: 1 table (labels.xlsx)",
     ),
     "a table in another folder": (
         "in/a.png in/b.png",
