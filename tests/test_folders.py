@@ -83,7 +83,7 @@ TREES = {
     "a linked class folder": ("cat/1.png dog->elsewhere", f"2 pictures; {CLASSES}"),
     "a broken link": (
         "a.png b.png->gone.png",
-        "1 pictures; no labels; "
+        "1 picture; no labels; "
         "left out, a link to nowhere or back, or no permission: 1 path (b.png)",
     ),
     "a link to a folder above": (
@@ -144,7 +144,7 @@ TABLES = {
         "a.png",
         "labels.csv",
         "file;Größe\na.png;groß\n".encode("cp1252"),
-        "1 pictures; Größe: 1 class (groß), from labels.csv; "
+        "1 picture; Größe: 1 class (groß), from labels.csv; "
         "labels.csv is not UTF-8: read as Windows-1252",
     ),
     "accents, composed and decomposed": (
@@ -177,8 +177,7 @@ TABLES = {
         "a.png",
         "labels.xlsx",
         b"PK",
-        "1 pictures; no labels; not read, as labels are read from labels.csv: "
-        "1 table (labels.xlsx)",
+        "1 picture; no labels; not read, as labels are read from labels.csv: 1 table (labels.xlsx)",
     ),
     "a table in another folder": (
         "in/a.png in/b.png",

@@ -67,7 +67,8 @@ def load_folder(
     data.notes = (*notes, *similar_labels(table))
     labels = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
     labels = [*labels, f"from {origin}"] if labels else ["no labels"]
-    data.provenance = "; ".join([f"{len(data):,} pictures", ", ".join(labels), *data.notes])
+    number = f"{len(data):,} picture{'' if len(data) == 1 else 's'}"
+    data.provenance = "; ".join([number, ", ".join(labels), *data.notes])
     if verbose:
         line = " ".join(f"{root}: {data.provenance}".split())
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a name may have any letter
