@@ -61,7 +61,7 @@ def _module(name: str) -> ModuleType:
     if file.suffix != ".py":
         raise ValueError(f"{name!r}: {module_name} is not written in Python: wrap it in a module")
     text = file.read_text(encoding="utf-8")
-    # whoever imported it before may have done so before a change of the file
+    # it may have been imported elsewhere before its file was changed
     unknown = module is before and file.stat().st_mtime > psutil.Process().create_time()
     if _sources.get(module_name, "" if unknown else text) != text:
         module = importlib.reload(module)

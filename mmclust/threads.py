@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-# A thread that waits for others spins briefly and then sleeps. Not at all costs a quiet machine a
-# factor of two; the library's default, 300,000 turns, keeps cores from other processes
-# (`python -m benchmarks.waiting_threads`).
+# A thread that waits for others spins briefly and then sleeps. Without any spinning, fits on a
+# quiet machine take about twice as long; with the library's default, 300,000 turns, waiting threads
+# keep cores from other processes (`python -m benchmarks.waiting_threads`).
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -41,7 +41,7 @@ def waiting_environment() -> dict[str, str]:
 
 
 def thread_environment(processes: int) -> dict[str, str]:
-    """Environment variables for each of `processes` processes: a share of the cores, no spinning.
+    """Environment variables for each of `processes` processes: a share of the cores, short spins.
 
     A user's own `OMP_NUM_THREADS` is an upper limit of the share.
     """
