@@ -153,9 +153,11 @@ class Clip:
         ids, _, end = self.ids(text)
         return self.text_encoder(self.token_table[ids])[end]
 
-    def prompts(self, template, proxies, positions=True, final_norm=True, all_tokens=False):
-        """t(w) (n, d) for each w of a list: the normalized output at the end-of-text token for the
-        template with w in place of `*`. With `all_tokens`, the outputs (n, l, d) from the position
+    def prompts(
+        self, template, proxies, positions=True, final_norm=True, all_tokens=False, unit=unit
+    ):
+        """t(w) (n, d) for each w of a list: the output at the end-of-text token for the template
+        with w in place of `*`, normalized by `unit`. With `all_tokens`, the outputs (n, l, d) from the position
         of w to end-of-text."""
         ids, star, end = self.ids(template)
         before, after = self.token_table[ids[:star]], self.token_table[ids[star + 1 :]]
@@ -425,7 +427,7 @@ def multisub(clip, pictures, template, words, n_clusters, s):
         "pseudo_labels": labels,
         "prompt": t,
         "word": w,
-        "word-eot": clip.prompts("*", w, s.positions, s.final_norm),
+        "word-eot": clip.prompts("*", w, s.positions, s.final_norm, unit=lambda x: x),
         "image": image,
         "word+image": torch.cat([word(w), image], 1),
     }

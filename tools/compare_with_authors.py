@@ -50,7 +50,7 @@ TOLERANCE = 0.01  # of the prompt's NMI, for early stopping
 N_CHECKS = (3, 4, 6, 8)  # for early stopping, the default first: until the NMI is that of theirs
 # what main_eval.py calls its representations, and what `MultiSub` does
 REPRESENTATIONS = {
-    "Prompt": "prompt", "Word": "word", "Word EOD": "word-eot",  # theirs is not L2-normalized
+    "Prompt": "prompt", "Word": "word", "Word EOD": "word-eot",
     "Image": "image", "Combined": "word+image",
 }  # fmt: skip
 METRICS = ("NMI", "ARI", "RI")

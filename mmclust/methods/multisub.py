@@ -82,10 +82,10 @@ class MultiSub(ProxyClusterer):
         encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
         n_clusters: M, or "auto": chosen on t(w) after the first Phase I.
         representation: what is clustered by k-means: "prompt" t(w_i), "word" w_i, "word-eot" the
-            text encoder's output for w_i without the template [?], "image" v_i, "word+image" v'_i.
-            Or "assignment", the paper's end-to-end rule: the word with the largest weight if K = M,
-            else k-means on v'. Token embeddings have small norms (near 0.5 in the encoder "mini"),
-            so v dominates v' as the paper concatenates it.
+            text encoder's output for w_i without the template, not normalized (released), "image"
+            v_i, "word+image" v'_i. Or "assignment", the paper's end-to-end rule: the word with the
+            largest weight if K = M, else k-means on v'. Token embeddings have small norms (near 0.5
+            in the encoder "mini"), so v dominates v' as the paper concatenates it.
         variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         subspace: the vectors phi that span it (the paper's ablation). "token": token embeddings;
             the proxy goes through the text encoder. "prompt": outputs of the text encoder for the
@@ -321,7 +321,7 @@ class MultiSub(ProxyClusterer):
         if name == "image":
             return image
         if name == "word-eot":
-            return self._encode_proxies(self._prompt("*"), proxies)
+            return self._encode_proxies(partial(self._prompt("*"), normalize=False), proxies)
         return np.hstack([self._word_half(torch.from_numpy(proxies)).numpy(), image])
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:
