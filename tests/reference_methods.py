@@ -235,6 +235,13 @@ class Adagrad:
 OPTIMIZERS = {"adam": Adam, "adagrad": Adagrad}
 
 
+def in_step(batch, g, x, decay):
+    """The images that a batch's step moves, and their gradients: those of the batch; with weight
+    decay, which acts on all images in every step, also the others, whose gradient is 0."""
+    of_batch = dict(zip(batch, g))
+    return [(i, of_batch.get(i, 0 * x[i])) for i in range(len(x)) if decay or i in of_batch]
+
+
 def gradients(loss, variables):
     """d loss / d x for each variable x; zero if the loss does not depend on it."""
     results = torch.autograd.grad(loss, variables, retain_graph=True, allow_unused=True)
@@ -319,10 +326,11 @@ def multimap(clip, pictures, template, words, concepts, s):
                 loss = align + s.alpha * concept + s.beta * reference
                 terms = terms + torch.stack([loss, align, concept, reference])
             g = gradients(terms[0] / len(batch), [w[i] for i in batch])
-            for i, g_i in zip(batch, g):
+            moved = in_step(batch, g, w, s.weight_decay)
+            for i, g_i in moved:
                 w[i] = optimizers[i].step(w[i].detach(), g_i)
             epoch_terms = epoch_terms + terms.detach()
-            steps.append(torch.cat(g))
+            steps.append(torch.cat([g_i for _, g_i in moved]))
         names = ("loss", "align", "concept", "reference")
         history.append(dict(zip(names, (epoch_terms / len(v)).tolist())))
     prompts = clip.prompts(template, w, s.positions, s.final_norm)
@@ -394,11 +402,12 @@ def multisub(clip, pictures, template, words, n_clusters, s):
                 for i, t_i in zip(batch, prompts([mixture(p[i], phi)[1] for i in batch])):
                     loss = loss - unit(h[i] @ P) @ t_i
                 *g, g_P = gradients(loss / len(batch), [p[i] for i in batch] + [P])
-                for i, g_i in zip(batch, g):
+                moved = in_step(batch, g, p, s.weight_decay)
+                for i, g_i in moved:
                     p[i] = p_optimizers[i].step(p[i].detach(), g_i)
                 P = P_optimizer1.step(P.detach(), g_P)
                 epoch_loss = epoch_loss + loss.detach()
-                steps.append(torch.cat([*g, g_P.flatten()]))
+                steps.append(torch.cat([*(g_i for _, g_i in moved), g_P.flatten()]))
             loss = float(epoch_loss / len(h))
             history.append({"alternation": alternation, "phase": 1, "loss": loss})
         a, w = map(torch.stack, zip(*(mixture(p_i, phi) for p_i in p)))

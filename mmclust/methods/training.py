@@ -69,11 +69,16 @@ class PerImageParameters:
 
         `loss_of(rows, parameters, size)` returns a chunk's share of the loss of its batch, and a
         tuple of terms to record: sums over the chunk, divided by `size`, the rows of the batch.
-        `before_step` is called when all gradients of a batch are computed.
+        `before_step` is called when all gradients of a batch are computed. Weight decay acts on all
+        rows in the step of every batch, as on the one tensor of the released code.
         """
         total: Any = 0.0
+        decays = optimizer.param_groups[0]["weight_decay"] > 0
         for batch in self.batches:
             optimizer.zero_grad(set_to_none=True)
+            if decays and len(self.batches) > 1:
+                for parameters in self.parameters:
+                    parameters.grad = torch.zeros_like(parameters)
             size = sum(len(parameters) for _, parameters in batch)
             for rows, parameters in batch:
                 loss, terms = loss_of(rows, parameters, size)
