@@ -157,8 +157,8 @@ class Clip:
         self, template, proxies, positions=True, final_norm=True, all_tokens=False, unit=unit
     ):
         """t(w) (n, d) for each w of a list: the output at the end-of-text token for the template
-        with w in place of `*`, normalized by `unit`. With `all_tokens`, the outputs (n, l, d) from the position
-        of w to end-of-text."""
+        with w in place of `*`, normalized by `unit`. With `all_tokens`, the outputs (n, l, d) from
+        the position of w to end-of-text."""
         ids, star, end = self.ids(template)
         before, after = self.token_table[ids[:star]], self.token_table[ids[star + 1 :]]
         embedded = torch.stack([torch.cat([before, w[None], after]) for w in proxies])

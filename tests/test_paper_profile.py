@@ -207,7 +207,7 @@ def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
             notebooks[name] = {"seeds": 2, "seconds": 60}
         if entry.get("criteria") == paper["some"]:
             notebooks[name] |= {"criteria": {"fruit": ["color", "species"]}}
-    candidates = {"world": "fruit", "criterion": "species", "update_every": 2}
+    candidates = {"world": "fruit", "criterion": "species", "length": 12}
     sweeps = {
         "MultiSub": {"lam": [0.1, 0.9]},
         "MultiDProxy": {"update_every": [2, 3], "tau": [0.02, 0.2]},

@@ -54,7 +54,6 @@ def quick_profile(folder):
     notebooks = profile["notebooks"]
     for entry in notebooks.values():
         entry |= {name: value for name, value in {"n": 26, "seeds": 2}.items() if name in entry}
-    notebooks["07_dproxy_ablation"]["candidates"]["update_every"] = 2
     notebooks["09_hyperparameters"]["sweeps"]["MultiDProxy"]["update_every"] = [2, 3]
     few = {"evening light": {"shift": "evening light", "words": {"length": 20}}}
     notebooks["17_when_asking_fails"] |= {"conditions": few, "kept": [0.5], "lengths": [12]}
