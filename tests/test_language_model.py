@@ -23,7 +23,6 @@ from helpers.notebooks import write_notebooks
 import mmclust as mm
 from mmclust.pipeline.notebooks import reproduce
 from mmclust.words import language_model, reviewed_answers
-from mmclust.words.__main__ import main
 
 pytest.importorskip("openai")
 pytest.importorskip("inflect")
@@ -340,10 +339,13 @@ def test_two_processes_end_with_the_same_words(server, tmp_path):
         return answer
 
     server.replies = [reply(["red", "green"]), reply(["blue", "pink"]), error(500, "no")]
-    command = "-m mmclust.words --of fruit --keyword color --n 2 --source openai --model fake"
+    code = (
+        "import mmclust as mm; "
+        "print(*mm.reference_words('color', 'fruit', n=2, source='openai', model='fake'))"
+    )
     processes = [
         subprocess.Popen(
-            [sys.executable, *command.split()],
+            [sys.executable, "-c", code],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -353,33 +355,6 @@ def test_two_processes_end_with_the_same_words(server, tmp_path):
     one, other = (process.communicate(timeout=90)[0].split() for process in processes)
     stored = yaml.safe_load(next((tmp_path / "words").iterdir()).read_text())["words"]
     assert len(server.requests) == 2 and one == other == stored and len(one) == 2
-
-
-def test_command_line(server, tmp_path, capfd, monkeypatch):
-    assert main(["--of", "fruit", "--keyword", "color", "--n", "3"]) == 0
-    printed = capfd.readouterr()
-    assert printed.out.split() == ["red", "orange", "yellow"] and "the lexicon" in printed.err
-    monkeypatch.setenv("MMCLUST_WORDS_MODEL", "fake")
-    server.replies = [completion(["Red", "reds", "green"])]
-    with pytest.warns(UserWarning, match="reds"):
-        assert main(["--of", "fruit", "--keyword", "color", "--n", "2", "--source", "openai"]) == 0
-    capfd.readouterr()
-    assert main(["--review"]) == 0
-    printed = capfd.readouterr().out
-    assert "1 answers, 1 not yet reviewed" in printed and "red, green" in printed
-    assert "dropped reds: duplicate of red" in printed
-    path = tmp_path / "words" / "fake,fruit,color,2.yaml"
-    path.write_text(path.read_text().replace("reviewed: false", "reviewed: true"))
-    (tmp_path / "words" / "other.yaml").write_text("[")
-    assert main(["--review"]) == 1
-    printed = capfd.readouterr().out
-    assert "2 answers, 0 not yet reviewed" in printed and "other.yaml" in printed
-    server.replies = [error(401, KEY)]
-    with pytest.raises(SystemExit) as ended:
-        main(["--of", "fruit", "--keyword", "shape", "--n", "2", "--source", "openai"])
-    assert ended.value.code == 1 and "401" in capfd.readouterr().err
-    with pytest.raises(SystemExit):
-        main([])
 
 
 CELL = """import logging

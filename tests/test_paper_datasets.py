@@ -18,7 +18,6 @@ from helpers.local_servers import serve
 from PIL import Image
 
 import mmclust as mm
-from mmclust.data import __main__ as command
 from mmclust.data import download, paper_datasets, paper_layouts
 from mmclust.experiments.workbench import Workbench
 
@@ -485,41 +484,6 @@ def test_two_processes_download_once(web):
     processes = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in processes] == ["12", "12"]
     assert len(web.requests) == 1
-
-
-def test_the_command(web, tmp_path, capsys):
-    root = tmp_path / "data"
-    place(root, SEPARATE["more in one"] | {"aloi/color/x.txt": b""})
-    web.files["AugDMC_datasets.zip"] = bundle()
-    load("fruit")
-    web.requests.clear()
-    assert command.main([]) == 0
-    lines = dict(line.strip().split(": ", 1) for line in capsys.readouterr().out.splitlines()[1:])
-    assert list(lines) == list(paper_datasets.PAPER_DATASETS)
-    assert not web.requests  # nothing is downloaded
-    assert lines["fruit"] == (
-        f"there, in {root}/AugDMC_datasets/fruit: 12 pictures, color 3, species 2 classes; "
-        "12 pictures, where 105 are expected"
-    )
-    assert f"{web.url}/cmu+face+images.zip or {web.url}/faces.tar.gz" in lines["cmuface"]
-    assert "12 pictures, 13 pictures, color 3, type 2 classes" in lines["cars"]
-    assert "each criterion is loaded by itself" in lines["cars"]
-    assert f"place in {root} flowers/color/<class>/<picture>" in lines["flowers"]
-    assert "can't be read" in lines["aloi"] and "no folder 'shape'" in lines["aloi"]
-    for arguments, code in ((["fruit", "card"], 0), (["fruit", "aloi"], 1), (["flowers"], 1)):
-        assert command.main(arguments) == code
-
-
-def test_the_command_as_a_process(root, capsys):
-    for i in range(105):
-        for folder in (f"color/{i % 3}", f"species/{i % 4}"):
-            place(root, {f"fruit/{folder}/{i}.jpg": picture(i)})
-    run = [sys.executable, "-m", "mmclust.data", "fruit", "--data-dir", root]
-    done = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert "105 pictures, color 3, species 4 classes; as in the papers' table" in done.stdout
-    with pytest.raises(SystemExit):
-        command.main(["fruits"])
-    assert "'fruits': choose from fruit, fruit360" in capsys.readouterr().err
 
 
 def test_unknown_names_list_the_known_ones(root):

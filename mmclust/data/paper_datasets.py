@@ -19,7 +19,7 @@ from mmclust import storage
 from mmclust.data import download, paper_layouts
 from mmclust.data.folder import from_table
 from mmclust.data.images import ImageDataset, unknown_criterion
-from mmclust.data.paper_layouts import BATCHES, SeparateCriteria
+from mmclust.data.paper_layouts import BATCHES
 
 # The READMEs of Multi-Sub's repository link to it, but do not give its layout: `find` searches it.
 _BUNDLE = ("https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip",)
@@ -242,28 +242,3 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     data.provenance = f"the papers' {name}, {len(table)} pictures"
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data
-
-
-def status(name: str, root: Path) -> tuple[bool, str]:
-    """Whether a data set can be read or downloaded, and a description of its state."""
-    place = find(name, root)
-    spec = PAPER_DATASETS[name]
-    if place is None and spec.urls:
-        urls = " or ".join(download.source(url) for url in spec.urls)
-        return True, f"not there; would be downloaded from {urls}"
-    if place is None:
-        return False, f"not there; {how_to_place(name, root)} ({spec.origin})"
-    try:
-        try:
-            datasets = [read(name, place)]
-        except SeparateCriteria:
-            datasets = [read(name, place, c) for c in _trees(name, place)]
-    except (OSError, ValueError) as error:
-        return False, f"there, but can't be read: {error}"
-    counts = ", ".join(dict.fromkeys(f"{len(data):,} pictures" for data in datasets))
-    clusters = ", ".join(f"{c} {data.n_clusters(c)}" for data in datasets for c in data.criteria)
-    different = dict.fromkeys(d for data in datasets for d in differences(name, data))
-    comparison = "; ".join(different) or "as in the papers' table"
-    if len(datasets) > 1:
-        comparison += "; its trees hold different pictures, and each criterion is loaded by itself"
-    return True, f"there, in {place}: {counts}, {clusters} classes; {comparison}"

@@ -20,6 +20,7 @@ from uuid import uuid4
 import yaml
 
 from mmclust import storage
+from mmclust.profiles.values import check_settings
 
 HEADER = (
     "# Reference words that a language model gave. Edit `words` as you see fit, then set\n"
@@ -48,35 +49,28 @@ def read(path: Path) -> dict | None:
     """A stored answer, or None without one; ValueError if the file is invalid."""
     try:
         record = yaml.safe_load(path.read_bytes())
-        fault = _fault(record, path)
+        _check(record, path)
+        return record
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        fault = " ".join(str(error).split())[:300] or type(error).__name__
-    if fault:
-        raise ValueError(f"{path} is invalid ({fault}): correct it, or delete it to ask again")
-    return record
+    except (ValueError, yaml.YAMLError) as error:
+        fault = " ".join(str(error).split())[:300]
+        remedy = "correct it, or delete it to ask again"
+        raise ValueError(f"{path} is invalid ({fault}): {remedy}") from error
 
 
-def _fault(record: Any, path: Path) -> str:
-    """What is wrong with the content of an answer's file; "" if it is valid."""
+def _check(record: Any, path: Path) -> None:
+    """Raise ValueError for what is wrong with the content of an answer's file."""
     if not isinstance(record, dict):
-        return "it contains no answer"
+        raise ValueError("it contains no answer")
     if missing := [name for name in (*FILE_KEYS, "template", "words") if name not in record]:
-        return f"{missing[0]!r} is missing"
+        raise ValueError(f"{missing[0]!r} is missing")
     name = path_of(*(record[key] for key in FILE_KEYS)).name
     if name != path.name:
-        return f"it is the answer of {name}"
-    words = record["words"]
-    if not isinstance(words, list) or len(words) < MIN_WORDS:
-        return f"'words' must be a list of at least {MIN_WORDS}"
-    if wrong := [word for word in words if not isinstance(word, str) or not word.strip()]:
-        return f"word {wrong[0]!r} is not text: put it in quotes"
-    if len({word.strip().lower() for word in words}) < len(words):
-        return "'words' contains a duplicate"
+        raise ValueError(f"it is the answer of {name}")
+    check_settings({"reference words": record["words"]})
     if str(record["template"]).count("*") != 1:
-        return f"'template' must contain one *, not {record['template']!r}"
-    return ""
+        raise ValueError(f"'template' must contain one *, not {record['template']!r}")
 
 
 def write_once(path: Path, record: dict) -> dict:
@@ -93,17 +87,6 @@ def write_once(path: Path, record: dict) -> dict:
     finally:
         temporary.unlink(missing_ok=True)
     return read(path) or record
-
-
-def stored() -> dict[Path, dict | str]:
-    """All stored answers by file; for an invalid one, the error message."""
-    answers: dict[Path, dict | str] = {}
-    for path in sorted(folder().glob("*.yaml")):
-        try:
-            answers[path] = read(path) or f"{path} was deleted"
-        except ValueError as error:
-            answers[path] = str(error)
-    return answers
 
 
 def clean(
