@@ -319,10 +319,8 @@ class Encoder(ABC):
         rows = feature_stream.batches(
             images, batch_size, self.preprocess, forward, self.device, store_batch
         )
-        total = -(-len(images) // batch_size)
-        # not disable=False, which would overrule TQDM_DISABLE
-        quiet = {"disable": True} if total == 1 else {}
-        return tqdm(rows, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
+        title = f"{self.name}: image features"
+        return tqdm(rows, title, -(-len(images) // batch_size), leave=False, delay=1)
 
 
 def tokenizer_rules(tokenizer: Any) -> str:
