@@ -77,7 +77,7 @@ def describe_others(files: Sequence[Path]) -> str:
     return f"{text}; for HEIC ({heif:,}): {HEIF_REMEDY}" if heif else text
 
 
-def decode(file: Path, background: str = "white", side: int = 0) -> Image.Image:
+def decode(file: Path, side: int = 0) -> Image.Image:
     """The picture in a file, in RGB, as `as_seen` gives it.
 
     With `side`, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size if both sides have at least so
@@ -91,7 +91,7 @@ def decode(file: Path, background: str = "white", side: int = 0) -> Image.Image:
         with Image.open(file) as picture:
             if side:
                 picture.draft(None, (side, side))
-            return as_seen(picture, background)
+            return as_seen(picture)
     except UNREADABLE as error:
         cause: object = error
         remedy = "repair or remove it, or load the folder with on_corrupt='skip'"
