@@ -69,7 +69,7 @@ def available_datasets(names: Names) -> Names:
     available = []
     for name in names:
         spec = PAPER_DATASETS.get(name)
-        if spec and not spec.urls and find(name, root) is None:
+        if spec and not spec.url and find(name, root) is None:
             print(f"without {name}: {how_to_place(name, root)}")
         else:
             available.append(name)
@@ -85,6 +85,6 @@ def where_from(name: str) -> str:
     root = data_folder()
     if place := find(name, root):
         return f"present in {place}"
-    if urls := PAPER_DATASETS[name].urls:
-        return f"downloaded from {source(urls[0])}"
+    if url := PAPER_DATASETS[name].url:
+        return f"downloaded from {source(url)}"
     return f"left out: {how_to_place(name, root)}"
