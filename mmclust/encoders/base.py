@@ -86,9 +86,8 @@ class Encoder(ABC):
     def logit_scale(self) -> float:
         """The inverse temperature of the model's softmax over cosines."""
 
-    @property
     @abstractmethod
-    def image_trunk(self) -> Tower:
+    def image_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         """The image tower without its last projection: pixels (n, 3, height, width) -> (n, h)."""
 
     @property
