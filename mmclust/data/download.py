@@ -91,16 +91,11 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
 def unpack(archive: Path, target: Path, inner: str | None = None, most: int | None = None) -> None:
     """Unpack a zip or tar.gz to the folder `target`, which appears only when it is complete.
 
-    Files and folders only, and only below `target`: an archive with links, with paths that lead
-    elsewhere, or with a content that is much larger than itself is refused.
+    An archive with links, with paths that lead elsewhere, or with a content that is much larger
+    than itself is refused. Archives of the name `inner` in it are unpacked where they are. `most`
+    is a second limit of the unpacked bytes, beside that of `RATIO` and `FLOOR`.
 
-    Args:
-        inner: file name of archives inside the archive; each is unpacked into its own folder.
-        most: a second limit of the unpacked bytes, beside that of `RATIO` and `FLOOR`.
-
-    Raises:
-        ValueError: the archive is damaged or refused. OSError: no space or permission. In both
-            cases no unpacked file is left.
+    Raises ValueError for a damaged or refused archive, OSError without space or permission.
     """
     incomplete = target.with_name(f".{target.name}.part")
     shutil.rmtree(incomplete, ignore_errors=True)  # of a killed run

@@ -31,15 +31,13 @@ def load_folder(
 
     Args:
         domain: what the pictures show, for prompts and reference words ("photo", "fruit", ...).
-        on_corrupt: "raise": an error that names the picture, when one that is needed can't be
-            decoded. "skip": decode all now, and leave out the damaged ones.
+        on_corrupt: "raise": a damaged picture is an error when it is decoded. "skip": decode all
+            now, and leave out the damaged ones.
         verbose: print that line; it is also the `provenance` of the data set.
 
     Raises:
-        FileNotFoundError: there is no such folder, it has no picture, or one that labels.csv lists
-            is missing.
-        ValueError: an invalid option; labels.csv that can't be read, or lacks labels or has
-            duplicates; trees that can't be matched; a damaged picture (when it is decoded).
+        FileNotFoundError: there is no such folder, no picture in it, or not all of labels.csv.
+        ValueError: an invalid option, labels.csv or tree; a damaged picture.
     """
     root = Path(path).expanduser()
     if not root.is_dir():

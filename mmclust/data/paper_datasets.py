@@ -78,12 +78,9 @@ def expected(name: str) -> pd.DataFrame:
 
 
 def load_paper(
-    name: str,
-    n: int | None = None,
-    seed: int = 0,
-    data_dir: str | Path | None = None,
+    name: str, n: int | None = None, seed: int = 0, data_dir: str | Path | None = None,
     criterion: str | None = None,
-) -> ImageDataset:
+) -> ImageDataset:  # fmt: skip
     """A data set of the papers, from `data_folder(data_dir)`; downloaded if missing and possible.
 
     The released archives hold one tree of class folders per criterion, whose pictures are matched
@@ -97,10 +94,8 @@ def load_paper(
         criterion: the one to load of a data set whose trees can't be matched; else ignored.
 
     Raises:
-        ConnectionError, OSError: it can't be downloaded, or stored.
-        FileNotFoundError: it must be placed by hand; the message says what and where.
-        SeparateCriteria: its trees can't be matched; the message says what differs.
-        ValueError: the folder has another layout or is damaged; an invalid n or criterion.
+        OSError: it can't be downloaded or stored, or must be placed by hand (where and how).
+        ValueError: another layout, damage, an invalid option; `SeparateCriteria`: see `criterion`.
     """
     known = list(expected(name).index)
     if criterion not in (None, *known):

@@ -168,11 +168,8 @@ class Encoder(ABC):
     def batch_ranges(
         self, images: Pictures, batch_size: int = 256, batches: int = 16
     ) -> list[range]:
-        """The numbers of all batches, as ranges of up to `batches`; [] if the features are stored.
-
-        `store_batch_range` can compute each range on any machine that shares the cache. A single
-        range for at most 4,096 images.
-        """
+        """The numbers of all batches, as ranges of up to `batches` (one for at most 4,096 images),
+        which any machine can compute that shares the cache; [] if the features are stored."""
         images = Images.of(images)
         if feature_stream.is_stored(self._features_key(images)):
             return []
@@ -184,10 +181,7 @@ class Encoder(ABC):
     def store_batch_range(
         self, images: Pictures, batch_range: range, batch_size: int = 256
     ) -> None:
-        """Compute and store the features of these batches, unless they are stored already.
-
-        For at most 4,096 images, those of all images.
-        """
+        """Compute and store the features of a range of `batch_ranges`, unless they are stored."""
         images = Images.of(images)
         if not feature_stream.is_large(len(images)):
             self.features(images, batch_size)

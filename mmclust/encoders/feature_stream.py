@@ -59,10 +59,8 @@ def batches(
 
     At most three batches of pictures are in memory. On a CPU two are in the model, each with half
     of torch's threads, while a third is decoded: so no core waits for another after every
-    operation. On other devices one is in the model. Threads are used, not processes: Pillow and
-    torch release Python's lock, and pictures may come from functions that cannot be sent to a
-    process. Pictures are made in several threads at a time. Raises the error of the
-    first image that cannot be decoded.
+    operation. On other devices one is in the model. Pictures are made in several threads at a time
+    (Pillow and torch release Python's lock). Raises the error of the first that can't be decoded.
     """
     n_batches = -(-len(images) // size)
     threads = torch.get_num_threads()

@@ -145,10 +145,8 @@ def load_transformers(
     path = folder / "config.json"
     config = checkpoint.read_json(path)
     if config.get("model_type") not in ENCODERS:
-        raise ValueError(
-            f"{path} has the unknown model_type {config.get('model_type')!r}, expected "
-            f"{' or '.join(ENCODERS)} (CLIP models: use open_clip's layout)"
-        )
+        known = f"{' or '.join(ENCODERS)} (CLIP models: use open_clip's layout)"
+        raise ValueError(f"{path}: model_type {config.get('model_type')!r}, expected {known}")
     checkpoint.require(path, config, ("text_config", "vision_config"), "architecture")
     _check_preprocessing(folder)
     checkpoint.check_tokenizer(folder)
@@ -165,10 +163,8 @@ def load_transformers(
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder} cannot be loaded: {reason}") from error
     if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"the weights in {folder} do not match {model_class.__name__}: {len(missing)} tensors "
-            f"are missing, such as {missing[0]}"
-        )
+        problem = f"{len(missing)} tensors are missing, such as {missing[0]}"
+        raise ValueError(f"the weights in {folder} do not match {model_class.__name__}: {problem}")
     _check_match(folder, model, processor, tokenizer)
     encoder = ENCODERS[config["model_type"]][1]
     return encoder(model.float(), Preprocess(processor), tokenizer, name, device, autocast)
@@ -189,18 +185,14 @@ def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> No
     text = model.config.text_config
     n_tokens = len(tokenizer.tokenizer)
     if n_tokens > text.vocab_size:
-        raise ValueError(
-            f"the tokenizer in {folder} has {n_tokens} tokens, the text tower {text.vocab_size}"
-        )
-    padding = (tokenizer.tokenizer.pad_token_id, text.pad_token_id)
-    if padding[0] != padding[1]:
-        raise ValueError(
-            f"the tokenizer in {folder} pads with {padding[0]}, the text tower with {padding[1]}"
-        )
+        counts = f"has {n_tokens} tokens, the text tower {text.vocab_size}"
+        raise ValueError(f"the tokenizer in {folder} {counts}")
+    padding = tokenizer.tokenizer.pad_token_id
+    if padding != text.pad_token_id:
+        tokens = f"pads with {padding}, the text tower with {text.pad_token_id}"
+        raise ValueError(f"the tokenizer in {folder} {tokens}")
     size = model.config.vision_config.image_size
     sizes = {processor.size["height"], processor.size["width"]}
     if model.config.model_type == "blip" and sizes != {size}:
-        raise ValueError(
-            f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image "
-            f"tower needs {size} x {size}"
-        )
+        sides = f"makes pictures of {dict(processor.size)}, the image tower needs {size} x {size}"
+        raise ValueError(f"the preprocessing in {folder} {sides}")

@@ -35,10 +35,7 @@ class AskError(RuntimeError):
 def answered(
     keyword: str, domain: str, n: int, template: str, model: str | None = None
 ) -> tuple[dict, str]:
-    """A model's stored answer, or a new one, which is stored; and a note of where it is from.
-
-    Errors as for `reference_words`.
-    """
+    """A model's stored answer, or a new one, which is stored; and a note of where it is from."""
     model = model or os.environ.get("MMCLUST_WORDS_MODEL")
     if not model:
         raise ValueError('no language model: pass model="...", or set MMCLUST_WORDS_MODEL')
@@ -125,9 +122,8 @@ def _client() -> Any:
         import inflect  # noqa: F401  # needed to check the answer: better missed before asking
         import openai
     except ImportError:
-        raise ImportError(
-            'asking a language model needs openai and inflect: pip install "mmclust[paper]"'
-        ) from None
+        remedy = 'pip install "mmclust[paper]"'
+        raise ImportError(f"a language model needs openai and inflect: {remedy}") from None
     # Never in a variable: verbose tracebacks print those.
     if not re.fullmatch(r"[!-~]+", os.environ["OPENAI_API_KEY"]):
         raise AskError("OPENAI_API_KEY contains spaces, line breaks or other invalid characters")

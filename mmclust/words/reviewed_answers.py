@@ -94,10 +94,9 @@ def clean(
 ) -> tuple[list[str], dict[str, str]]:
     """The valid words of an answer, and the dropped ones with reasons.
 
-    Valid words are in lower case, of ASCII letters, digits, hyphens and apostrophes; at most 3
-    words of 30 characters in all; no duplicates, no plural beside its singular, and not the keyword
-    or the domain. Whether a word is English and fits the keyword is for the reviewer to judge.
-    `n` words are wanted, those in `named` included, which are valid already.
+    Valid are short words of ASCII letters, without duplicates, a plural beside its singular, the
+    keyword and the domain. Whether a word fits the keyword is for the reviewer to judge. `n` words
+    are wanted, those in `named` included, which are valid already.
     """
     values = list(values)
     named = list(named)

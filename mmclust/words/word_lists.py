@@ -15,16 +15,12 @@ class WordList:
     """How an experiment's reference words differ from the given ones.
 
     Args:
-        kept: share of the true class names in the list that stay in it; which ones depends on the
-            experiment's seed.
+        kept: share (0 to 1) of the true class names in the list that stay in it; which ones depends
+            on the experiment's seed.
         length: None keeps all wrong words, and adds none. A number of words: after the true names
-            that are kept come so many wrong words that the list has this length. It is never
-            shorter than the true names that are kept, so that 0 means these alone.
+            that are kept come wrong words up to this length; 0 means the true names alone.
         fill: where wrong words are taken from. "nouns": first those of the list, then random nouns
             of the lexicon. Or another criterion of the domain: first its words, then nouns.
-
-    Raises:
-        ValueError: `kept` is not from 0 to 1, or `length` is negative.
     """
 
     kept: float = 1.0
