@@ -281,23 +281,15 @@ def test_invalid_words_are_dropped_and_replaced(server, tmp_path):
         completion([*first, "2. sea-green", KEY]),
         completion(["SEA-GREEN", "blue", "yellow", "pink", "black"]),
     ]
-    with pytest.warns(UserWarning, match="4 of 4 words for 'color' of fruit.*'Reds'.*of red"):
+    with pytest.warns(UserWarning, match="4 of 4 words for 'color' of fruit.*'Reds'"):
         assert ask() == ["red", "sea-green", "blue", "yellow"]
     second = server.requests[1]["messages"][0]["content"]
     assert "Name 2 common" in second and "red, sea-green" in second
     record = yaml.safe_load((tmp_path / "words" / FILE).read_text())
-    assert record["dropped"] == {
-        "Reds": "duplicate of red",
-        "": "empty",
-        "None": "not text",
-        "赤": "not in English letters",
-        "a color like that of plums": "too long",
-        "x" * 31: "too long",
-        "Fruits": "the keyword or the domain itself",
-        "[key]": "not in English letters",
-        "SEA-GREEN": "duplicate of sea-green",
-        reviewed_answers.SURPLUS: "2 more than the 4 asked for",
-    }
+    assert record["dropped"] == [
+        "Reds", "", "None", "赤", "a color like that of plums", "x" * 31, "Fruits", "[key]",
+        "SEA-GREEN",
+    ]  # fmt: skip
 
 
 def test_too_few_words_are_a_warning_and_fewer_than_two_an_error(server):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -115,9 +115,6 @@ class Images(Sequence[Image.Image]):
         images._make = cache(self._make)
         images._make_reduced = self._make_reduced and cache(self._make_reduced)
         return images
-
-    def __iter__(self) -> Iterator[Image.Image]:
-        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"<{len(self)} images>"

@@ -75,7 +75,7 @@ def question(keyword: str, domain: str, n: int, template: str, named: list[str])
 def _ask(keyword: str, domain: str, n: int, template: str, model: str) -> dict:
     """Ask until there are n valid words, at most `MAX_ROUNDS` times; the record of the answer."""
     words: list[str] = []
-    dropped: dict[str, str] = {}
+    dropped: list[str] = []
     answers: list[str] = []
     prompt = text = ""
     with _quiet_loggers(), _client() as client:
@@ -87,16 +87,16 @@ def _ask(keyword: str, domain: str, n: int, template: str, model: str) -> dict:
             answers.append(text)
             valid, invalid = reviewed_answers.clean(_values(text), n, keyword, domain, words)
             words += valid
-            dropped |= invalid
+            dropped += invalid
             if len(words) >= n:
                 break
         server = client.base_url.host
     result = f"{model} gave {len(words)} of {n} words for {keyword!r} of {domain}"
     if dropped:
-        result += f"; dropped: {', '.join(f'{word!r} ({why})' for word, why in dropped.items())}"
+        result += f"; dropped: {', '.join(map(repr, dropped))}"
     if len(words) < reviewed_answers.MIN_WORDS:
         raise AskError(f"{result}; its last answer: {_one_line(text)}")
-    if len(words) < n or dropped.keys() - {reviewed_answers.SURPLUS}:
+    if len(words) < n or dropped:
         warnings.warn(result, stacklevel=4)
     record = {"reviewed": False, "words": words, "dropped": dropped}
     record |= {"model": model, "domain": domain, "keyword": keyword, "count": n}

@@ -31,7 +31,6 @@ MIN_WORDS = 2  # in an answer
 MAX_CHARACTERS = 30  # of one reference word
 MAX_PARTS = 3  # words in one reference word
 MAX_DROPPED = 20  # dropped words that are listed, of one answer
-SURPLUS = "..."  # stands for the words beyond the number asked for
 
 
 def folder() -> Path:
@@ -91,43 +90,28 @@ def write_once(path: Path, record: dict) -> dict:
 
 def clean(
     values: Iterable, n: int, keyword: str, domain: str, named: Iterable[str] = ()
-) -> tuple[list[str], dict[str, str]]:
-    """The valid words of an answer, and the dropped ones with reasons.
+) -> tuple[list[str], list[str]]:
+    """The valid words of an answer, in lower case, and what was dropped.
 
     Valid are short words of ASCII letters, without duplicates, a plural beside its singular, the
     keyword and the domain. Whether a word fits the keyword is for the reviewer to judge. `n` words
     are wanted, those in `named` included, which are valid already.
     """
-    values = list(values)
     named = list(named)
     words: list[str] = []
-    dropped: dict[str, str] = {}
-    for position, value in enumerate(values):
+    dropped: list[str] = []
+    for value in values:
         if len(named) + len(words) >= n:
-            dropped[SURPLUS] = f"{len(values) - position} more than the {n} asked for"
             break
         word = _normalize(value) if isinstance(value, str) else ""
-        reason = _reason_to_drop(value, word, keyword, domain, named + words)
-        if not reason:
+        is_short = len(word) <= MAX_CHARACTERS and len(word.split()) <= MAX_PARTS
+        is_word = is_short and re.fullmatch(r"[a-z0-9][a-z0-9 '-]*", word)
+        others = [keyword.lower(), domain.lower(), *named, *words]
+        if not is_word or any(same(word, other) for other in others):
+            dropped.append(str(value)[:40])
+        else:
             words.append(word)
-        elif len(dropped) < MAX_DROPPED:
-            dropped[str(value)[:40]] = reason
-    return words, dropped
-
-
-def _reason_to_drop(value: Any, word: str, keyword: str, domain: str, known: list[str]) -> str:
-    if not isinstance(value, str):
-        return "not text"
-    if not word:
-        return "empty"
-    if len(word) > MAX_CHARACTERS or len(word.split()) > MAX_PARTS:
-        return "too long"
-    if not re.fullmatch(r"[a-z0-9][a-z0-9 '-]*", word):
-        return "not in English letters"
-    if same(word, keyword.lower()) or same(word, domain.lower()):
-        return "the keyword or the domain itself"
-    duplicates = [other for other in known if same(word, other)]
-    return f"duplicate of {duplicates[0]}" if duplicates else ""
+    return words, dropped[:MAX_DROPPED]
 
 
 def _normalize(text: str) -> str:
