@@ -89,7 +89,7 @@ class Workbench:
         words = reference_words(e.criterion, of=data.domain, seed=e.seed, source=source)
         if e.word_list is None:
             return words
-        return e.word_list.apply(words, data.classes[e.criterion], data.domain, e.seed)
+        return e.word_list.apply(words, data.classes[e.criterion], e.seed)
 
     def code(self, e: Experiment) -> str:
         """The hash of the code that computes this experiment's row."""
