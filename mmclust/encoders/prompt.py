@@ -215,6 +215,9 @@ class PromptEncoder:
             x, (keys, values) = _run_block(block, x)
             self._prefixes.append((keys[:, 0], values[:, 0]))
         self._suffix = tower.token_embedding(self.tokens[self.start + 1 : self.end + 1])
+        attention = blocks[0].attn
+        suffix = blocks[0].ln_1(self._suffix + self._position[self.start + 1 :])
+        self._suffix_qkv = F.linear(suffix, attention.in_proj_weight, attention.in_proj_bias)
 
     def _after_prefix(self, words: torch.Tensor, all_tokens: bool) -> torch.Tensor:
         """The tokens from the placeholder on, after the cached keys and values of the prefix."""
@@ -222,8 +225,9 @@ class PromptEncoder:
         x = torch.cat([words.to(suffix.dtype)[:, None], suffix], 1) + self._position[self.start :]
         blocks = self.tower.transformer.resblocks
         for i, (block, prefix) in enumerate(zip(blocks, self._prefixes)):
+            known_qkv = self._suffix_qkv if i == 0 else None
             last_only = i == len(blocks) - 1 and not all_tokens
-            x, _ = _run_block(block, x, prefix, last_only)
+            x, _ = _run_block(block, x, prefix, last_only, known_qkv)
         x = x if all_tokens else x[:, -1]
         return self._project(self.tower.ln_final(x) if self.final_norm else x)
 
@@ -252,17 +256,22 @@ def can_cache_prefix(tower: Any) -> bool:
 
 
 def _run_block(
-    block: Any, x: torch.Tensor, prefix: KeysAndValues | None = None, last_only: bool = False
-) -> tuple[torch.Tensor, KeysAndValues]:
+    block: Any, x: torch.Tensor, prefix: KeysAndValues | None = None, last_only: bool = False,
+    known_qkv: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, KeysAndValues]:  # fmt: skip
     """One residual block of a causal tower on tokens x (n, l, e), or the last of them only.
 
     The prefix (keys and values of the tokens before them, each (heads, P, e / heads)) is the same
     for every image: its share of the scores is one product per head, and its keys are never copied.
-    Returns tokens, and their keys and values, each (heads, n, l, e / heads).
+    `known_qkv` (k, 3 e) are queries, keys and values of the last k tokens, if they are the same for
+    every image. Returns tokens, and their keys and values, each (heads, n, l, e / heads).
     """
     n = len(x)
     attention = block.attn
-    qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)  # (n, l, 3 e)
+    new = x if known_qkv is None else x[:, : x.shape[1] - len(known_qkv)]
+    qkv = F.linear(block.ln_1(new), attention.in_proj_weight, attention.in_proj_bias)
+    if known_qkv is not None:
+        qkv = torch.cat([qkv, known_qkv.expand(n, -1, -1)], 1)  # (n, l, 3 e)
     q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 3, 0, 1, 4)
     if last_only:
         q = q[:, :, -1:]
