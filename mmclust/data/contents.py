@@ -26,11 +26,7 @@ CHUNK = 2**16  # bytes
 
 
 class Files:
-    """Files of a folder; a file's content is that of the first time it was needed.
-
-    Args:
-        names: paths relative to `folder`.
-    """
+    """Files of a folder, by position in `names` (paths relative to it), as they were first read."""
 
     def __init__(self, folder: Path, names: Iterable[str | Path]) -> None:
         self.folder = folder
@@ -92,10 +88,10 @@ def _last_change(state: str) -> float:
 
 
 def _hash(file: Path) -> str:
-    """The sha256 of a file's size, first and last chunk, and the CRC-32 of all.
+    """The sha256 of a file's size, its CRC-32, first and last chunk.
 
-    The sha256 of all takes twice as long, and more than 5 % of encoding a photograph. Different
-    pictures with one size and equal ends have the same CRC-32 with probability 2**-32.
+    The sha256 of all takes twice as long. Different pictures with one size and equal ends have the
+    same CRC-32 with probability 2**-32.
     """
     content = file.read_bytes()
     checksum = f"{len(content)} {zlib.crc32(content)} ".encode()

@@ -78,13 +78,10 @@ def describe_others(files: Sequence[Path]) -> str:
 
 
 def decode(file: Path, side: int = 0) -> Image.Image:
-    """The picture in a file, in RGB, as `as_seen` gives it.
+    """The picture in a file, in RGB, as `as_seen` gives it. ValueError if it can't be decoded.
 
     With `side`, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size if both sides have at least so
     many pixels then: 12 megapixels in a tenth of the time. Pillow reads other formats completely.
-
-    Raises:
-        ValueError: it can't be decoded; names the file, the cause and the way out.
     """
     reads_heif()
     try:

@@ -1,8 +1,7 @@
 """Image features in batches: decoding and model run at the same time, large results go to disk.
 
-A large set (more than `STREAM_ABOVE` images) is stored batch by batch, so that a killed run
-continues after its last batch, and read memory-mapped. Smaller sets are computed in memory and
-stored as one file. The store itself (paths, checksums) is `mmclust.storage`.
+A large set (more than `STREAM_ABOVE` images) is stored batch by batch and read memory-mapped, a
+smaller one is computed in memory. The store itself (paths, checksums) is `mmclust.storage`.
 """
 
 from __future__ import annotations
@@ -111,10 +110,7 @@ def _forward_batch(
 
 
 def side_to_decode(preprocess: Callable) -> int | None:
-    """The pixels that a picture's shorter side needs; None: it is needed in full size.
-
-    Known of preprocessing that begins by scaling pictures to a size.
-    """
+    """The pixels that a picture's shorter side needs if it is scaled first; otherwise None."""
     size = getattr(preprocess, "scales_to", None)
     if isinstance(preprocess, transforms.Compose):
         first = preprocess.transforms[0]
@@ -127,8 +123,7 @@ def side_to_decode(preprocess: Callable) -> int | None:
 def split_preprocessing(preprocess: Callable) -> tuple[Callable, Callable]:
     """`preprocess` as two functions: for each picture, and from b results to pixels (b, 3, h, w).
 
-    If it ends as CLIP's does, pictures stay uint8 until a batch is scaled together: a quarter of
-    the memory, less work, the same numbers.
+    If it ends as CLIP's does, pictures stay uint8 until a batch is scaled together: less memory.
     """
     steps = preprocess.transforms if isinstance(preprocess, transforms.Compose) else []
     if (
