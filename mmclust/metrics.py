@@ -52,10 +52,13 @@ def score_kmeans(
 ) -> dict[str, float]:  # fmt: skip
     """The papers' protocol: k-means once per seed, with the scores averaged over the seeds.
 
-    `representation` (n, d) is clustered with `n_init` initializations per seed; 1 is what
-    `n_init="auto"` does in the released code. Returns the means of the scores, and `NMI_std`, the
-    standard deviation of NMI over the seeds. Warns of fewer clusters than M. Raises ValueError for
-    no seeds, or a row with NaN.
+    Args:
+        representation: (n, d), what is clustered.
+        n_init: initializations per seed; 1 is what `n_init="auto"` does in the released code.
+
+    Returns:
+        The means of the scores, and `NMI_std`, the standard deviation of NMI over the seeds.
+        Warns of fewer clusters than M. Raises ValueError for no seeds, or a row with NaN.
     """
     known: dict[bytes, dict[str, float]] = {}
     scores = []
@@ -82,8 +85,9 @@ def name_accuracy(
 ) -> float:
     """The share of clusters that are named as their most frequent class (semantic accuracy).
 
-    Labels (n,) are positions in `classes` and `names` (a name per cluster, in any case). Clusters
-    without images are left out.
+    Args:
+        labels_true: (n,), positions in `classes`. labels_pred: (n,), positions in `names`.
+        names: a name per cluster; letter case does not count. Clusters without images are left out.
     """
     true = np.asarray(labels_true)
     pred = np.asarray(labels_pred)
