@@ -123,7 +123,8 @@ def side_to_decode(preprocess: Callable) -> int | None:
 def split_preprocessing(preprocess: Callable) -> tuple[Callable, Callable]:
     """`preprocess` as two functions: for each picture, and from b results to pixels (b, 3, h, w).
 
-    If it ends as CLIP's does, pictures stay uint8 until a batch is scaled together: less memory.
+    If it ends as CLIP's does, pictures stay uint8 until a batch is scaled together: a quarter of
+    the memory, less work, the same numbers.
     """
     steps = preprocess.transforms if isinstance(preprocess, transforms.Compose) else []
     if (
