@@ -22,7 +22,7 @@ from helpers.notebooks import write_notebooks
 
 import mmclust as mm
 from mmclust.pipeline.notebooks import reproduce
-from mmclust.words import language_model, reviewed_answers
+from mmclust.words import language_model
 
 pytest.importorskip("openai")
 pytest.importorskip("inflect")
