@@ -105,6 +105,8 @@ def _without_damaged(root: Path, table: pd.DataFrame, notes: list[str]) -> pd.Da
             decode(root / file, side=1)  # all of its bytes, the fastest way
         except ValueError:
             damaged.append(file)
+    if damaged and len(damaged) == len(table):
+        raise ValueError(f"{root}: none of {counted(damaged, 'picture')} can be decoded")
     if damaged:
         notes.append(f"left out, can't be decoded: {counted(damaged, 'picture')}")
     return table.drop(index=damaged)
