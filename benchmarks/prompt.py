@@ -57,7 +57,7 @@ def random_towers(architecture: str, template: str) -> tuple[Any, Any]:
     import transformers
     from open_clip.tokenizer import HFTokenizer
 
-    from mmclust.encoders.transformers_models import CONTEXT, TOWERS
+    from mmclust.encoders.transformers_models import CONTEXT, ENCODERS
 
     with tempfile.TemporaryDirectory() as folder:
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -66,10 +66,10 @@ def random_towers(architecture: str, template: str) -> tuple[Any, Any]:
         file.write_text("\n".join(vocabulary), encoding="utf-8")
         transformers.BertTokenizer(str(file)).save_pretrained(folder)
         tokenizer = HFTokenizer(folder, context_length=CONTEXT)
-    name, towers = TOWERS[architecture]
+    name, encoder = ENCODERS[architecture]
     model_class = getattr(transformers, name)
-    model = model_class(model_class.config_class()).eval().requires_grad_(False)
-    return towers(model), tokenizer
+    model = model_class(model_class.config_class())
+    return encoder(model, lambda picture: picture, tokenizer, architecture), tokenizer
 
 
 def compare(

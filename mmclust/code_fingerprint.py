@@ -1,11 +1,10 @@
 """A hash of what code means: comments, docstrings, type-checking imports and layout do not count.
 
-It is part of the key of every stored row: a row is not reused after a change of the code that
-computed it, but stays valid if only comments or layout change. What counts: the modules of the
-given classes and functions, of their base classes in this package, and every module of this package
-that one of them imports, directly or indirectly, also inside functions. A module with
-`import mmclust` counts as if it imported all modules in `COMPUTING`. Modules in `GROUND` never
-count as imports: they handle files and settings, and compute no result.
+It is part of the key of every stored row. What counts: the modules of the given classes and
+functions, of their base classes in this package, and every module of this package that one of them
+imports, directly or indirectly, also inside functions. A module with `import mmclust` counts as if
+it imported all modules in `COMPUTING`. Modules in `GROUND` never count as imports: they handle
+files and settings, and compute no result.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ def is_plugin_name(name: object) -> bool:
 def resolve(name: str) -> Any:
     """The object that "module:object" names. The module is imported again if its file has changed.
 
-    Raises:
-        ValueError: the module is missing, lacks the object, or is `__main__` (a notebook).
+    ValueError: the module is missing, lacks the object, or is `__main__` (a notebook).
     """
     return getattr(_module(name), name.partition(":")[2])
 

@@ -3,9 +3,9 @@
 A file is named by the hash of everything its content depends on. It is written completely or not
 at all, and contains a checksum: a damaged file is reported and computed again.
 
-The command `python -m mmclust.storage [--prune AGE] [--dry-run]` shows how much is stored and when
-it was last used; with --prune it removes files that were not used for AGE, and temporary files
-after a day. What was removed is computed again when it is needed.
+The command `python -m mmclust.storage [--prune DAYS]` shows how much is stored and when it was last
+used; with --prune it removes files that were not used for so many days, and temporary files after a
+day. What was removed is computed again when it is needed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import tempfile
 import time
 import warnings
@@ -35,7 +34,6 @@ from mmclust.scripts import print_any_text
 MARK = b"mmclust\x01"
 CHUNK = 2**20
 DAY = 86400
-AGES = {"m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 KEY = "[0-9a-f]" * 32
 PATTERNS = {
     "rows": [f"rows/{KEY}.json"],
@@ -181,40 +179,25 @@ def stored_files(group: str) -> list[tuple[float, int, Path]]:
     return sorted(files)
 
 
-def age(text: str) -> float:
-    """The number of seconds in "90m", "12h", "30d" or "4w"; an error of argparse for others."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"invalid age {text!r}: give one such as 12h, 30d or 4w")
-    return float(match[1]) * AGES[match[2]]
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m mmclust.storage", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    prune = "remove files that were not used for so long, such as 12h or 30d"
-    parser.add_argument("--prune", type=age, metavar="AGE", help=prune)
-    parser.add_argument("--dry-run", action="store_true", help="list what would be removed")
-    args = parser.parse_args(arguments)
+    prune = "remove files that were not used for so many days"
+    parser.add_argument("--prune", type=float, metavar="DAYS", help=prune)
+    days = parser.parse_args(arguments).prune
     print_any_text()
     print(cache_dir())
-    old = []
     for group in PATTERNS:
         files = stored_files(group)
-        days = [time.strftime("%Y-%m-%d", time.localtime(used)) for used, _, _ in files]
-        period = f", last used from {days[0]} to {days[-1]}" if days else ""
+        dates = [time.strftime("%Y-%m-%d", time.localtime(used)) for used, _, _ in files]
+        period = f", last used from {dates[0]} to {dates[-1]}" if dates else ""
         print(f"{group:>9}: {_amount(files)}{period}")
-        if args.prune is not None:
-            limit = time.time() - (DAY if group == "temporary" else args.prune)
-            old += [file for file in files if file[0] < limit]
-    if args.prune is None:
-        return 0
-    for _, _, path in old:
-        if args.dry_run:
-            print(f"would remove {path}")
-        else:
-            path.unlink(missing_ok=True)
-    print(f"{'would remove' if args.dry_run else 'removed'} {_amount(old)}")
+        if days is not None:
+            limit = time.time() - DAY * (1 if group == "temporary" else days)
+            old = [file for file in files if file[0] < limit]
+            for _, _, path in old:
+                path.unlink(missing_ok=True)
+            print(f"           removed {_amount(old)}")
     return 0
 
 

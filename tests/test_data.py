@@ -24,7 +24,7 @@ def test_labels_csv(tmp_path):
     assert np.asarray(data.images[0])[0, 0, 0] == 2
 
 
-def test_transparent_parts_are_shown_on_a_background(tmp_path):
+def test_transparent_parts_are_shown_on_white(tmp_path):
     drawing = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
     drawing.paste((200, 0, 0, 255), (5, 5, 15, 15))
     drawing.paste((0, 0, 0, 128), (0, 15, 20, 20))
@@ -36,20 +36,14 @@ def test_transparent_parts_are_shown_on_a_background(tmp_path):
     Image.fromarray(np.uint16([[0, 9000]])).save(tmp_path / "sixteen.png")
     put(tmp_path / "opaque.png", 7)
     names = sorted(p.name for p in tmp_path.iterdir())
-    for background, rgb in (("white", (255, 255, 255)), ("#0000ff", (0, 0, 255))):
-        images = mm.load_folder(tmp_path, background=background).images
-        filled = {n for n, image in zip(names, images) if image.getpixel((0, 0)) == rgb}
-        assert filled == {"alpha.png", "gray.png", "key.png", "palette.gif"}
-    picture = mm.load_folder(tmp_path).images[names.index("alpha.png")]
+    images = mm.load_folder(tmp_path).images
+    filled = {n for n, image in zip(names, images) if image.getpixel((0, 0)) == (255, 255, 255)}
+    assert filled == {"alpha.png", "gray.png", "key.png", "palette.gif"}
+    picture = images[names.index("alpha.png")]
     assert picture.mode == "RGB"
     assert picture.getpixel((10, 10)) == (200, 0, 0)
     assert picture.getpixel((1, 18)) == (127, 127, 127)
     assert mm.Images.of([drawing])[0].getpixel((0, 0)) == (255, 255, 255)
-    white = mm.load_folder(tmp_path).images.fingerprint
-    blue = mm.load_dataset(str(tmp_path), background="blue").images.fingerprint
-    assert white != blue
-    with pytest.raises(ValueError, match=r"background 'whitish'.*white"):
-        mm.load_folder(tmp_path, background="whitish")
 
 
 def test_class_folders_and_no_labels(tmp_path):
@@ -182,9 +176,9 @@ def test_a_data_set_describes_itself():
     table = cards.frame()
     assert table.shape == (40, 2)
     assert table["suits"].tolist() == [cards.classes["suits"][k] for k in cards.labels["suits"]]
-    order, suits = cards.describe(max_classes=3)
+    order, suits = cards.describe()
     assert (order["criterion"], suits["criterion"]) == ("order", "suits")
-    assert order["classes"] == "ace, two, three, ..."
+    assert order["classes"] == "ace, two, three, four, five, six, seven, eight, ..."
     assert suits["clusters"] == cards.n_clusters("suits")
 
 

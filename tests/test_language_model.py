@@ -22,8 +22,7 @@ from helpers.notebooks import write_notebooks
 
 import mmclust as mm
 from mmclust.pipeline.notebooks import reproduce
-from mmclust.words import language_model, reviewed_answers
-from mmclust.words.__main__ import main
+from mmclust.words import language_model
 
 pytest.importorskip("openai")
 pytest.importorskip("inflect")
@@ -282,23 +281,15 @@ def test_invalid_words_are_dropped_and_replaced(server, tmp_path):
         completion([*first, "2. sea-green", KEY]),
         completion(["SEA-GREEN", "blue", "yellow", "pink", "black"]),
     ]
-    with pytest.warns(UserWarning, match="4 of 4 words for 'color' of fruit.*'Reds'.*of red"):
+    with pytest.warns(UserWarning, match="4 of 4 words for 'color' of fruit.*'Reds'"):
         assert ask() == ["red", "sea-green", "blue", "yellow"]
     second = server.requests[1]["messages"][0]["content"]
     assert "Name 2 common" in second and "red, sea-green" in second
     record = yaml.safe_load((tmp_path / "words" / FILE).read_text())
-    assert record["dropped"] == {
-        "Reds": "duplicate of red",
-        "": "empty",
-        "None": "not text",
-        "赤": "not in English letters",
-        "a color like that of plums": "too long",
-        "x" * 31: "too long",
-        "Fruits": "the keyword or the domain itself",
-        "[key]": "not in English letters",
-        "SEA-GREEN": "duplicate of sea-green",
-        reviewed_answers.SURPLUS: "2 more than the 4 asked for",
-    }
+    assert record["dropped"] == [
+        "Reds", "", "None", "赤", "a color like that of plums", "x" * 31, "Fruits", "[key]",
+        "SEA-GREEN",
+    ]  # fmt: skip
 
 
 def test_too_few_words_are_a_warning_and_fewer_than_two_an_error(server):
@@ -340,10 +331,13 @@ def test_two_processes_end_with_the_same_words(server, tmp_path):
         return answer
 
     server.replies = [reply(["red", "green"]), reply(["blue", "pink"]), error(500, "no")]
-    command = "-m mmclust.words --of fruit --keyword color --n 2 --source openai --model fake"
+    code = (
+        "import mmclust as mm; "
+        "print(*mm.reference_words('color', 'fruit', n=2, source='openai', model='fake'))"
+    )
     processes = [
         subprocess.Popen(
-            [sys.executable, *command.split()],
+            [sys.executable, "-c", code],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -353,33 +347,6 @@ def test_two_processes_end_with_the_same_words(server, tmp_path):
     one, other = (process.communicate(timeout=90)[0].split() for process in processes)
     stored = yaml.safe_load(next((tmp_path / "words").iterdir()).read_text())["words"]
     assert len(server.requests) == 2 and one == other == stored and len(one) == 2
-
-
-def test_command_line(server, tmp_path, capfd, monkeypatch):
-    assert main(["--of", "fruit", "--keyword", "color", "--n", "3"]) == 0
-    printed = capfd.readouterr()
-    assert printed.out.split() == ["red", "orange", "yellow"] and "the lexicon" in printed.err
-    monkeypatch.setenv("MMCLUST_WORDS_MODEL", "fake")
-    server.replies = [completion(["Red", "reds", "green"])]
-    with pytest.warns(UserWarning, match="reds"):
-        assert main(["--of", "fruit", "--keyword", "color", "--n", "2", "--source", "openai"]) == 0
-    capfd.readouterr()
-    assert main(["--review"]) == 0
-    printed = capfd.readouterr().out
-    assert "1 answers, 1 not yet reviewed" in printed and "red, green" in printed
-    assert "dropped reds: duplicate of red" in printed
-    path = tmp_path / "words" / "fake,fruit,color,2.yaml"
-    path.write_text(path.read_text().replace("reviewed: false", "reviewed: true"))
-    (tmp_path / "words" / "other.yaml").write_text("[")
-    assert main(["--review"]) == 1
-    printed = capfd.readouterr().out
-    assert "2 answers, 0 not yet reviewed" in printed and "other.yaml" in printed
-    server.replies = [error(401, KEY)]
-    with pytest.raises(SystemExit) as ended:
-        main(["--of", "fruit", "--keyword", "shape", "--n", "2", "--source", "openai"])
-    assert ended.value.code == 1 and "401" in capfd.readouterr().err
-    with pytest.raises(SystemExit):
-        main([])
 
 
 CELL = """import logging

@@ -58,7 +58,7 @@ def test_a_console_without_the_letters(tmp_path, encoding):
         (folder / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(folder / name / "图.png")
     path = str(folder).encode("ascii", "backslashreplace").decode()
-    data = run("-m", "mmclust.data", "--data-dir", folder, PYTHONIOENCODING=encoding)
+    data = run("-m", "mmclust.storage", MMCLUST_CACHE=str(folder), PYTHONIOENCODING=encoding)
     assert data.returncode == 0 and data.stdout.startswith(path), data.stderr
     command = ("--dry-run", "--only", "00", "-p", f"data={folder}", "-p", "criterion=color")
     plan = run("run_all.py", *command, PYTHONIOENCODING=encoding)

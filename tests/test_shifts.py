@@ -70,9 +70,9 @@ WORDS = mm.ReferenceWords(["plum", "Apple", "pear", "fig", "kiwi", "lemon"], tem
 def test_a_list_of_words_has_the_true_names_that_are_kept(kept, length, seed):
     if length == round(kept * len(TRUE)) == 0:
         with pytest.raises(ValueError, match="words must be a list of at least one"):
-            mm.WordList(kept, length).apply(WORDS, TRUE, "fruit", seed)
+            mm.WordList(kept, length).apply(WORDS, TRUE, seed)
         return
-    changed = mm.WordList(kept, length).apply(WORDS, TRUE, "fruit", seed)
+    changed = mm.WordList(kept, length).apply(WORDS, TRUE, seed)
     true = [word for word in changed if word.lower() in TRUE]
     wrong = [word for word in changed if word not in true]
     assert len(true) == round(kept * len(TRUE)) and len(set(changed)) == len(changed)
@@ -82,14 +82,12 @@ def test_a_list_of_words_has_the_true_names_that_are_kept(kept, length, seed):
     else:
         assert len(changed) == max(length, len(true))
         assert wrong[:2] == ["plum", "fig"][: len(wrong)]  # before the nouns of the lexicon
-    assert changed == mm.WordList(kept, length).apply(WORDS, TRUE, "fruit", seed)
+    assert changed == mm.WordList(kept, length).apply(WORDS, TRUE, seed)
 
 
-def test_wrong_words_of_another_criterion_come_first():
-    changed = mm.WordList(length=8, fill="color").apply(WORDS, TRUE, "fruit")
-    assert set(changed[4:]) <= set(mm.reference_words("color", of="fruit"))
+def test_there_are_not_so_many_wrong_words():
     with pytest.raises(ValueError, match=r"1000.*only"):
-        mm.WordList(length=1004).apply(WORDS, TRUE, "fruit")
+        mm.WordList(length=1004).apply(WORDS, TRUE)
 
 
 def test_conditions_are_axes_of_a_grid(tmp_path, monkeypatch):

@@ -337,7 +337,7 @@ def test_the_command_shows_what_is_stored(filled, folder, capsys):
 
 
 def test_the_command_as_a_process_with_an_empty_store(folder):
-    command = [sys.executable, "-m", "mmclust.storage", "--prune", "1d"]
+    command = [sys.executable, "-m", "mmclust.storage", "--prune", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{folder}\n") and "rows: 0 files" in done.stdout
     assert not folder.exists()
@@ -345,11 +345,9 @@ def test_the_command_as_a_process_with_an_empty_store(folder):
 
 def test_the_command_removes_what_was_not_used(filled, capsys):
     old = {"row2", "array0", "array1", "features/.abcdefgh.tmp"}
-    removed, out = prune(filled, capsys, "--prune", "70h", "--dry-run")
-    assert removed == set()
-    assert {name for name, path in filled.items() if f"would remove {path}\n" in out} == old
-    removed, out = prune(filled, capsys, "--prune", "70h")
-    assert removed == old and "removed 4 files" in out
+    removed, out = prune(filled, capsys, "--prune", "2.9")
+    assert removed == old
+    assert [line.split()[1] for line in out.splitlines() if "removed" in line] == list("1201")
 
 
 def test_reading_counts_as_use(filled, capsys):
@@ -360,18 +358,5 @@ def test_reading_counts_as_use(filled, capsys):
     assert storage.read_row(row.stem)
     assert storage.load_or_compute(array.stem, lambda: pytest.fail("computed")).size
     assert all(abs(path.stat().st_atime - time.time()) < 60 for path in (row, array))
-    removed, _ = prune(filled, capsys, "--prune", "12h")
+    removed, _ = prune(filled, capsys, "--prune", "0.5")
     assert removed == {"row0", "row1", "array0", "features/.abcdefgh.tmp"}
-
-
-@pytest.mark.parametrize("text", ["30", "d", "-3d", "3y", "nan d", ""])
-def test_an_invalid_age_is_an_error(filled, capsys, text):
-    with pytest.raises(SystemExit):
-        storage.main([f"--prune={text}"])
-    assert f"invalid age {text!r}" in capsys.readouterr().err
-    assert all(path.exists() for path in filled.values())
-
-
-def test_ages():
-    ages = [storage.age(text) for text in ("90m", "12h", "30d", "1.5w")]
-    assert ages == [5400, 43200, 30 * DAY, 1.5 * 7 * DAY]

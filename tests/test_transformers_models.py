@@ -29,7 +29,6 @@ import mmclust as mm
 from mmclust.encoders import checkpoint
 from mmclust.encoders.feature_stream import OVERSAMPLING, side_to_decode
 from mmclust.encoders.prompt import PromptEncoder
-from mmclust.encoders.transformers_models import TOWERS, TransformersEncoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -127,7 +126,7 @@ def test_words_are_means_of_tokens(encoder):
 
 def prompt_in(dtype, encoder, template, path="auto", **options):
     """The prompt encoder of the same model in another precision."""
-    towers = TOWERS[encoder.model.config.model_type][1](copy.deepcopy(encoder.model).to(dtype))
+    towers = type(encoder)(copy.deepcopy(encoder.model).to(dtype), None, None, "copy")
     return PromptEncoder(towers, encoder.tokenizer, template, path=path, **options)
 
 
@@ -169,7 +168,7 @@ def test_the_tower_is_bidirectional(encoder):
 
 
 def test_a_tower_that_reads_its_padding_is_run_in_full(encoder):
-    towers = TOWERS[encoder.model.config.model_type][1](copy.deepcopy(encoder.model))
+    towers = type(encoder)(copy.deepcopy(encoder.model), None, None, "copy")
     towers.text.config.pad_token_id = -1  # nothing is masked
     assert PromptEncoder(towers, encoder.tokenizer, TEMPLATES[0]).path == "full"
 
@@ -262,7 +261,7 @@ def test_all_tokens_in_multidproxy(kind, encoder, pictures):
 def test_the_released_code_needs_clips_tower(kind, encoder, pictures, method):
     with pytest.raises(ValueError, match="width must be the same"):
         build(encoder, method, variant="released").fit(pictures)
-    equal = TransformersEncoder(
+    equal = type(encoder)(
         random_model(kind, projection=32), encoder.preprocess, encoder.tokenizer, "as wide"
     )
     with pytest.raises(ValueError, match=r"positions=False.*TextModel has none"):
@@ -304,7 +303,7 @@ def test_other_preprocessing_words_or_layers_give_other_features(kind, encoder, 
         (random_model(kind), encoder.preprocess, tokenizer),
         (random_model(kind, act="relu"), encoder.preprocess, encoder.tokenizer),
     ]
-    fingerprints = {TransformersEncoder(*parts, "other").fingerprint for parts in others}
+    fingerprints = {type(encoder)(*parts, "other").fingerprint for parts in others}
     assert len(fingerprints | {encoder.fingerprint}) == 4
 
 

@@ -199,7 +199,7 @@ def test_the_lexicon_keeps_the_rules_for_words():
             lists |= {(domain, keyword): entry["words"] for keyword, entry in entries.items()}
     for (domain, keyword), words in lists.items():
         if words != "random":
-            assert clean(words, 1000, keyword, domain) == (words, {}), (domain, keyword)
+            assert clean(words, 1000, keyword, domain) == (words, []), (domain, keyword)
 
 
 def test_the_words_of_reported_results_are_frozen():

@@ -29,14 +29,12 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
         name: a rendered world ("demo-fruit", "demo-card", "demo-face" or "tuning-..."), a data set
             of the papers ("fruit", "cars", ...), "module:function" of your own, or the path of a
             folder. A folder with the name of a data set is written as "./cars".
-        options: for a world `n`, `seed`, `size`; for the papers' sets `n`, `seed`, `data_dir`,
-            `criterion` (`mmclust.data.paper_datasets.load_paper`); for a folder `n`, `seed`, and
-            those of `load_folder`; for your own function those that it accepts, the others are
-            ignored. If it has no `n`, as a folder, `n` of its pictures are drawn with `seed`.
+        options: those of `load_rendered`, `load_paper` or `load_folder`, or those of your own
+            function that it accepts. Of a folder, or if your function has no `n`, `n` pictures are
+            drawn with `seed`.
 
     Raises:
-        ValueError: the name is unknown, or an option is invalid. Others: see `load_paper`,
-            `load_folder`.
+        ValueError: the name is unknown, or an option is invalid. Others: see these functions.
     """
     if name in RENDERED_WORLDS:
         return load_rendered(name, **options)
@@ -60,16 +58,13 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
 
 
 def available_datasets(names: Names) -> Names:
-    """`names` (a list, or a dictionary with names as keys) without data sets that are missing.
-
-    Left out, with a printed note, are data sets that a user must provide, such as "cars", and
-    that are not in the data folder.
-    """
+    """`names` (a list, or a dictionary with names as keys) without data sets, such as "cars", that
+    a user must provide and has not; a note on each is printed."""
     root = data_folder()
     available = []
     for name in names:
         spec = PAPER_DATASETS.get(name)
-        if spec and not spec.urls and find(name, root) is None:
+        if spec and not spec.url and find(name, root) is None:
             print(f"without {name}: {how_to_place(name, root)}")
         else:
             available.append(name)
@@ -85,6 +80,6 @@ def where_from(name: str) -> str:
     root = data_folder()
     if place := find(name, root):
         return f"present in {place}"
-    if urls := PAPER_DATASETS[name].urls:
-        return f"downloaded from {source(urls[0])}"
+    if url := PAPER_DATASETS[name].url:
+        return f"downloaded from {source(url)}"
     return f"left out: {how_to_place(name, root)}"

@@ -77,21 +77,18 @@ def describe_others(files: Sequence[Path]) -> str:
     return f"{text}; for HEIC ({heif:,}): {HEIF_REMEDY}" if heif else text
 
 
-def decode(file: Path, background: str = "white", side: int = 0) -> Image.Image:
-    """The picture in a file, in RGB, as `as_seen` gives it.
+def decode(file: Path, side: int = 0) -> Image.Image:
+    """The picture in a file, in RGB, as `as_seen` gives it. ValueError if it can't be decoded.
 
     With `side`, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size if both sides have at least so
     many pixels then: 12 megapixels in a tenth of the time. Pillow reads other formats completely.
-
-    Raises:
-        ValueError: it can't be decoded; names the file, the cause and the way out.
     """
     reads_heif()
     try:
         with Image.open(file) as picture:
             if side:
                 picture.draft(None, (side, side))
-            return as_seen(picture, background)
+            return as_seen(picture)
     except UNREADABLE as error:
         cause: object = error
         remedy = "repair or remove it, or load the folder with on_corrupt='skip'"

@@ -18,8 +18,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-from mmclust import storage
-
 RETRIES = 3  # of a failed download, after 1, 2 and 3 seconds
 # Against zip bombs: unpacked files may have RATIO times the archive's bytes, or FLOOR if more. That
 # is enough for pictures, which are compressed already.
@@ -43,10 +41,8 @@ def source(url: str) -> str:
 def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
     """The file of a URL in `folder`, downloaded if it is missing or has another hash.
 
-    One process at a time may use a folder: `paper_datasets.obtain` holds a lock.
-
-    Args:
-        known_hash: "md5:..." or "sha256:..."; None: the one that `record` has stored, if any.
+    One process at a time may use a folder: `paper_datasets.obtain` holds a lock. `known_hash` is
+    "md5:..." or "sha256:..."; without one the checksums in the archive find a damaged download.
 
     Raises:
         ConnectionError: it can't be downloaded. ValueError: the download has another hash.
@@ -59,20 +55,16 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
         raise ImportError('downloads need pooch: pip install "mmclust[paper]"') from error
 
     file = folder / file_name(url)
-    note = _record(file)
-    wanted = known_hash
-    if wanted is None and note.exists():
-        wanted = f"sha256:{note.read_text().partition(' ')[0]}"
     if file.exists():
-        if pooch.hashes.hash_matches(file, wanted):
+        if pooch.hashes.hash_matches(file, known_hash):
             return file
-        warnings.warn(f"{file} does not have the hash {wanted}: downloaded again", stacklevel=2)
+        warnings.warn(f"{file} does not have the hash {known_hash}: downloaded again", stacklevel=2)
     pooch.get_logger().setLevel("WARNING")  # at its default level it reports every step
     incoming = folder / ".incoming"
     shutil.rmtree(incoming, ignore_errors=True)  # of a killed run
     # A `Pooch` tries again after a failure, `pooch.retrieve` does not.
     downloads = pooch.create(incoming, base_url="", retry_if_failed=RETRIES)
-    downloads.registry[file.name] = wanted
+    downloads.registry[file.name] = known_hash
     downloads.urls[file.name] = source(url)
     # Without this header, requests may decompress a .tar.gz that a server sends as compressed.
     downloader = pooch.HTTPDownloader(progressbar=True, headers={"Accept-Encoding": "identity"})
@@ -85,10 +77,8 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
         problem = f"{source(url)} can't be downloaded ({reason})"
         raise ConnectionError(f"{problem}: {remedy}") from error
     except ValueError as error:
-        remedy = "another version may be served there"
-        if known_hash is None:
-            remedy = f"if the file was renewed there, and you trust it, remove {note}"
-        raise ValueError(f"{source(url)} does not have the hash {wanted}: {remedy}") from error
+        problem = f"{source(url)} does not have the hash {known_hash}"
+        raise ValueError(f"{problem}: another version may be served there") from error
     except OSError as error:
         problem = f"{file} can't be stored ({error.strerror})"
         remedy = f"free space in {folder} or set MMCLUST_DATA"
@@ -98,32 +88,14 @@ def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
     return file
 
 
-def record(file: Path) -> None:
-    """Write a file's sha256 beside it, in the format of `sha256sum`, unless it has a record."""
-    import pooch
-
-    if not _record(file).exists():
-        line = f"{pooch.file_hash(file)}  {file.name}\n"
-        storage.write_atomically(_record(file), line.encode())
-
-
-def _record(file: Path) -> Path:
-    return file.with_name(f"{file.name}.sha256")
-
-
 def unpack(archive: Path, target: Path, inner: str | None = None, most: int | None = None) -> None:
     """Unpack a zip or tar.gz to the folder `target`, which appears only when it is complete.
 
-    Files and folders only, and only below `target`: an archive with links, with paths that lead
-    elsewhere, or with a content that is much larger than itself is refused.
+    An archive with links, with paths that lead elsewhere, or with a content that is much larger
+    than itself is refused. Archives of the name `inner` in it are unpacked where they are. `most`
+    is a second limit of the unpacked bytes, beside that of `RATIO` and `FLOOR`.
 
-    Args:
-        inner: file name of archives inside the archive; each is unpacked into its own folder.
-        most: a second limit of the unpacked bytes, beside that of `RATIO` and `FLOOR`.
-
-    Raises:
-        ValueError: the archive is damaged or refused. OSError: no space or permission. In both
-            cases no unpacked file is left.
+    Raises ValueError for a damaged or refused archive, OSError without space or permission.
     """
     incomplete = target.with_name(f".{target.name}.part")
     shutil.rmtree(incomplete, ignore_errors=True)  # of a killed run

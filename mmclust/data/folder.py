@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageColor
+from PIL import Image
 
 from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data.contents import Files
@@ -19,11 +19,7 @@ from mmclust.storage import key_of
 
 
 def load_folder(
-    path: str | Path,
-    domain: str = "photo",
-    on_corrupt: str = "raise",
-    background: str = "white",
-    verbose: bool = True,
+    path: str | Path, domain: str = "photo", on_corrupt: str = "raise", verbose: bool = True
 ) -> ImageDataset:
     """The pictures below `path`, with the labels that the folder has.
 
@@ -35,27 +31,19 @@ def load_folder(
 
     Args:
         domain: what the pictures show, for prompts and reference words ("photo", "fruit", ...).
-        on_corrupt: "raise": an error that names the picture, when one that is needed can't be
-            decoded. "skip": decode all now, and leave out the damaged ones.
-        background: a color, as Pillow names them ("white", "#808080"), for transparent parts.
+        on_corrupt: "raise": a damaged picture is an error when it is decoded. "skip": decode all
+            now, and leave out the damaged ones.
         verbose: print that line; it is also the `provenance` of the data set.
 
     Raises:
-        FileNotFoundError: there is no such folder, it has no picture, or one that labels.csv lists
-            is missing.
-        ValueError: an invalid option; labels.csv that can't be read, or lacks labels or has
-            duplicates; trees that can't be matched; a damaged picture (when it is decoded).
+        FileNotFoundError: there is no such folder, no picture in it, or not all of labels.csv.
+        ValueError: an invalid option, labels.csv or tree; a damaged picture.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}")
     if on_corrupt not in ("raise", "skip"):
         raise ValueError(f'on_corrupt is "raise" or "skip", not {on_corrupt!r}')
-    try:
-        ImageColor.getrgb(background)
-    except ValueError as error:
-        remedy = 'give a color such as "white" or "#808080"'
-        raise ValueError(f"unknown background {background!r}: {remedy}") from error
     notes: list[str] = []
     table, origin = _labels(root, notes)
     if on_corrupt == "skip":
@@ -63,7 +51,7 @@ def load_folder(
     if table.index.empty:
         none = f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))})"
         raise FileNotFoundError("; ".join([none, *notes]))
-    data = from_table(root.resolve().name, domain, root, table, background)
+    data = from_table(root.resolve().name, domain, root, table)
     data.notes = (*notes, *similar_labels(table))
     labels = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
     labels = [*labels, f"from {origin}"] if labels else ["no labels"]
@@ -90,21 +78,19 @@ def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
     return tree_labels(root, files, notes), "folders"
 
 
-def from_table(
-    name: str, domain: str, root: Path, table: pd.DataFrame, background: str = "white"
-) -> ImageDataset:
+def from_table(name: str, domain: str, root: Path, table: pd.DataFrame) -> ImageDataset:
     """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
     files = Files(root, table.index)
 
     def make(i: int, side: int = 0) -> Image.Image:
-        picture = decode(files.path(i), background, side)
+        picture = decode(files.path(i), side)
         files.check(i)
         return picture
 
     def fingerprint(positions: np.ndarray) -> str:
         # of content and decoding alone: it does not depend on the folder or the files' names
         contents = files.hashes(positions.tolist())
-        return key_of("pictures", contents, background, code_fingerprint([decode]))
+        return key_of("pictures", contents, code_fingerprint([decode]))
 
     images = Images(len(table), make, fingerprint, lambda i: str(files.path(i)), make)
     labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -61,25 +61,23 @@ class Images(Sequence[Image.Image]):
         if isinstance(images, Images):
             return images
         other = ""
-        shape: tuple[int, ...] = (0, 0, 0)
-        if isinstance(images, np.ndarray) and images.dtype != object:
-            shape = images.shape
         if isinstance(images, (str, Path)):
             other = f"a path: mm.load_folder({str(images)!r})"
         elif isinstance(images, ImageDataset):
             other = f"the data set {images.name!r}: give its .images"
-        elif len(shape) < 3 or shape[2:] in CHANNELS:
-            other = f"an array {shape}: give (n, h, w, 3), or one picture in a list"
         elif isinstance(images, Image.Image) or not isinstance(images, Iterable):
             other = f"{type(images).__name__}: give a list of pictures"
+        elif isinstance(images, np.ndarray) and images.dtype != object:
+            shape = images.shape
+            if len(shape) < 3 or shape[2:] in CHANNELS:
+                other = f"an array {shape}: give (n, h, w, 3), or one picture in a list"
         if other:
             raise TypeError(f"images are required, not {other}")
         pictures = [_picture(image, i) for i, image in enumerate(images)]
         digest = hashlib.sha256()
         for picture in pictures:
             seen = as_seen(picture)
-            digest.update(f"{seen.mode}{seen.size}".encode())
-            digest.update(seen.tobytes())
+            digest.update(f"{seen.size}".encode() + seen.tobytes())
         return cls(len(pictures), lambda i: as_seen(pictures[i]), digest.hexdigest())
 
     @property
@@ -118,9 +116,6 @@ class Images(Sequence[Image.Image]):
         images._make_reduced = self._make_reduced and cache(self._make_reduced)
         return images
 
-    def __iter__(self) -> Iterator[Image.Image]:
-        return (self[i] for i in range(len(self)))
-
     def __repr__(self) -> str:
         return f"<{len(self)} images>"
 
@@ -141,15 +136,11 @@ def _picture(image: Any, i: int) -> Image.Image:
         x = x.astype(np.uint8) * 255
     if x.dtype == np.uint8 and x.size and (x.ndim == 2 or x.shape[2:] in CHANNELS):
         return Image.fromarray(x[..., 0] if x.shape[2:] == (1,) else x)
-    kind = x.dtype.str[1:]
-    remedies = {
-        "x.transpose(1, 2, 0)": x.ndim == 3 and x.shape[:1] in CHANNELS,
-        "(255 * x).astype('uint8') if 1 is white": kind[0] == "f",
-        "(x // 257).astype('uint8')": kind == "u2",
-    }
-    remedy = " and ".join(text for text, helps in remedies.items() if helps)
-    expected = "a PIL picture or an array uint8 (h, w, 3) is expected"
-    raise TypeError(f"picture {i}: {expected}, not {x.dtype} {x.shape}: {remedy}".rstrip(": "))
+    raise TypeError(
+        f"picture {i}: a PIL picture or an array uint8 (h, w, 3) is expected, not {x.dtype} "
+        f"{x.shape}; x.transpose(1, 2, 0) puts channels last; (255 * x).astype('uint8') is for "
+        "floats from 0 to 1, (x // 257).astype('uint8') for uint16"
+    )
 
 
 class Labels(dict):
@@ -240,12 +231,12 @@ class ImageDataset:
         names = {c: [self.classes[c][k] for k in self.labels[c]] for c in self.criteria}
         return pd.DataFrame(names, index=range(len(self)))
 
-    def describe(self, max_classes: int = 8) -> list[dict]:
+    def describe(self) -> list[dict]:
         """A row per criterion: data set, images, criterion, clusters, its first classes."""
         rows = []
         for criterion in self.criteria:
             classes = self.classes[criterion]
-            listed = ", ".join(classes[:max_classes] + ["..."][: len(classes) > max_classes])
+            listed = ", ".join([*classes[:8], "..."][: len(classes)])
             row = {"data set": self.name, "images": len(self), "criterion": criterion}
             rows.append(row | {"clusters": self.n_clusters(criterion), "classes": listed})
         return rows

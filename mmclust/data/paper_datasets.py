@@ -19,10 +19,10 @@ from mmclust import storage
 from mmclust.data import download, paper_layouts
 from mmclust.data.folder import from_table
 from mmclust.data.images import ImageDataset, unknown_criterion
-from mmclust.data.paper_layouts import BATCHES, SeparateCriteria
+from mmclust.data.paper_layouts import BATCHES
 
 # The READMEs of Multi-Sub's repository link to it, but do not give its layout: `find` searches it.
-_BUNDLE = ("https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip",)
+_BUNDLE = "https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip"
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class PaperDataset:
 
     domain: str  # the first word of its prompts
     folders: tuple[str, ...]  # accepted names of its folder, in lower case; our name first
-    urls: tuple[str, ...] = ()  # archives that hold it, the best first; none: it is placed by hand
-    inner: str | None = None  # file name of archives inside these
+    url: str = ""  # of the archive that holds it; none: it is placed by hand
+    inner: str | None = None  # file name of archives inside it
     md5: str | None = None  # of the archive
     trees: dict[str, str] = field(default_factory=dict)  # criterion -> its folder, if different
     optional: tuple[str, ...] = ()  # criteria that the released archive need not have
@@ -46,10 +46,8 @@ PAPER_DATASETS = {
     "fruit360": PaperDataset("fruit", ("fruit360",), _BUNDLE),
     "card": PaperDataset("card", ("card", "cards"), _BUNDLE, trees={"order": "number"}),
     "cmuface": PaperDataset(
-        "face", ("cmuface", "faces", "faces_4"), (
-            "https://archive.ics.uci.edu/static/public/124/cmu+face+images.zip",
-            "https://archive.ics.uci.edu/ml/machine-learning-databases/faces-mld/faces.tar.gz",
-        ),
+        "face", ("cmuface", "faces", "faces_4"),
+        "https://archive.ics.uci.edu/static/public/124/cmu+face+images.zip",
         inner="faces.tar.gz",
         images=(624,),  # UCI: 16 of the 640 are damaged, and end in .bad instead of .pgm
     ),
@@ -59,7 +57,7 @@ PAPER_DATASETS = {
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ [?]"),
     "cifar10": PaperDataset(  # URL and hash as in torchvision
         "photo", ("cifar10", "cifar10_mc", BATCHES),
-        ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         md5="c58f30108f718f92721af3b95e74349a",
     ),
     "aloi": PaperDataset("object", ("aloi",), origin="288 of ALOI, "
@@ -80,12 +78,9 @@ def expected(name: str) -> pd.DataFrame:
 
 
 def load_paper(
-    name: str,
-    n: int | None = None,
-    seed: int = 0,
-    data_dir: str | Path | None = None,
+    name: str, n: int | None = None, seed: int = 0, data_dir: str | Path | None = None,
     criterion: str | None = None,
-) -> ImageDataset:
+) -> ImageDataset:  # fmt: skip
     """A data set of the papers, from `data_folder(data_dir)`; downloaded if missing and possible.
 
     The released archives hold one tree of class folders per criterion, whose pictures are matched
@@ -99,10 +94,8 @@ def load_paper(
         criterion: the one to load of a data set whose trees can't be matched; else ignored.
 
     Raises:
-        ConnectionError, OSError: it can't be downloaded, or stored.
-        FileNotFoundError: it must be placed by hand; the message says what and where.
-        SeparateCriteria: its trees can't be matched; the message says what differs.
-        ValueError: the folder has another layout or is damaged; an invalid n or criterion.
+        OSError: it can't be downloaded or stored, or must be placed by hand (where and how).
+        ValueError: another layout, damage, an invalid option; `SeparateCriteria`: see `criterion`.
     """
     known = list(expected(name).index)
     if criterion not in (None, *known):
@@ -146,9 +139,9 @@ def differences(name: str, data: ImageDataset) -> list[str]:
 def find(name: str, root: Path) -> Path | None:
     """A data set's folder, or None: in `root`, an unpacked archive, or a folder of its name."""
     spec = PAPER_DATASETS[name]
-    unpacked = [_unpacked(root, url) for url in spec.urls]
     searched = [root.glob("*")]
-    searched += [folder.glob(depth) for folder in unpacked for depth in ("*", "*/*", "*/*/*")]
+    if spec.url:
+        searched += [_unpacked(root, spec.url).glob(depth) for depth in ("*", "*/*", "*/*/*")]
     searched += [(root / spec.folders[0]).glob("*")]
     paths = [path for level in searched for path in sorted(level)]
     candidates = [p for p in paths if p.name.casefold() in spec.folders and p.is_dir()]
@@ -190,33 +183,23 @@ def obtain(name: str, root: Path) -> Path:
     """Download and unpack a data set; returns its folder. A second process waits for the first."""
     spec = PAPER_DATASETS[name]
     folders = " or ".join(spec.folders)
-    if not spec.urls:
+    if not spec.url:
         problem = f"is not in {root} and has no public download with its labels ({spec.origin})"
         raise FileNotFoundError(f"{name} {problem}: {how_to_place(name, root)}")
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         if place := find(name, root):
             return place
-        for unpacked in (_unpacked(root, url) for url in spec.urls):
-            if unpacked.exists():
-                problem = f"{unpacked} holds no folder {folders}"
-                raise ValueError(f"{problem}: remove it, and it is unpacked again")
-        failed = []
-        # an archive that is there already comes first
-        for url in sorted(spec.urls, key=lambda u: not (root / download.file_name(u)).exists()):
-            try:
-                archive = download.fetch(url, root, f"md5:{spec.md5}" if spec.md5 else None)
-            except ConnectionError as error:
-                failed.append(error)
-                continue
-            download.unpack(archive, _unpacked(root, url), spec.inner)
-            if not spec.md5:
-                download.record(archive)  # only now is it known to be complete
-            if place := find(name, root):
-                return place
-            remedy = f"another version may be served at {url}"
-            raise ValueError(f"{archive} holds no folder {folders}: {remedy}")
-    raise ConnectionError("; ".join(map(str, failed))) from failed[0]
+        unpacked = _unpacked(root, spec.url)
+        if unpacked.exists():
+            problem = f"{unpacked} holds no folder {folders}"
+            raise ValueError(f"{problem}: remove it, and it is unpacked again")
+        archive = download.fetch(spec.url, root, f"md5:{spec.md5}" if spec.md5 else None)
+        download.unpack(archive, unpacked, spec.inner)
+        if place := find(name, root):
+            return place
+    remedy = f"another version may be served at {spec.url}"
+    raise ValueError(f"{archive} holds no folder {folders}: {remedy}")
 
 
 def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
@@ -236,34 +219,9 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     else:
         table = paper_layouts.from_trees(place, _trees(name, place), criterion)
     if table.empty:
-        again = "remove it, and it is downloaded again, or " if spec.urls else ""
+        again = "remove it, and it is downloaded again, or " if spec.url else ""
         raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
     data = from_table(name, spec.domain, place, table)
     data.provenance = f"the papers' {name}, {len(table)} pictures"
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data
-
-
-def status(name: str, root: Path) -> tuple[bool, str]:
-    """Whether a data set can be read or downloaded, and a description of its state."""
-    place = find(name, root)
-    spec = PAPER_DATASETS[name]
-    if place is None and spec.urls:
-        urls = " or ".join(download.source(url) for url in spec.urls)
-        return True, f"not there; would be downloaded from {urls}"
-    if place is None:
-        return False, f"not there; {how_to_place(name, root)} ({spec.origin})"
-    try:
-        try:
-            datasets = [read(name, place)]
-        except SeparateCriteria:
-            datasets = [read(name, place, c) for c in _trees(name, place)]
-    except (OSError, ValueError) as error:
-        return False, f"there, but can't be read: {error}"
-    counts = ", ".join(dict.fromkeys(f"{len(data):,} pictures" for data in datasets))
-    clusters = ", ".join(f"{c} {data.n_clusters(c)}" for data in datasets for c in data.criteria)
-    different = dict.fromkeys(d for data in datasets for d in differences(name, data))
-    comparison = "; ".join(different) or "as in the papers' table"
-    if len(datasets) > 1:
-        comparison += "; its trees hold different pictures, and each criterion is loaded by itself"
-    return True, f"there, in {place}: {counts}, {clusters} classes; {comparison}"

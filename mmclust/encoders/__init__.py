@@ -54,10 +54,8 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
         repository = REPOSITORIES.get(name, name)
         folder = checkpoint.download(repository.removeprefix("hf-hub:"), name)
     if folder.is_file():
-        raise ValueError(
-            f"{folder} is a single checkpoint file: put it into a folder together with "
-            "open_clip_config.json, which describes its architecture and preprocessing"
-        )
+        remedy = "put it into a folder, with the open_clip_config.json that describes it"
+        raise ValueError(f"{folder} is a single checkpoint file: {remedy}")
     if not folder.is_dir():
         return load_open_clip(name, device, autocast)
     checkpoint.check_files(folder)
@@ -67,10 +65,8 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
         from mmclust.encoders.transformers_models import load_transformers
 
         return load_transformers(folder, name, device, autocast)
-    raise ValueError(
-        f"{folder} has no open_clip_config.json (and no config.json of transformers): a "
-        "checkpoint needs its architecture and preprocessing"
-    )
+    files = "open_clip_config.json (and no config.json of transformers)"
+    raise ValueError(f"{folder} has no {files}: it needs its architecture and preprocessing")
 
 
 def where_from(name: str) -> str:

@@ -86,9 +86,8 @@ class Encoder(ABC):
     def logit_scale(self) -> float:
         """The inverse temperature of the model's softmax over cosines."""
 
-    @property
     @abstractmethod
-    def image_trunk(self) -> Tower:
+    def image_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         """The image tower without its last projection: pixels (n, 3, height, width) -> (n, h)."""
 
     @property
@@ -169,11 +168,8 @@ class Encoder(ABC):
     def batch_ranges(
         self, images: Pictures, batch_size: int = 256, batches: int = 16
     ) -> list[range]:
-        """The numbers of all batches, as ranges of up to `batches`; [] if the features are stored.
-
-        `store_batch_range` can compute each range on any machine that shares the cache. A single
-        range for at most 4,096 images.
-        """
+        """The numbers of all batches, as ranges of up to `batches` (one for at most 4,096 images),
+        which any machine can compute that shares the cache; [] if the features are stored."""
         images = Images.of(images)
         if feature_stream.is_stored(self._features_key(images)):
             return []
@@ -185,10 +181,7 @@ class Encoder(ABC):
     def store_batch_range(
         self, images: Pictures, batch_range: range, batch_size: int = 256
     ) -> None:
-        """Compute and store the features of these batches, unless they are stored already.
-
-        For at most 4,096 images, those of all images.
-        """
+        """Compute and store the features of a range of `batch_ranges`, unless they are stored."""
         images = Images.of(images)
         if not feature_stream.is_large(len(images)):
             self.features(images, batch_size)
@@ -319,10 +312,8 @@ class Encoder(ABC):
         rows = feature_stream.batches(
             images, batch_size, self.preprocess, forward, self.device, store_batch
         )
-        total = -(-len(images) // batch_size)
-        # not disable=False, which would overrule TQDM_DISABLE
-        quiet = {"disable": True} if total == 1 else {}
-        return tqdm(rows, desc=f"{self.name}: image features", total=total, leave=False, **quiet)
+        title = f"{self.name}: image features"
+        return tqdm(rows, title, -(-len(images) // batch_size), leave=False, delay=1)
 
 
 def tokenizer_rules(tokenizer: Any) -> str:

@@ -111,15 +111,12 @@ def find_weights(folder: Path, preferred: str) -> Path:
         names = ", ".join(file.name for file in files)
         raise ValueError(f"{folder} has several weights ({names}): rename one {preferred}")
     pickles = [file.name for pattern in PICKLE_PATTERNS for file in sorted(folder.glob(pattern))]
+    remedy = "convert them, or choose a revision that has them (owner/name@refs/pr/N)"
     if pickles:
-        raise ValueError(
-            f"{folder} has no safetensors weights, only pickles ({', '.join(pickles)}), which can "
-            f"run code: if you trust them, save them as {preferred}"
-        )
-    raise ValueError(
-        f"{folder} has no safetensors weights: convert them, or choose a revision that has them "
-        "(owner/name@refs/pr/N, where the hub's bot made one)"
-    )
+        problem = f"only pickles ({', '.join(pickles)}), which can run code"
+        remedy = f"if you trust them, save them as {preferred}"
+        raise ValueError(f"{folder} has no safetensors weights, {problem}: {remedy}")
+    raise ValueError(f"{folder} has no safetensors weights: {remedy}")
 
 
 def check_tokenizer(folder: Path) -> None:
@@ -134,6 +131,5 @@ def require_transformers(name: str) -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise ImportError(
-            f'encoder {name} needs the package transformers: pip install "mmclust[paper]"'
-        ) from None
+        remedy = 'pip install "mmclust[paper]"'
+        raise ImportError(f"encoder {name} needs the package transformers: {remedy}") from None

@@ -1,8 +1,7 @@
 """Image features in batches: decoding and model run at the same time, large results go to disk.
 
-A large set (more than `STREAM_ABOVE` images) is stored batch by batch, so that a killed run
-continues after its last batch, and read memory-mapped. Smaller sets are computed in memory and
-stored as one file. The store itself (paths, checksums) is `mmclust.storage`.
+A large set (more than `STREAM_ABOVE` images) is stored batch by batch and read memory-mapped, a
+smaller one is computed in memory. The store itself (paths, checksums) is `mmclust.storage`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -35,7 +34,6 @@ STREAM_ABOVE = 4096  # images: the features of larger sets are stored in batches
 MIN_FORWARD = 64
 SLICE = 16  # images that one thread decodes at a time
 OVERSAMPLING = 2  # a picture is decoded with at least so many pixels for each that it is scaled to
-MAX_ATTEMPTS = 3  # to join batches, which other processes may remove or damage meanwhile
 
 ComputeBatch = Callable[[], np.ndarray]
 StoreBatch = Callable[[int, ComputeBatch], np.ndarray]  # batch number, how to compute it -> rows
@@ -60,10 +58,8 @@ def batches(
 
     At most three batches of pictures are in memory. On a CPU two are in the model, each with half
     of torch's threads, while a third is decoded: so no core waits for another after every
-    operation. On other devices one is in the model. Threads are used, not processes: Pillow and
-    torch release Python's lock, and pictures may come from functions that cannot be sent to a
-    process. Pictures are made in several threads at a time. Raises the error of the
-    first image that cannot be decoded.
+    operation. On other devices one is in the model. Pictures are made in several threads at a time
+    (Pillow and torch release Python's lock). Raises the error of the first that can't be decoded.
     """
     n_batches = -(-len(images) // size)
     threads = torch.get_num_threads()
@@ -114,10 +110,7 @@ def _forward_batch(
 
 
 def side_to_decode(preprocess: Callable) -> int | None:
-    """The pixels that a picture's shorter side needs; None: it is needed in full size.
-
-    Known of preprocessing that begins by scaling pictures to a size.
-    """
+    """The pixels that a picture's shorter side needs if it is scaled first; otherwise None."""
     size = getattr(preprocess, "scales_to", None)
     if isinstance(preprocess, transforms.Compose):
         first = preprocess.transforms[0]
@@ -167,6 +160,9 @@ def load_or_encode(key: str, n_images: int, size: int, run: Run) -> np.ndarray:
     if not is_large(n_images):
         return storage.load_or_compute(key, lambda: np.concatenate(list(run(compute_batch))))
     path = _path(key)
+    features = _map(path)
+    if features is not None:
+        return features
     batch_keys = [_batch_key(key, size, number) for number in range(-(-n_images // size))]
     unsaved: dict[int, np.ndarray] = {}  # batches that could not be written
 
@@ -175,20 +171,19 @@ def load_or_encode(key: str, n_images: int, size: int, run: Run) -> np.ndarray:
             return unsaved[number]
         return storage.load_or_compute(batch_keys[number], compute)
 
-    for attempt in range(MAX_ATTEMPTS):
-        features = _map(path)
-        if features is not None:
-            if attempt:
-                _remove(*map(_path, batch_keys))
-            return features
-        for number, rows in enumerate(run(store_batch)):
-            if path.exists():  # another process was faster
-                break
-            if not _path(batch_keys[number]).exists():
-                unsaved[number] = rows
-        if not path.exists() and (unsaved or not _join(path, batch_keys, n_images)):
-            break
-    return np.concatenate(list(run(store_batch)))
+    def stored_batches() -> Iterator[np.ndarray]:  # until another process has stored all of them
+        return takewhile(lambda rows: not path.exists(), run(store_batch))
+
+    for number, rows in enumerate(stored_batches()):
+        if not _path(batch_keys[number]).exists():
+            unsaved[number] = rows
+    if not unsaved and not path.exists():
+        _join(path, n_images, stored_batches())
+    features = _map(path)
+    if features is None:
+        return np.concatenate(list(run(store_batch)))
+    _remove(*map(_path, batch_keys))
+    return features
 
 
 def store_batches(key: str, size: int, first: int, run: Run) -> None:
@@ -242,39 +237,33 @@ def _map(path: Path) -> np.ndarray | None:
     return None
 
 
-def _join(path: Path, batch_keys: list[str], n_images: int) -> bool:
-    """Copy all batches into one file, unless one is missing or damaged; False if writing fails.
+def _join(path: Path, n_images: int, batches: Iterator[np.ndarray]) -> None:
+    """Write all batches into one file, or warn that this is not possible.
 
     Not through a memory map of the new file: on a full disk this would kill the process.
     """
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(storage.append_checksum(path.stem, _copy(batch_keys, n_images, file)))
-        temporary.replace(path)
-    except (FileNotFoundError, ValueError):
-        pass  # this batch is computed again in the next attempt
+            file.write(storage.append_checksum(path.stem, _write(file, n_images, batches)))
+        if not path.exists():
+            temporary.replace(path)
     except OSError as error:
         reason = error.strerror or error
         warnings.warn(f"{path} cannot be written ({reason}): features stay in memory", stacklevel=3)
-        return False
     finally:
         _remove(temporary)
-    return True
 
 
-def _copy(batch_keys: list[str], n_images: int, file: BinaryIO) -> Iterator[bytes]:
+def _write(file: BinaryIO, n_images: int, batches: Iterator[np.ndarray]) -> Iterator[bytes]:
     """Write the rows of all batches as one .npy file; yields what is written."""
-    for number, path in enumerate(map(_path, batch_keys)):
-        storage.check_array(path)
-        rows = np.load(path, allow_pickle=False)
+    for number, rows in enumerate(batches):
+        data = rows.tobytes()
         if number == 0:
             header = np.lib.format.header_data_from_array_1_0(rows)
             header["shape"] = (n_images, *rows.shape[1:])
             buffer = io.BytesIO()
             np.lib.format.write_array_header_1_0(buffer, header)
-            file.write(buffer.getvalue())
-            yield buffer.getvalue()
-        data = rows.tobytes()
+            data = buffer.getvalue() + data
         file.write(data)
         yield data

@@ -44,17 +44,13 @@ class OpenCLIPEncoder(Encoder):
     def _trunk_width(self) -> int:
         pixels = self.preprocess(Image.new("RGB", (64, 64)))[None].to(self.device)
         with torch.inference_mode():
-            return self._pooled_features(pixels).shape[1]
+            return self.image_trunk(pixels).shape[1]
 
     @property
     def logit_scale(self) -> float:
         return float(self.model.logit_scale.exp())
 
-    @property
-    def image_trunk(self) -> Tower:
-        return self._pooled_features
-
-    def _pooled_features(self, pixels: torch.Tensor) -> torch.Tensor:
+    def image_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         tower = self.model.visual
         projection = getattr(tower, "proj", None)
         if isinstance(projection, torch.Tensor):

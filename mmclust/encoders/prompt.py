@@ -26,10 +26,8 @@ KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 def split_template(template: str) -> tuple[str, str]:
     """The text before and after the placeholder; ValueError unless there is exactly one."""
     if template.count(PLACEHOLDER) != 1:
-        raise ValueError(
-            f"a template needs exactly one {PLACEHOLDER!r} in the place of the word, as in "
-            f"'fruit with a color of *'; got {template!r}"
-        )
+        example = "'fruit with a color of *'"
+        raise ValueError(f"a template needs exactly one '*', as in {example}; got {template!r}")
     before, after = template.split(PLACEHOLDER)
     return before.strip(), after.strip()
 
@@ -42,10 +40,10 @@ def word_ids(tokenizer: Any, word: str) -> list[int]:
 
 
 def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, list[int], int]:
-    """Token ids before the placeholder, of a word in it, after it, and of padding.
+    """Token ids before the placeholder (with start), of a word in it, after it, and of padding.
 
     The template is tokenized with two different one-token words: the placeholder is where the ids
-    differ. Start and end tokens are included. ValueError if the tokenizer has no such words.
+    differ.
     """
     prefix, suffix = split_template(template)
     texts = [" ".join(filter(None, (prefix, word, suffix))) for word in PROBE_WORDS]
@@ -59,10 +57,8 @@ def tokenize_template(tokenizer: Any, template: str) -> tuple[list[int], int, li
             end = 1 + int((first != padding).nonzero().max())
             after = first[start + 1 : end].tolist()
             return first[:start].tolist(), int(first[start]), after, padding
-    raise ValueError(
-        f"the placeholder of {template!r} has no position in the tokens: this tokenizer has no "
-        f"single tokens for {', '.join(PROBE_WORDS)}"
-    )
+    words = ", ".join(PROBE_WORDS)
+    raise ValueError(f"{template!r}: this tokenizer has no single tokens for {words}")
 
 
 def token_table(model: Any) -> nn.Embedding:
@@ -88,13 +84,11 @@ class PromptEncoder:
 
     Args:
         model: an open_clip model, or an object with its `encode_text`.
-        template: text with one placeholder `*`.
         path: "full" runs all tokens of the context. "auto" takes the fastest way that agrees with
             it, which is checked here: "cached" (the prefix once), "cropped" (without padding) or
             "full". The attribute `path` says which.
-        positions: add the positional embedding. The released code of Multi-MaP and Multi-Sub
-            leaves it out.
-        final_norm: apply the final LayerNorm. The released code leaves this out, too.
+        positions, final_norm: add the positional embedding, apply the final LayerNorm. The
+            released code of Multi-MaP and Multi-Sub leaves both out.
         autocast: run in bfloat16 (torch's autocast); outputs are float32.
 
     Raises:
@@ -115,19 +109,15 @@ class PromptEncoder:
         self.table = token_table(model)
         is_clip = hasattr(self.tower, "ln_final") and getattr(self.tower, "cls_emb", None) is None
         if not (positions and final_norm) and not is_clip:
-            raise ValueError(
-                "positions=False and final_norm=False switch off parts of CLIP's text tower; "
-                f"{type(self.tower).__name__} has none"
-            )
+            problem = f"{type(self.tower).__name__} has none of these parts of CLIP's text tower"
+            raise ValueError(f"positions=False and final_norm=False: {problem}")
         before, word, after, padding = tokenize_template(tokenizer, template)
         ids = [*before, word, *after]
         length = tokenizer.context_length
         if tower_length := getattr(self.tower, "context_length", 0):  # mT5 has no limit
             length = min(tower_length, length)
         if len(ids) > length:
-            raise ValueError(
-                f"template {template!r} needs {len(ids)} tokens, the text tower reads {length}"
-            )
+            raise ValueError(f"{template!r} needs {len(ids)} tokens, the text tower reads {length}")
         self.start = len(before)  # position of the placeholder
         self.end = len(ids) - 1  # position of end-of-text
         ids += [padding] * (length - len(ids))

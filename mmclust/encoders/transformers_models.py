@@ -8,7 +8,6 @@ CLIP models of transformers are not read here: use them in open_clip's layout.
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,24 @@ CONTEXT = 64  # tokens of a text: what ALIGN's processor pads to; BLIP's has no 
 PREPROCESSING = ("image_processor_type", "size", "resample", "image_mean", "image_std")
 
 
-class Align:
-    """ALIGN's towers (transformers' `AlignModel`).
+class Align(Encoder):
+    """ALIGN (transformers' `AlignModel`); arguments as for `Encoder`.
 
     A text is read at [CLS]. An image is the pooled output of an EfficientNet with nothing after
     it, so P is the identity.
     """
 
-    patches: Tower | None = None
+    @property
+    def towers(self) -> Any:
+        return self
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.text = model.text_model
-        self.project = model.text_projection
+    @property
+    def text(self) -> Any:
+        return self.model.text_model
+
+    @property
+    def project(self) -> torch.nn.Linear:
+        return self.model.text_projection
 
     def encode_text(self, ids: torch.Tensor, normalize: bool = False) -> torch.Tensor:
         """Text embeddings (n, d) of tokens (n, l); padding is masked."""
@@ -44,17 +48,23 @@ class Align:
         out = self.project(self.text(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0])
         return F.normalize(out, dim=-1) if normalize else out
 
-    def trunk(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features (n, h) of pixels (n, 3, height, width)."""
+    def image_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.model.vision_model(pixel_values=pixels).pooler_output
 
     @property
     def image_projection(self) -> torch.Tensor:
-        return torch.eye(self.model.projection_dim, device=self.project.weight.device)
+        return torch.eye(self.model.projection_dim, device=self.device)
 
     @property
     def logit_scale(self) -> float:
         return 1 / float(self.model.temperature)
+
+    def _recipe(self) -> str:
+        # without entries on the model's origin, which change no result
+        config = self.model.config.to_dict()
+        for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):
+            config.pop(key, None)
+        return super()._recipe() + json.dumps(config, sort_keys=True, default=str)
 
 
 class Blip(Align):
@@ -66,17 +76,24 @@ class Blip(Align):
     that we know has them.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.text = model.text_encoder
-        self.project = model.text_proj
+    @property
+    def text(self) -> Any:
+        return self.model.text_encoder
 
-    def trunk(self, pixels: torch.Tensor) -> torch.Tensor:
+    @property
+    def project(self) -> torch.nn.Linear:
+        return self.model.text_proj
+
+    def image_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         # not `pooler_output`, to which the last LayerNorm is applied twice
         features = self.model.vision_model(pixel_values=pixels).last_hidden_state[:, 0]  # (n, h)
         return torch.cat([features, features.new_ones(len(features), 1)], 1)  # (n, h + 1)
 
-    def patches(self, pixels: torch.Tensor) -> torch.Tensor:
+    @property
+    def patch_trunk(self) -> Tower:
+        return self._patches
+
+    def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
         tokens = self.model.vision_model(pixel_values=pixels).last_hidden_state
         return F.normalize(self.model.vision_proj(tokens), dim=-1)
 
@@ -91,8 +108,8 @@ class Blip(Align):
         return float(torch.tensor(self.model.config.logit_scale_init_value).exp())
 
 
-# model_type in config.json -> class of transformers, class of this module
-TOWERS = {"align": ("AlignModel", Align), "blip": ("BlipForImageTextRetrieval", Blip)}
+# model_type in config.json -> class of transformers, encoder
+ENCODERS = {"align": ("AlignModel", Align), "blip": ("BlipForImageTextRetrieval", Blip)}
 
 
 class Preprocess:
@@ -112,40 +129,9 @@ class Preprocess:
         return f"{type(self.processor).__name__} {settings}"
 
 
-class TransformersEncoder(Encoder):
-    """ALIGN or BLIP; `model` is of a class in `TOWERS`; other arguments as for `Encoder`."""
-
-    @cached_property
-    def towers(self) -> Align:
-        return TOWERS[self.model.config.model_type][1](self.model)
-
-    def _recipe(self) -> str:
-        # without entries on the model's origin, which change no result
-        config = self.model.config.to_dict()
-        for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):
-            config.pop(key, None)
-        return super()._recipe() + json.dumps(config, sort_keys=True, default=str)
-
-    @property
-    def image_projection(self) -> torch.Tensor:
-        return self.towers.image_projection
-
-    @property
-    def logit_scale(self) -> float:
-        return self.towers.logit_scale
-
-    @property
-    def image_trunk(self) -> Tower:
-        return self.towers.trunk
-
-    @property
-    def patch_trunk(self) -> Tower | None:
-        return self.towers.patches
-
-
 def load_transformers(
     folder: Path, name: str, device: str = "cpu", autocast: bool = False
-) -> TransformersEncoder:
+) -> Align:
     """ALIGN or BLIP from a folder in transformers' layout; errors as for `load_encoder`.
 
     It needs config.json, preprocessor_config.json (transformers 5: processor_config.json), the
@@ -158,17 +144,15 @@ def load_transformers(
 
     path = folder / "config.json"
     config = checkpoint.read_json(path)
-    if config.get("model_type") not in TOWERS:
-        raise ValueError(
-            f"{path} has the unknown model_type {config.get('model_type')!r}, expected "
-            f"{' or '.join(TOWERS)} (CLIP models: use open_clip's layout)"
-        )
+    if config.get("model_type") not in ENCODERS:
+        known = f"{' or '.join(ENCODERS)} (CLIP models: use open_clip's layout)"
+        raise ValueError(f"{path}: model_type {config.get('model_type')!r}, expected {known}")
     checkpoint.require(path, config, ("text_config", "vision_config"), "architecture")
     _check_preprocessing(folder)
     checkpoint.check_tokenizer(folder)
     if not (folder / "model.safetensors.index.json").exists():
         checkpoint.find_weights(folder, "model.safetensors")
-    model_class = getattr(transformers, TOWERS[config["model_type"]][0])
+    model_class = getattr(transformers, ENCODERS[config["model_type"]][0])
     try:
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -179,14 +163,11 @@ def load_transformers(
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder} cannot be loaded: {reason}") from error
     if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"the weights in {folder} do not match {model_class.__name__}: {len(missing)} tensors "
-            f"are missing, such as {missing[0]}"
-        )
+        problem = f"{len(missing)} tensors are missing, such as {missing[0]}"
+        raise ValueError(f"the weights in {folder} do not match {model_class.__name__}: {problem}")
     _check_match(folder, model, processor, tokenizer)
-    return TransformersEncoder(
-        model.float(), Preprocess(processor), tokenizer, name, device, autocast
-    )
+    encoder = ENCODERS[config["model_type"]][1]
+    return encoder(model.float(), Preprocess(processor), tokenizer, name, device, autocast)
 
 
 def _check_preprocessing(folder: Path) -> None:
@@ -204,18 +185,14 @@ def _check_match(folder: Path, model: Any, processor: Any, tokenizer: Any) -> No
     text = model.config.text_config
     n_tokens = len(tokenizer.tokenizer)
     if n_tokens > text.vocab_size:
-        raise ValueError(
-            f"the tokenizer in {folder} has {n_tokens} tokens, the text tower {text.vocab_size}"
-        )
-    padding = (tokenizer.tokenizer.pad_token_id, text.pad_token_id)
-    if padding[0] != padding[1]:
-        raise ValueError(
-            f"the tokenizer in {folder} pads with {padding[0]}, the text tower with {padding[1]}"
-        )
+        counts = f"has {n_tokens} tokens, the text tower {text.vocab_size}"
+        raise ValueError(f"the tokenizer in {folder} {counts}")
+    padding = tokenizer.tokenizer.pad_token_id
+    if padding != text.pad_token_id:
+        tokens = f"pads with {padding}, the text tower with {text.pad_token_id}"
+        raise ValueError(f"the tokenizer in {folder} {tokens}")
     size = model.config.vision_config.image_size
     sizes = {processor.size["height"], processor.size["width"]}
     if model.config.model_type == "blip" and sizes != {size}:
-        raise ValueError(
-            f"the preprocessing in {folder} makes pictures of {dict(processor.size)}, the image "
-            f"tower needs {size} x {size}"
-        )
+        sides = f"makes pictures of {dict(processor.size)}, the image tower needs {size} x {size}"
+        raise ValueError(f"the preprocessing in {folder} {sides}")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import code_fingerprint
 from mmclust.data import load_dataset
-from mmclust.data.paper_datasets import SeparateCriteria, draw
+from mmclust.data.paper_datasets import draw
+from mmclust.data.paper_layouts import SeparateCriteria
 from mmclust.data.rendered import RENDERED_WORLDS
 from mmclust.data.shifts import shifted
 from mmclust.encoders import load_encoder
@@ -88,7 +89,7 @@ class Workbench:
         words = reference_words(e.criterion, of=data.domain, seed=e.seed, source=source)
         if e.word_list is None:
             return words
-        return e.word_list.apply(words, data.classes[e.criterion], data.domain, e.seed)
+        return e.word_list.apply(words, data.classes[e.criterion], e.seed)
 
     def code(self, e: Experiment) -> str:
         """The hash of the code that computes this experiment's row."""

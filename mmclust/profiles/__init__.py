@@ -23,9 +23,7 @@ def load_profile(name: str = "demo") -> dict:
     only what differs from that one. Settings of a notebook are replaced one by one; any other key
     is replaced completely. Values are checked and converted: see `check_settings`.
 
-    Raises:
-        ValueError: there is no such profile; its file is not valid YAML; a name or value is not
-            allowed; it sets a notebook that its base does not have, or is its own base.
+    Raises ValueError for what is missing, unknown, not valid or not allowed.
     """
     return _load(name, Path(), ())
 
@@ -98,9 +96,7 @@ def settings(notebook: str, profile: str = "demo", **overrides: Any) -> SimpleNa
     built from them. With several data sets, a method's parameters may contain the key `datasets`;
     `mm.grid` then takes the parameters for each data set.
 
-    Raises:
-        ValueError: the profile does not have the notebook; an override is not a setting of it, or
-            has a value that is not allowed.
+    Raises ValueError for an unknown notebook or setting, or a value that is not allowed.
     """
     loaded = load_profile(profile)
     check_names([notebook], loaded["notebooks"], f"profile {profile!r} has no notebook")

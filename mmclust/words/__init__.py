@@ -67,20 +67,17 @@ def reference_words(
     """Words for a keyword ("color") in a domain ("fruit"), from the lexicon or a language model.
 
     Criteria such as identity have no natural words: whatever the source, `n` random nouns (default
-    40) are drawn for them from the lexicon, with `seed`. Multi-Sub draws from WordNet.
-
-    A keyword may differ from the lexicon's in case, plural and British spelling ("Colours").
+    40) are drawn for them from the lexicon, with `seed`. Multi-Sub draws from WordNet. A keyword
+    may differ from the lexicon's in case, plural and British spelling ("Colours").
 
     Args:
         n: number of words; None takes all that the lexicon lists, or asks a model for 20.
         source: "lexicon", where the domain's own list comes before the common list; or "openai"
-            ("openai:MODEL" names the model as well): the stored answer of the model, and where
-            there is none, its answer now (`mmclust.words.language_model`), which is stored.
+            ("openai:MODEL" names the model as well): its stored answer, or a new one.
         model: a model of the server in OPENAI_BASE_URL; None takes MMCLUST_WORDS_MODEL.
 
     Raises:
-        ValueError: for a keyword or domain that the lexicon does not have, no words or more than
-            it has, an unknown source, no model, or an invalid stored answer.
+        ValueError: unknown keyword, domain or source, too few words, no model, an invalid answer.
         mmclust.words.language_model.AskError: the model gave no words.
         ImportError: `openai` or `inflect` is missing.
     """
@@ -120,10 +117,8 @@ def _no_words(keyword: str, of: str) -> str:
     if of not in _domains():
         domains = ", ".join(_domains())
         problem = f"domain {of!r}: {domains}; and {brief(keyword)} is not common"
-    return (
-        f"the lexicon has no {problem}. It has {', '.join(known[:8])}, ...: pass your own words as "
-        'a list, or ask a language model with source="openai".'
-    )
+    remedy = 'pass a list of your own words, or ask a language model with source="openai"'
+    return f"the lexicon has no {problem}. It has {', '.join(known[:8])}, ...: {remedy}."
 
 
 def draw_nouns(n: int | None, seed: int) -> list[str]:
@@ -140,13 +135,10 @@ def where_from(source: str, questions: Iterable[tuple[str, str]]) -> list[str]:
     if origin != "openai":
         return ["from the lexicon in the package"]
     model = model or os.environ.get("MMCLUST_WORDS_MODEL", "")
-    asked = list(questions)
-    missing = [
-        f"{keyword} of {domain}"
-        for domain, keyword in asked
-        if not reviewed_answers.path_of(model, domain, keyword, ASKED_FOR).exists()
-    ]
-    return [
-        f"{len(asked) - len(missing)} answers of {model} are stored",
-        f"{len(missing)} questions will be asked: {', '.join(sorted(missing)) or 'none'}",
-    ]
+    stored: list[str] = []
+    missing: list[str] = []
+    for domain, keyword in questions:
+        path = reviewed_answers.path_of(model, domain, keyword, ASKED_FOR)
+        (stored if path.exists() else missing).append(f"{keyword} of {domain}")
+    to_ask = f"{len(missing)} questions will be asked: {', '.join(sorted(missing)) or 'none'}"
+    return [f"{len(stored)} answers of {model} are stored", to_ask]

@@ -35,10 +35,7 @@ class AskError(RuntimeError):
 def answered(
     keyword: str, domain: str, n: int, template: str, model: str | None = None
 ) -> tuple[dict, str]:
-    """A model's stored answer, or a new one, which is stored; and a note of where it is from.
-
-    Errors as for `reference_words`.
-    """
+    """A model's stored answer, or a new one, which is stored; and a note of where it is from."""
     model = model or os.environ.get("MMCLUST_WORDS_MODEL")
     if not model:
         raise ValueError('no language model: pass model="...", or set MMCLUST_WORDS_MODEL')
@@ -78,7 +75,7 @@ def question(keyword: str, domain: str, n: int, template: str, named: list[str])
 def _ask(keyword: str, domain: str, n: int, template: str, model: str) -> dict:
     """Ask until there are n valid words, at most `MAX_ROUNDS` times; the record of the answer."""
     words: list[str] = []
-    dropped: dict[str, str] = {}
+    dropped: list[str] = []
     answers: list[str] = []
     prompt = text = ""
     with _quiet_loggers(), _client() as client:
@@ -90,16 +87,16 @@ def _ask(keyword: str, domain: str, n: int, template: str, model: str) -> dict:
             answers.append(text)
             valid, invalid = reviewed_answers.clean(_values(text), n, keyword, domain, words)
             words += valid
-            dropped |= invalid
+            dropped += invalid
             if len(words) >= n:
                 break
         server = client.base_url.host
     result = f"{model} gave {len(words)} of {n} words for {keyword!r} of {domain}"
     if dropped:
-        result += f"; dropped: {', '.join(f'{word!r} ({why})' for word, why in dropped.items())}"
+        result += f"; dropped: {', '.join(map(repr, dropped))}"
     if len(words) < reviewed_answers.MIN_WORDS:
         raise AskError(f"{result}; its last answer: {_one_line(text)}")
-    if len(words) < n or dropped.keys() - {reviewed_answers.SURPLUS}:
+    if len(words) < n or dropped:
         warnings.warn(result, stacklevel=4)
     record = {"reviewed": False, "words": words, "dropped": dropped}
     record |= {"model": model, "domain": domain, "keyword": keyword, "count": n}
@@ -125,9 +122,8 @@ def _client() -> Any:
         import inflect  # noqa: F401  # needed to check the answer: better missed before asking
         import openai
     except ImportError:
-        raise ImportError(
-            'asking a language model needs openai and inflect: pip install "mmclust[paper]"'
-        ) from None
+        remedy = 'pip install "mmclust[paper]"'
+        raise ImportError(f"a language model needs openai and inflect: {remedy}") from None
     # Never in a variable: verbose tracebacks print those.
     if not re.fullmatch(r"[!-~]+", os.environ["OPENAI_API_KEY"]):
         raise AskError("OPENAI_API_KEY contains spaces, line breaks or other invalid characters")

@@ -20,6 +20,7 @@ from uuid import uuid4
 import yaml
 
 from mmclust import storage
+from mmclust.profiles.values import check_settings
 
 HEADER = (
     "# Reference words that a language model gave. Edit `words` as you see fit, then set\n"
@@ -30,7 +31,6 @@ MIN_WORDS = 2  # in an answer
 MAX_CHARACTERS = 30  # of one reference word
 MAX_PARTS = 3  # words in one reference word
 MAX_DROPPED = 20  # dropped words that are listed, of one answer
-SURPLUS = "..."  # stands for the words beyond the number asked for
 
 
 def folder() -> Path:
@@ -48,35 +48,28 @@ def read(path: Path) -> dict | None:
     """A stored answer, or None without one; ValueError if the file is invalid."""
     try:
         record = yaml.safe_load(path.read_bytes())
-        fault = _fault(record, path)
+        _check(record, path)
+        return record
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        fault = " ".join(str(error).split())[:300] or type(error).__name__
-    if fault:
-        raise ValueError(f"{path} is invalid ({fault}): correct it, or delete it to ask again")
-    return record
+    except (ValueError, yaml.YAMLError) as error:
+        fault = " ".join(str(error).split())[:300]
+        remedy = "correct it, or delete it to ask again"
+        raise ValueError(f"{path} is invalid ({fault}): {remedy}") from error
 
 
-def _fault(record: Any, path: Path) -> str:
-    """What is wrong with the content of an answer's file; "" if it is valid."""
+def _check(record: Any, path: Path) -> None:
+    """Raise ValueError for what is wrong with the content of an answer's file."""
     if not isinstance(record, dict):
-        return "it contains no answer"
+        raise ValueError("it contains no answer")
     if missing := [name for name in (*FILE_KEYS, "template", "words") if name not in record]:
-        return f"{missing[0]!r} is missing"
+        raise ValueError(f"{missing[0]!r} is missing")
     name = path_of(*(record[key] for key in FILE_KEYS)).name
     if name != path.name:
-        return f"it is the answer of {name}"
-    words = record["words"]
-    if not isinstance(words, list) or len(words) < MIN_WORDS:
-        return f"'words' must be a list of at least {MIN_WORDS}"
-    if wrong := [word for word in words if not isinstance(word, str) or not word.strip()]:
-        return f"word {wrong[0]!r} is not text: put it in quotes"
-    if len({word.strip().lower() for word in words}) < len(words):
-        return "'words' contains a duplicate"
+        raise ValueError(f"it is the answer of {name}")
+    check_settings({"reference words": record["words"]})
     if str(record["template"]).count("*") != 1:
-        return f"'template' must contain one *, not {record['template']!r}"
-    return ""
+        raise ValueError(f"'template' must contain one *, not {record['template']!r}")
 
 
 def write_once(path: Path, record: dict) -> dict:
@@ -95,57 +88,30 @@ def write_once(path: Path, record: dict) -> dict:
     return read(path) or record
 
 
-def stored() -> dict[Path, dict | str]:
-    """All stored answers by file; for an invalid one, the error message."""
-    answers: dict[Path, dict | str] = {}
-    for path in sorted(folder().glob("*.yaml")):
-        try:
-            answers[path] = read(path) or f"{path} was deleted"
-        except ValueError as error:
-            answers[path] = str(error)
-    return answers
-
-
 def clean(
     values: Iterable, n: int, keyword: str, domain: str, named: Iterable[str] = ()
-) -> tuple[list[str], dict[str, str]]:
-    """The valid words of an answer, and the dropped ones with reasons.
+) -> tuple[list[str], list[str]]:
+    """The valid words of an answer, in lower case, and what was dropped.
 
-    Valid words are in lower case, of ASCII letters, digits, hyphens and apostrophes; at most 3
-    words of 30 characters in all; no duplicates, no plural beside its singular, and not the keyword
-    or the domain. Whether a word is English and fits the keyword is for the reviewer to judge.
-    `n` words are wanted, those in `named` included, which are valid already.
+    Valid are short words of ASCII letters, without duplicates, a plural beside its singular, the
+    keyword and the domain. Whether a word fits the keyword is for the reviewer to judge. `n` words
+    are wanted, those in `named` included, which are valid already.
     """
-    values = list(values)
     named = list(named)
     words: list[str] = []
-    dropped: dict[str, str] = {}
-    for position, value in enumerate(values):
+    dropped: list[str] = []
+    for value in values:
         if len(named) + len(words) >= n:
-            dropped[SURPLUS] = f"{len(values) - position} more than the {n} asked for"
             break
         word = _normalize(value) if isinstance(value, str) else ""
-        reason = _reason_to_drop(value, word, keyword, domain, named + words)
-        if not reason:
+        is_short = len(word) <= MAX_CHARACTERS and len(word.split()) <= MAX_PARTS
+        is_word = is_short and re.fullmatch(r"[a-z0-9][a-z0-9 '-]*", word)
+        others = [keyword.lower(), domain.lower(), *named, *words]
+        if not is_word or any(same(word, other) for other in others):
+            dropped.append(str(value)[:40])
+        else:
             words.append(word)
-        elif len(dropped) < MAX_DROPPED:
-            dropped[str(value)[:40]] = reason
-    return words, dropped
-
-
-def _reason_to_drop(value: Any, word: str, keyword: str, domain: str, known: list[str]) -> str:
-    if not isinstance(value, str):
-        return "not text"
-    if not word:
-        return "empty"
-    if len(word) > MAX_CHARACTERS or len(word.split()) > MAX_PARTS:
-        return "too long"
-    if not re.fullmatch(r"[a-z0-9][a-z0-9 '-]*", word):
-        return "not in English letters"
-    if same(word, keyword.lower()) or same(word, domain.lower()):
-        return "the keyword or the domain itself"
-    duplicates = [other for other in known if same(word, other)]
-    return f"duplicate of {duplicates[0]}" if duplicates else ""
+    return words, dropped[:MAX_DROPPED]
 
 
 def _normalize(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmclust.words import ReferenceWords, draw_nouns, reference_words
+from mmclust.words import ReferenceWords, draw_nouns
 
 
 @dataclass(frozen=True)
@@ -15,21 +15,15 @@ class WordList:
     """How an experiment's reference words differ from the given ones.
 
     Args:
-        kept: share of the true class names in the list that stay in it; which ones depends on the
-            experiment's seed.
+        kept: share (0 to 1) of the true class names in the list that stay in it; which ones depends
+            on the experiment's seed.
         length: None keeps all wrong words, and adds none. A number of words: after the true names
-            that are kept come so many wrong words that the list has this length. It is never
-            shorter than the true names that are kept, so that 0 means these alone.
-        fill: where wrong words are taken from. "nouns": first those of the list, then random nouns
-            of the lexicon. Or another criterion of the domain: first its words, then nouns.
-
-    Raises:
-        ValueError: `kept` is not from 0 to 1, or `length` is negative.
+            that are kept come wrong words up to this length, first those of the list, then random
+            nouns of the lexicon; 0 means the true names alone.
     """
 
     kept: float = 1.0
     length: int | None = None
-    fill: str = "nouns"
 
     def __post_init__(self) -> None:
         if not 0 <= self.kept <= 1:
@@ -38,9 +32,9 @@ class WordList:
             raise ValueError(f"length is a number of words, not {self.length!r}")
 
     def apply(
-        self, words: ReferenceWords, true_names: Sequence[str], of: str, seed: int = 0
+        self, words: ReferenceWords, true_names: Sequence[str], seed: int = 0
     ) -> ReferenceWords:
-        """`words` of the domain `of`, changed in this way. ValueError: too few words to fill it."""
+        """`words`, changed in this way. ValueError: there are not so many wrong words."""
         classes = {name.casefold() for name in true_names}
         present = [word for word in words if word.casefold() in classes]
         order = np.random.default_rng(seed).permutation(len(present))
@@ -49,14 +43,10 @@ class WordList:
             changed = [word for word in words if word in kept or word not in present]
         else:
             n_wrong = max(0, self.length - len(kept))
-            wrong = [w for w in self._wrong(words, of, seed) if w.casefold() not in classes]
-            wrong = list(dict.fromkeys(wrong))
+            possible = dict.fromkeys([*words, *draw_nouns(None, seed)])
+            wrong = [word for word in possible if word.casefold() not in classes]
             if n_wrong > len(wrong):
                 raise ValueError(f"{n_wrong} wrong words: there are only {len(wrong)}")
             changed = [word for word in present if word in kept] + wrong[:n_wrong]
         source = f"{words.source}; {len(kept)} of {len(present)} true names kept"
         return ReferenceWords(changed, source, words.template)
-
-    def _wrong(self, words: ReferenceWords, of: str, seed: int) -> list[str]:
-        first = list(words) if self.fill == "nouns" else list(reference_words(self.fill, of))
-        return first + draw_nouns(None, seed)
