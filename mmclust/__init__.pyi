@@ -14,7 +14,6 @@ from .encoders.base import Encoder as Encoder
 from .experiments import paper_vs_code as paper_vs_code
 from .experiments.ablations import ablation as ablation
 from .experiments.ablations import defaults as defaults
-from .experiments.ablations import estimate_cost as estimate_cost
 from .experiments.ablations import run_timed as run_timed
 from .experiments.ablations import sweep as sweep
 from .experiments.dask_backend import connect as connect
