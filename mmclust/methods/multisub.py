@@ -120,14 +120,14 @@ class MultiSub(ProxyClusterer):
 
     VARIANTS: ClassVar[dict[str, dict]] = {
         "paper": {
-            "normalize_image": True, "positions": True, "final_norm": True, "init": "zero",
-            "optimizer": "adam", "batch_size": "full", "alternations": 9, "phase1_epochs": 100,
-            "phase2_epochs": 10, "intra": "squared",
+            "positions": True, "final_norm": True, "init": "zero", "optimizer": "adam",
+            "batch_size": "full", "intra": "squared", "alternations": 9, "phase1_epochs": 100,
+            "phase2_epochs": 10, "normalize_image": True,
         },
         "released": {
-            "normalize_image": False, "positions": False, "final_norm": False, "init": "text",
-            "optimizer": "adagrad", "batch_size": 50, "alternations": 1, "phase1_epochs": 100,
-            "phase2_epochs": 0, "intra": "plain",
+            "positions": False, "final_norm": False, "init": "text", "optimizer": "adagrad",
+            "batch_size": 50, "intra": "plain", "alternations": 1, "phase1_epochs": 100,
+            "phase2_epochs": 0, "normalize_image": False,
         },
     }  # fmt: skip
     REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
