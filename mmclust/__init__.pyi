@@ -18,9 +18,9 @@ from .experiments.ablations import run_timed as run_timed
 from .experiments.ablations import sweep as sweep
 from .experiments.dask_backend import connect as connect
 from .experiments.epoch_cost import epoch_times as epoch_times
+from .experiments.epoch_cost import kept_memory as kept_memory
 from .experiments.experiment import Experiment as Experiment
 from .experiments.experiment import grid as grid
-from .experiments.memory_cost import kept_memory as kept_memory
 from .experiments.run import run as run
 from .experiments.statistics import paired as paired
 from .experiments.statistics import paired_within as paired_within

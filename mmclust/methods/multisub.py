@@ -334,7 +334,7 @@ class MultiSub(ProxyClusterer):
             names[phase] if phase != before else None for before, phase in zip([1, *phases], phases)
         ]
 
-    def _prompt(self, template: str | None = None) -> Callable[[Tensor], Tensor]:
+    def _prompt(self, template: str | None = None) -> Callable[..., Tensor]:
         """A function from proxies (n, e) to prompts (n, d), L2-normalized."""
         if self.subspace != "token":
             return partial(F.normalize, dim=-1)

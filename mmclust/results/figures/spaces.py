@@ -27,32 +27,41 @@ def tsne_panels(
     columns: int = 3,
     seed: int = 0,
 ) -> tuple[Figure, pd.DataFrame]:
-    """t-SNE of each representation (n, d), side by side, in the colors and markers of the classes.
-
-    `labels` (n,) are numbers of classes, `names` one per class. Returns the figure, and a tidy
-    frame of the coordinates: panel, x, y, class.
-    """
+    """t-SNE of each representation (n, d), as `class_panels`; and a tidy frame of the coordinates:
+    panel, x, y, class."""
     from sklearn.manifold import TSNE
 
-    columns = min(columns, len(representations))
-    rows = math.ceil(len(representations) / columns)
-    legend_height = 0 if len(representations) % columns else 0.2 + 0.06 * len(names)
+    labels = np.asarray(labels)
+    points = {}
+    frames = []
+    for title, x in representations.items():
+        perplexity = min(30, max(2, (len(x) - 1) // 3))
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+        points[title] = tsne.fit_transform(np.asarray(x, np.float32))
+        frame = pd.DataFrame(points[title], columns=["x", "y"])
+        frames.append(frame.assign(**{"panel": title, "class": [names[c] for c in labels]}))
+    figure = class_panels(points, labels, names, columns)
+    return figure, pd.concat(frames)[["panel", "x", "y", "class"]]
+
+
+def class_panels(
+    points: Mapping[str, np.ndarray], labels: ArrayLike, names: Sequence[str], columns: int = 3
+) -> Figure:
+    """Points (n, 2), a panel per title, in the colors and markers of their classes: `labels` (n,)
+    are indices in `names`."""
+    columns = min(columns, len(points))
+    rows = math.ceil(len(points) / columns)
+    legend_height = 0 if len(points) % columns else 0.2 + 0.06 * len(names)
     size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + legend_height)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     labels = np.asarray(labels)
-    frames = []
     dots: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
-    for ax, (title, x) in zip(axes.flat, representations.items()):
-        perplexity = min(30, max(2, (len(x) - 1) // 3))
-        tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-        points = tsne.fit_transform(np.asarray(x, np.float32))
+    for ax, (title, xy) in zip(axes.flat, points.items()):
         for c, (name, color, marker) in enumerate(looks(names)):
-            ax.scatter(*points[labels == c].T, color=color, marker=marker, label=name, **dots)
+            ax.scatter(*xy[labels == c].T, color=color, marker=marker, label=name, **dots)
         ax.set(xticks=[], yticks=[])
         ax.set_title(wrap(title, 20), fontsize=11)
-        frame = pd.DataFrame(points, columns=["x", "y"])
-        frames.append(frame.assign(**{"panel": title, "class": [names[c] for c in labels]}))
-    unused = axes.flat[len(representations) :]
+    unused = axes.flat[len(points) :]
     for ax in unused:
         ax.axis("off")
     handles, texts = axes.flat[0].get_legend_handles_labels()
@@ -65,7 +74,7 @@ def tsne_panels(
         unused[0].legend(handles, texts, loc="center left", **style).set_in_layout(False)
     else:
         fig.legend(handles, texts, loc="outside lower center", **style)
-    return fig, pd.concat(frames)[["panel", "x", "y", "class"]]
+    return fig
 
 
 def confusion(
