@@ -10,7 +10,7 @@ import io
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +30,13 @@ MAX_FILES = 50_000  # files below a folder that are looked at, pictures or not
 SIDE = 128  # pixels of a thumbnail
 
 
-def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None) -> list[str]:
-    """A square JPEG of each picture, as a data URI. The pixels are stored on disk.
-
-    `before_each()` is called before each picture that is not stored yet.
-    """
+def thumbnails(images: Images) -> list[str]:
+    """A square JPEG of each picture, as a data URI. The pixels are stored on disk."""
 
     def pixels() -> np.ndarray:
-        squares = []
-        for i in range(len(images)):
-            before_each()
-            picture = images.reduced(i, SIDE)
-            squares.append(np.asarray(ImageOps.pad(picture, (SIDE, SIDE), color="white")))
-        return np.stack(squares)
+        pictures = (images.reduced(i, SIDE) for i in range(len(images)))
+        squares = [ImageOps.pad(picture, (SIDE, SIDE), color="white") for picture in pictures]
+        return np.stack([np.asarray(square) for square in squares])
 
     code = code_fingerprint([Images], alone=[thumbnails])
     key = storage.key_of("thumbnails", images.fingerprint, code)

@@ -16,12 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmclust.data import load_dataset
 from mmclust.explorer import views
-from mmclust.explorer.pictures import MAX_UPLOAD, MB, thumbnails
+from mmclust.explorer.pictures import MAX_UPLOAD, MB
 from mmclust.explorer.session import METHOD_LABELS, Clustering, ExplorerSession, InputError
 from mmclust.explorer.views import markup
-from mmclust.methods import method_class
 from mmclust.words import keywords as lexicon_keywords
 
 try:
@@ -72,7 +70,6 @@ class Explorer:
             raise ImportError('the explorer needs ipywidgets: pip install "mmclust[explorer]"')
         self.session = ExplorerSession(profile, device, home, **cfg)
         self.ready = threading.Event()  # set when the first result, or an error, is shown
-        self._idle = threading.Event()
         self._warmup = threading.Thread(target=self._warm_up, daemon=True)
         self._pictures_loaded = False
         self._clusterings: list[Clustering] = []  # what the page shows
@@ -160,8 +157,6 @@ class Explorer:
 
     def _warm_up(self) -> None:
         try:
-            for name in METHOD_LABELS:
-                method_class(name)  # imports torch
             self._set_status(f"loading the encoder {self.encoder.value} ...")
             self.session.encoder(self.encoder.value)
             self._load_pictures()
@@ -170,13 +165,6 @@ class Explorer:
             self._show_error(error)
         finally:
             self.ready.set()
-            self._idle.set()
-        with suppress(Exception):  # optional: the other worlds in advance
-            cfg = self.session.cfg
-            for name in cfg.worlds:
-                images = load_dataset(name, n=cfg.n, seed=cfg.seed).images.cached()
-                thumbnails(images, self._idle.wait)  # the user's work comes first
-                self.session.encoder(cfg.encoder).encode_images(images)
 
     def _wait(self) -> None:
         """Wait for the first result, except in the thread that makes it."""
@@ -189,13 +177,11 @@ class Explorer:
         self.sort_button.disabled = True
         try:
             self._wait()
-            self._idle.clear()
             step()
         except Exception as error:
             self._show_error(error)
         finally:
             self.sort_button.disabled = False
-            self._idle.set()
 
     def _set_status(self, text: str, state: str = "busy") -> None:
         """Show a sentence in the status line; `state`: "busy", "idle", "done" or "failed"."""
