@@ -155,7 +155,6 @@ def test_two_keywords_are_compared_and_exported(fruit, clusterings):
         ("words", {"words": "red, blue, red"}, "duplicate.*red"),
         ("words", {"words": "red, !!"}, "'!!'.*letters"),
         ("words", {"words": "red, *"}, r"'\*'"),
-        ("method", {"method": "KMeans"}, "'KMeans'.*MultiSub"),
         ("clusters", {"n_clusters": "many"}, "'many'.*auto"),
         ("clusters", {"n_clusters": "2.5"}, "'2.5'.*auto"),
         ("clusters", {"n_clusters": "1"}, "1: from 2 to the 60"),

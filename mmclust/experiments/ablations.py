@@ -29,11 +29,8 @@ NOT_VARIED = ("encoder", "template", "words", "random_state", "verbose")
 
 
 def resolve_parameter(method: str, name: str) -> str:
-    """A method's parameter by its name or by the papers' letter (`PAPER_SYMBOLS`).
-
-    Raises:
-        ValueError: the method has no such parameter; the message lists those that it has.
-    """
+    """A method's parameter by its name or by the papers' letter (`PAPER_SYMBOLS`). If it has no
+    such parameter, raises ValueError with those that it has."""
     names = [p for p in inspect.signature(method_class(method)).parameters if p not in NOT_VARIED]
     resolved = name if name in names else PAPER_SYMBOLS.get(name, name)
     if resolved not in names:
@@ -50,13 +47,9 @@ def defaults(method: str, params: dict | None = None) -> dict:
 def ablation(settings: Mapping[Any, tuple], device: str = "cpu", **axes: Any) -> pd.DataFrame:
     """Settings side by side, each under a name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 
-    Args:
-        settings: name -> (method, parameters that differ from their defaults), or with a third
-            entry, the representation.
-        axes: dataset, criterion, representation, seed, n, encoder, ..., as for `mm.grid`.
-
-    Returns:
-        The rows of `mm.run` with a column `row`, the setting's name.
+    `settings`: name -> (method, parameters that differ from their defaults), or with a third entry,
+    the representation. `axes`: dataset, criterion, seed, n, encoder, ..., as for `mm.grid`.
+    Returns the rows of `mm.run` with a column `row`, the setting's name.
     """
     experiments: list[Experiment] = []
     names: list[Any] = []
@@ -79,15 +72,11 @@ def sweep(
         values: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each
             parameter is varied alone while the others stay at `base`; with `together`, all
             combinations run.
-        base: the method's other parameters.
-        axes: as for `ablation`.
+        base: the method's other parameters. axes: as for `ablation`.
 
-    Returns:
-        The rows of `mm.run` with columns `parameter` and `value`; with `together`, a column for
-        each parameter instead.
-
-    Raises:
-        ValueError: for a parameter that the method does not have, or one without values.
+    Returns the rows of `mm.run` with columns `parameter` and `value`; with `together`, a column for
+    each parameter instead. Raises ValueError for a parameter that the method does not have, or one
+    without values.
     """
     ranges = {resolve_parameter(method, name): as_list(v) for name, v in values.items()}
     if empty := [name for name, tried in ranges.items() if not tried]:
@@ -112,10 +101,8 @@ def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFram
     """Fit the experiments in this process, one after the other: scores and times.
 
     Not timed: image features, and a first fit of each method, as a warm-up.
-
-    Returns:
-        dataset, criterion, method, seed, `seconds` of the fit, `epochs` (NaN for methods without
-        any), and the scores.
+    Returns dataset, criterion, method, seed, `seconds` of the fit, `epochs` (NaN for methods
+    without any), and the scores.
     """
     bench = Workbench(device)
     rows = []

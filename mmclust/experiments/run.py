@@ -28,15 +28,9 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     only the fits that were not finished. If this process is connected to a scheduler (by
     `mm.connect` or by run_all.py), the scheduler's workers compute; otherwise this process does.
 
-    Args:
-        device: torch device of the encoders.
-        progress: show a progress bar.
-
-    Returns:
-        One row per experiment, with `COLUMNS`; scores are means over the k-means seeds.
-
-    Raises:
-        ConnectionError: the scheduler does not answer, or the connection is lost.
+    `device` is the torch device of the encoders. Returns one row per experiment, with `COLUMNS`;
+    scores are means over the k-means seeds. Raises ConnectionError if the scheduler does not
+    answer, or the connection is lost.
     """
     bench = Workbench(device)
     keys = [bench.key(e) for e in experiments]

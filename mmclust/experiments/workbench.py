@@ -70,11 +70,8 @@ class Workbench:
         return self._datasets.get(all_criteria) or self._datasets[one_criterion]
 
     def words(self, e: Experiment) -> ReferenceWords | None:
-        """The reference words of an experiment; None for a method that takes none.
-
-        Raises:
-            ValueError: the method needs words, and there are none for the criterion.
-        """
+        """The reference words of an experiment; None for a method that takes none. Raises
+        ValueError if there are none for the criterion."""
         accepted = inspect.signature(method_class(e.method)).parameters
         if not accepted.keys() & {"words", "template"}:
             return None

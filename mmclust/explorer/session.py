@@ -71,11 +71,8 @@ class Clustering:
 class ExplorerSession:
     """Pictures that are clustered by keywords.
 
-    Args:
-        profile: name of a profile; its section `16_explorer` has the settings.
-        device: torch device of the encoders.
-        home: folder where relative paths begin; None: the working directory.
-        cfg: settings in place of the profile's.
+    The section `16_explorer` of the profile has the settings, which `cfg` replaces; `device` is
+    that of the encoders; relative paths begin in `home` (None: the working directory).
     """
 
     def __init__(
@@ -95,10 +92,8 @@ class ExplorerSession:
     def load(self, source: str, value: Any = None, domain: str = "photo") -> ImageDataset:
         """Replace the pictures. If that fails, keep the former ones and raise InputError.
 
-        Args:
-            source: name of a rendered world; "folder", with its path as `value`; or "upload", with
-                (name, content) of pictures or of one zip.
-            domain: what the pictures of a folder or an upload show.
+        `source`: name of a rendered world; "folder", with its path as `value`; or "upload", with
+        (name, content) of pictures or of one zip. `domain`: what a folder or an upload shows.
         """
         directory = None
         notes: list[str] = []
@@ -114,9 +109,9 @@ class ExplorerSession:
         except (ValueError, OSError) as error:
             if directory:
                 directory.cleanup()
-            raise InputError("pictures", self._without_home(error)) from error
+            raise InputError("pictures", error) from error
         self.data = data
-        self.notes = [self._without_home(note) for note in notes]
+        self.notes = notes
         if self._upload:
             self._upload.cleanup()
         self._upload = directory
@@ -129,10 +124,6 @@ class ExplorerSession:
         if path.is_file():
             raise ValueError(f"{path} is a file: type the path of its folder")
         return path
-
-    def _without_home(self, message: object) -> str:
-        """A message with paths relative to `home`, as the user types them."""
-        return str(message).replace(f"{self.home}/", "") if self.home.name else str(message)
 
     def words(self, keyword: str) -> ReferenceWords:
         """Reference words with `source` and `template`. Raises InputError for "keyword"."""
@@ -162,8 +153,7 @@ class ExplorerSession:
 
     def check_keyword(self, text: str) -> str:
         """A keyword with single blanks. Raises InputError for "keyword" if it is invalid."""
-        keyword = " ".join(text.split())
-        if not keyword:
+        if not (keyword := " ".join(text.split())):
             raise InputError("keyword", "a keyword is required, such as color")
         if len(keyword) > MAX_LENGTH or "*" in keyword:
             rule = f"at most {MAX_LENGTH} characters, without '*'"
@@ -226,18 +216,12 @@ class ExplorerSession:
     ) -> Clustering:
         """Cluster the pictures; `keyword`, `words`, `n_clusters` are as the user typed them.
 
-        Args:
-            method: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`.
-            encoder: its name; None: the profile's.
-            other_keywords: concepts that Multi-MaP contrasts the keyword with.
-
-        Raises InputError for the invalid field, or for "run" if the method itself fails.
+        `method`: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`. `encoder=None`: the
+        profile's. Multi-MaP contrasts the keyword with the `other_keywords`. Raises InputError for
+        the invalid field, or for "run" if the method itself fails.
         """
         keyword = self.check_keyword(keyword)
         word_list = self.check_words(words)
-        if method not in METHOD_LABELS:
-            message = f"unknown method {method!r}: use one of {', '.join(METHOD_LABELS)}"
-            raise InputError("method", message)
         params = params_for_dataset(self.cfg.methods.get(method, {}), self.data.name)
         params |= self.cfg.quick.get(method, {}) | {"template": self._template(keyword)}
         if method != "CLIP_GPT":
@@ -262,7 +246,7 @@ class ExplorerSession:
             names = model.name_clusters()
             weights = model.explain()
         except (ValueError, OSError, RuntimeError) as error:
-            raise InputError("run", self._without_home(error)) from error
+            raise InputError("run", error) from error
         zero_shot = not hasattr(model, "representation_")
         representation = model.similarity_ if zero_shot else model.representation_
         return Clustering(keyword, model, model.labels_, names, weights, representation)
@@ -280,9 +264,8 @@ class ExplorerSession:
 
     def export(self, *clusterings: Clustering) -> str:
         """CSV: picture, file, and for each keyword the cluster and its name."""
-        rows = self.data.rows or [{}] * len(self.data)
-        files = [row.get("file", "") for row in rows]
-        table = pd.DataFrame({"picture": range(len(rows)), "file": files})
+        files = [row.get("file", "") for row in self.data.rows or [{}] * len(self.data)]
+        table = pd.DataFrame({"picture": range(len(files)), "file": files})
         for clustering in clusterings:
             table[f"{clustering.keyword}: cluster"] = clustering.labels
             table[f"{clustering.keyword}: name"] = clustering.label_names

@@ -104,14 +104,9 @@ def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
 
     500 steps instead of scikit-learn's 1,000 take less time and preserve neighbors equally well.
     """
-    from sklearn.manifold import TSNE
+    from mmclust.results.figures import spaces
 
-    x = np.asarray(x, np.float32)
-    if len(np.unique(x, axis=0)) < 5:
-        return None
-    perplexity = min(30, max(2, (len(x) - 1) // 3))
-    model = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=seed)
-    return model.fit_transform(x)
+    return spaces.tsne(x, seed, max_iter=500) if len(np.unique(x, axis=0)) >= 5 else None
 
 
 def scatter(clustering: Clustering, positions: np.ndarray | None, picture_names: list[str]) -> str:

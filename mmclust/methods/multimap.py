@@ -221,15 +221,10 @@ class MultiMaP(ProxyClusterer):
 
 
 def concept_term(w: Tensor, concepts: Tensor, loss: str, temperature: float, scale: Any) -> Tensor:
-    """The concept constraint, summed over images: "contrastive", or "mse", which is
-    scale * sum_i ||w_i - u_1||^2; w (n, e), concepts u (C, e)."""
-    if loss == "contrastive":
-        return contrastive_concept(w, concepts, temperature)
-    return scale * (w - concepts[0]).square().sum()
-
-
-def contrastive_concept(w: Tensor, concepts: Tensor, temperature: float) -> Tensor:
-    """-sum_i log softmax_j(cos(w_i, u_j) / temperature) at the user's concept u_1 = concepts[0];
-    w (n, e), concepts u (C, e)."""
+    """The concept constraint, summed over images; w (n, e), concepts u (C, e). "contrastive":
+    -sum_i log softmax_j(cos(w_i, u_j) / temperature) at the user's concept u_1 = concepts[0].
+    "mse": scale * sum_i ||w_i - u_1||^2."""
+    if loss == "mse":
+        return scale * (w - concepts[0]).square().sum()
     logits = F.normalize(w, dim=-1) @ F.normalize(concepts, dim=-1).T / temperature  # (n, C)
     return -logits.log_softmax(-1)[:, 0].sum()

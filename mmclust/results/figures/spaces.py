@@ -29,19 +29,21 @@ def tsne_panels(
 ) -> tuple[Figure, pd.DataFrame]:
     """t-SNE of each representation (n, d), as `class_panels`; and a tidy frame of the coordinates:
     panel, x, y, class."""
+    points = {title: tsne(x, seed) for title, x in representations.items()}
+    classes = [names[c] for c in np.asarray(labels)]
+    frame = pd.DataFrame(np.concatenate(list(points.values())), columns=["x", "y"])
+    frame.insert(0, "panel", np.repeat(list(points), len(classes)))
+    frame["class"] = classes * len(points)
+    return class_panels(points, labels, names, columns), frame
+
+
+def tsne(x: np.ndarray, seed: int = 0, **options: Any) -> np.ndarray:
+    """Positions (n, 2) of x (n, d) by t-SNE; `options` of scikit-learn's `TSNE`."""
     from sklearn.manifold import TSNE
 
-    labels = np.asarray(labels)
-    points = {}
-    frames = []
-    for title, x in representations.items():
-        perplexity = min(30, max(2, (len(x) - 1) // 3))
-        tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-        points[title] = tsne.fit_transform(np.asarray(x, np.float32))
-        frame = pd.DataFrame(points[title], columns=["x", "y"])
-        frames.append(frame.assign(**{"panel": title, "class": [names[c] for c in labels]}))
-    figure = class_panels(points, labels, names, columns)
-    return figure, pd.concat(frames)[["panel", "x", "y", "class"]]
+    perplexity = min(30, max(2, (len(x) - 1) // 3))
+    model = TSNE(perplexity=perplexity, init="pca", random_state=seed, **options)
+    return model.fit_transform(np.asarray(x, np.float32))
 
 
 def class_panels(
