@@ -66,9 +66,8 @@ def grid(**axes: Any) -> list[Experiment]:
             `representation` method -> one representation or a list. `words` is one value, not an
             axis: a list of words for all experiments, "lexicon", or "openai:MODEL".
 
-    Raises:
-        ValueError: for an unknown method or axis, a value that is not allowed, no data set,
-            criterion or method, or `params` that mix methods and parameters.
+    Raises ValueError for an unknown method or axis, a value that is not allowed, no data set,
+    criterion or method, or `params` that mix methods and parameters.
     """
     check_names(axes, Experiment.__dataclass_fields__, "unknown axis")
     axes = {"dataset": [], "method": []} | axes

@@ -71,10 +71,9 @@ def cluster_by(
         words: keyword -> reference words that replace those of the lexicon.
         seed: `random_state` of the method, and the seed of words that are drawn at random.
 
-    Returns:
-        Keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
-        before any fit for no keyword, a duplicate or unknown one, one without words or n_clusters,
-        or a method that takes none.
+    Returns keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
+    before any fit for no keyword, a duplicate or unknown one, one without words or n_clusters, or a
+    method that takes none.
     """
     keywords = check_settings({"keywords": keywords})["keywords"]
     if len(set(keywords)) < len(keywords):

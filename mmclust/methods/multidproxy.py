@@ -214,7 +214,7 @@ class MultiDProxy(ProxyClusterer):
             can_stop = self.early_stopping and self._pruned_for_good(epoch, every, n_candidates)
             if can_stop and stop.reached(epoch, partial(self._clustering, state)):
                 break
-        self.history_ = history.table()
+        self.history_ = history.rows
         self.seconds_ = history.seconds
         self.candidates_ = state.words
         self._fusion = state.fusion

@@ -145,7 +145,7 @@ class MultiMaP(ProxyClusterer):
     def _fit(self, images: Any) -> None:
         history = training.History()
         self.proxies_, self.reference_ = self._learn(self.image_embeddings_, history)
-        self.history_ = history.table()
+        self.history_ = history.rows
         self.seconds_ = history.seconds
         self.prompt_embeddings_ = self._encode_proxies(self._prompt(), self.proxies_)
         self._choose_n_clusters(self.prompt_embeddings_, len(self.words))

@@ -207,7 +207,7 @@ class MultiSub(ProxyClusterer):
                 self._phase2(state, phase2, alternation, learned.proxies, clustering[0])
                 if s.early_stopping and stop.reached(alternation, lambda _, c=clustering: c):
                     break
-        self.history_ = state.history.table()
+        self.history_ = state.history.rows
         self.seconds_ = state.history.seconds
         self.weights_, self.proxies_, self.prompt_embeddings_ = (x.cpu().numpy() for x in learned)
         self.projection_ = projection.detach().cpu().numpy()

@@ -12,9 +12,6 @@ import re
 import shlex
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
 
@@ -31,8 +28,6 @@ TEMPLATE = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
 ).get_template("gallery.html.j2")
 PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; others come after
-THUMBS = "thumbs"  # the folder of the small copies of figures
-THUMB_WIDTH = 480  # pixels
 FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice their reading size
 PREVIEW_ROWS = 9  # of a table, on its card
 LONG_CELL = 45  # characters; the text of a longer cell breaks into lines
@@ -46,9 +41,6 @@ def write_index(out: Path, profile: str) -> Path:
         for name, settings in load_profile(profile)["notebooks"].items()
         if read_state(out, name)
     ]
-    figures = [item for notebook in notebooks for item in notebook["items"] if "png" in item]
-    with ThreadPoolExecutor() as pool:  # Pillow reads and writes without holding the GIL
-        list(pool.map(partial(_add_thumb, out), figures))
     named = {paper for notebook in notebooks for paper in notebook["papers"]}
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
     axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
@@ -116,32 +108,21 @@ def _item(out: Path, note: dict) -> dict:
     if note["kind"] == "table":
         return item | _table(note.get("table", ""))
     by_suffix = {Path(file).suffix: file for file in files}
-    if png := by_suffix.get(".png"):
-        item |= {"png": png, "svg": by_suffix.get(".svg", png)}
+    png = by_suffix.get(".png")
+    if png and (size := _size(out / png)):
+        item |= {"png": png, "svg": by_suffix.get(".svg", png), "size": size}
     return item
 
 
-def _add_thumb(out: Path, item: dict) -> None:
-    """Add the sizes of a figure, and a small copy, written again if the figure is newer."""
-    source = out / item["png"]
-    thumb = out / THUMBS / f"{source.stem}.webp"
-    old = not thumb.exists() or thumb.stat().st_mtime_ns < source.stat().st_mtime_ns
+def _size(figure: Path) -> list[int] | None:
+    """Width and height of a figure in CSS pixels; None if it is damaged, of which it warns."""
     try:
-        with Image.open(source) as picture:
-            item["size"] = [round(side * FIGURE_SCALE) for side in picture.size]
-            figure = picture.convert("RGB") if old else None  # figures have an opaque background
+        with Image.open(figure) as picture:
+            picture.verify()
+            return [round(side * FIGURE_SCALE) for side in picture.size]
     except (OSError, SyntaxError) as error:  # SyntaxError: damaged inside
-        warnings.warn(f"{source} is damaged ({error}): run its notebook again", stacklevel=1)
-        del item["png"]
-        return
-    if figure:
-        size = (THUMB_WIDTH, 2 * THUMB_WIDTH)
-        figure.thumbnail(size, Image.Resampling.LANCZOS, reducing_gap=2)
-        data = BytesIO()
-        figure.save(data, "WEBP", quality=85, method=2)
-        write_atomically(thumb, data.getvalue())
-    with Image.open(thumb) as small:
-        item |= {"thumb": f"{THUMBS}/{thumb.name}", "thumb_size": small.size}
+        warnings.warn(f"{figure} is damaged ({error}): run its notebook again", stacklevel=1)
+        return None
 
 
 def _table(html: str) -> dict:

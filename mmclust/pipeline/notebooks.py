@@ -246,9 +246,7 @@ def commit() -> str:
     try:
         if not git("ls-files", "__init__.py"):  # installed inside another project's repository
             return ""
-        return git("rev-parse", "--short=10", "HEAD") + (
-            "+" if git("status", "--porcelain") else ""
-        )
+        return git("describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+")
     except (OSError, subprocess.CalledProcessError):
         return ""
 

@@ -95,11 +95,9 @@ def curves(
 ) -> Figure:
     """A panel per parameter: the metric by its values, with a line and a 95 % band per `hue`.
 
-    Args:
-        rows: a tidy frame with parameter, value (numbers; text, bools and None are categories),
-            the column `hue`, seed and the metric.
-        mark: parameter -> default value, drawn as a dashed line.
-        log: the parameters with a logarithmic axis.
+    `rows`: a tidy frame with parameter, value (numbers; text, bools and None are categories), the
+    column `hue`, seed and the metric; `mark`: parameter -> default value, drawn as a dashed line;
+    `log`: the parameters with a logarithmic axis.
     """
     names = list(rows["parameter"].unique())
     levels = list(rows[hue].unique())
