@@ -127,9 +127,7 @@ def build_model(
 
 
 def compare(
-    references: Iterable[Reference] = tuple(AUTHORS_WAY.values()),
-    n: int = 105,
-    architecture: str = "ViT-B-32-quickgelu",
+    references: Iterable[Reference], n: int = 105, architecture: str = "ViT-B-32-quickgelu"
 ) -> pd.DataFrame:
     """Time each reference, and this package's estimator of the same method, on n random images.
 

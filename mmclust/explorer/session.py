@@ -23,8 +23,7 @@ from mmclust.explorer.pictures import read_folder, read_upload, thumbnails
 from mmclust.methods import method_class
 from mmclust.metrics import score
 from mmclust.profiles import params_for_dataset, settings
-from mmclust.profiles.values import hint
-from mmclust.words import keywords, prompt_template, reference_words
+from mmclust.words import prompt_template, reference_words
 from mmclust.words.language_model import AskError
 
 if TYPE_CHECKING:
@@ -133,12 +132,7 @@ class ExplorerSession:
         try:
             words = reference_words(keyword, of=domain, source=self.cfg.source)
         except (AskError, ImportError, ValueError) as error:
-            message = f"{error}; or type the reference words yourself"
-            if self.cfg.source == "lexicon":
-                known = keywords(domain)
-                message = f"the lexicon has no words for {keyword!r} of {domain}"
-                message += f"{hint(keyword.lower(), known)}; type reference words, or pick "
-                message += f"{', '.join(known[:8])}, ..."
+            message = f"{str(error).rstrip('.')}; or type the reference words yourself"
             raise InputError("keyword", message) from error
         self._templates[domain, keyword] = words.template
         return words
@@ -206,14 +200,9 @@ class ExplorerSession:
         return self._encoders[name]
 
     def cluster(
-        self,
-        keyword: str,
-        words: str,
-        method: str = "MultiSub",
-        encoder: str | None = None,
-        n_clusters: str = "auto",
-        other_keywords: Sequence[str] = (),
-    ) -> Clustering:
+        self, keyword: str, words: str, method: str = "MultiSub", encoder: str | None = None,
+        n_clusters: str = "auto", other_keywords: Sequence[str] = (),
+    ) -> Clustering:  # fmt: skip
         """Cluster the pictures; `keyword`, `words`, `n_clusters` are as the user typed them.
 
         `method`: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`. `encoder=None`: the

@@ -61,15 +61,10 @@ class NotebookOutput:
         self._write_caption(name, "figure", suffixes, caption, escaped=escaped)
 
     def table(
-        self,
-        frame: pd.DataFrame,
-        name: str = "",
-        caption: str = "",
-        displayed: pd.DataFrame | None = None,
-        decimals: int = 3,
-        bold: pd.DataFrame | None = None,
-        not_comparable: pd.DataFrame | None = None,
-    ) -> Styler:
+        self, frame: pd.DataFrame, name: str = "", caption: str = "",
+        displayed: pd.DataFrame | None = None, decimals: int = 3,
+        bold: pd.DataFrame | None = None, not_comparable: pd.DataFrame | None = None,
+    ) -> Styler:  # fmt: skip
         """Save a frame as CSV and a table of it as Markdown, as LaTeX and for the gallery.
 
         Returns the table, to show in the notebook. LaTeX needs the packages booktabs and xcolor.
@@ -97,11 +92,8 @@ class NotebookOutput:
         cells = _format(text, "latex", strong, gray)
         style: dict[str, Any] = {"hrules": True, "position_float": "centering"}
         style |= {"column_format": "".join(side[0] for side in sides), "label": f"tab:{stem.name}"}
-        latex = (
-            Styler(cells)
-            .hide(axis="index")
-            .to_latex(caption=caption.translate(LATEX_ESCAPES), **style)
-        )
+        style["caption"] = caption.translate(LATEX_ESCAPES)
+        latex = Styler(cells).hide(axis="index").to_latex(**style)
         latex = "% \\usepackage{booktabs,xcolor}\n" + latex
         Path(f"{stem}.tex").write_text(latex, encoding="utf-8")
 

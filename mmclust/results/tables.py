@@ -37,12 +37,9 @@ def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd
 
 
 def best(
-    rows: pd.DataFrame,
-    metric: str = "NMI",
-    by: str = "method",
-    among: Iterable[str] | None = None,
-    level: float = LEVEL,
-) -> pd.DataFrame:
+    rows: pd.DataFrame, metric: str = "NMI", by: str = "method",
+    among: Iterable[str] | None = None, level: float = LEVEL,
+) -> pd.DataFrame:  # fmt: skip
     """The cells of `summarize` to print in bold: the best of a column, if all others are
     significantly lower.
 
@@ -77,17 +74,6 @@ def best(
         differences = (cells.loc[top] - cells.drop(index=top)).round(12)
         bold.loc[top, column] = all(differ(row, level) for row in differences.to_numpy())
     return bold.rename_axis(by).reset_index().assign(**{by: False})
-
-
-def winners(
-    rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None
-) -> dict[str, str]:
-    """Column of `summarize` (also "mean") -> the name that `best` marks; columns without one are
-    missing."""
-    bold = best(rows, metric, by, among)
-    names = rows[by].unique()
-    columns = [column for column in bold.columns.drop(by) if bold[column].any()]
-    return {column: names[bold[column].to_numpy().argmax()] for column in columns}
 
 
 def published(metric: str | None = None) -> pd.DataFrame:

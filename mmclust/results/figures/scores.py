@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,34 +18,14 @@ import mmclust.results.figures.theme as theme
 DWARFED = 8  # effects that are this many times smaller than the largest are magnified
 
 
-def score_bars(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
-    """Vertical bars of one metric, grouped by criterion, colored by method.
-
-    `rows`: a tidy frame with criterion, method and the metric (0 to 1).
-    """
-    n = rows["method"].nunique()
-    width = min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6))
-    fig, ax = plt.subplots(figsize=(width, 3.2))
-    style = {"palette": theme.palette(n), "saturation": 1, "errorbar": None}
-    sns.barplot(rows, x="criterion", y=metric, hue="method", ax=ax, **style)
-    for bars in cast(list[BarContainer], ax.containers):
-        ax.bar_label(bars, fmt="%.2f", fontsize=9, padding=1)
-    ax.set(ylim=(0, 1.12), yticks=np.linspace(0, 1, 6))
-    ax.set(xlabel="the keyword that was asked for", ylabel=f"{metric} with the true classes")
-    ax.set_axisbelow(True)
-    ax.grid(axis="y", alpha=0.5)
-    sns.despine(ax=ax, left=True)
-    theme.legend_above(fig, ax)
-    return fig
-
-
 def method_scores(
     rows: pd.DataFrame, metric: str = "NMI", order: Iterable[str] | None = None
 ) -> Figure:
-    """A row per criterion, with a dot per method (color and marker) and its 95 % interval.
+    """A row per criterion, with a dot per method (color and marker) and, for several seeds, its
+    95 % interval.
 
-    `rows`: a tidy frame with criterion, method, seed and the metric (0 to 1); `order`: the order of
-    the methods, by default that of `rows`; methods without rows are left out.
+    `rows`: a tidy frame with criterion, method and the metric (0 to 1), a row per seed; `order`:
+    the order of the methods, by default that of `rows`; methods without rows are left out.
     """
     measured = list(rows["method"].unique())
     methods = measured if order is None else [name for name in order if name in measured]

@@ -21,12 +21,9 @@ LEGEND_ROWS = 10  # the most that a legend may have in an unused panel
 
 
 def tsne_panels(
-    representations: Mapping[str, np.ndarray],
-    labels: ArrayLike,
-    names: Sequence[str],
-    columns: int = 3,
-    seed: int = 0,
-) -> tuple[Figure, pd.DataFrame]:
+    representations: Mapping[str, np.ndarray], labels: ArrayLike, names: Sequence[str],
+    columns: int = 3, seed: int = 0,
+) -> tuple[Figure, pd.DataFrame]:  # fmt: skip
     """t-SNE of each representation (n, d), as `class_panels`; and a tidy frame of the coordinates:
     panel, x, y, class."""
     points = {title: tsne(x, seed) for title, x in representations.items()}
