@@ -2,16 +2,8 @@
 
 Each estimator of the package and its reference take the same steps, so they must end at the same
 loss, which is checked when they are timed. All references run all 77 tokens of the prompt for every
-image through the code of the model, with a backward pass after every batch. `AUTHORS_WAY` has the
-references that represent the papers:
-
-* Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen: gradients of the weights of
-  both encoders are computed and never used; Multi-Sub runs the image encoder in every batch and
-  back-propagates through it.
-* Multi-DProxy has no released code: frozen weights, stored image features. The prompts of the
-  negatives of L_c are computed a second time, as is necessary if a batch does not contain them.
-
-`python -m benchmarks.epochs` adds references that lack one optimization each.
+image through the code of the model, with a backward pass after every batch. `AUTHORS_WAY` has those
+that represent the papers; `python -m benchmarks.epochs` adds some that lack one optimization each.
 """
 
 from __future__ import annotations
@@ -87,6 +79,10 @@ class Reference:
         return build_model(self.estimator, params, encoder, images)
 
 
+# Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen: gradients of the weights of
+# both encoders are computed and never used; Multi-Sub runs the image encoder in every batch.
+# Multi-DProxy has no released code: frozen weights, stored image features; the prompts of L_c's
+# negatives are computed a second time, as is necessary if a batch does not contain them.
 AUTHORS_WAY = {
     "MultiMaP": Reference("released", "MultiMaP", MultiMaP, learns=True),
     "MultiSub": Reference("released", "MultiSub", TrunkInEveryBatch, learns=True),

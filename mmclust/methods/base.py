@@ -275,6 +275,12 @@ class ProxyClusterer(RepresentationClusterer):
         chunk_size: images per forward pass; changes results by rounding only.
         n_init: initializations of k-means. random_state: a seed. verbose: show a progress bar.
 
+    Of Multi-MaP and Multi-Sub:
+        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
+        positions, final_norm: whether the prompt with the proxy gets its positional embedding and
+            its final LayerNorm (released: neither).
+        optimizer: "adam" (paper) or "adagrad" (released).
+
     Attributes after `fit`, besides those of `RepresentationClusterer`:
         prompt_embeddings_: t(w), float32 (n, d). proxies_: w, float32 (n, e).
         history_: one dictionary per epoch. seconds_: the duration of each epoch.

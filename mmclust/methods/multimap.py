@@ -43,17 +43,15 @@ class MultiMaP(ProxyClusterer):
     concepts. [?] marks what could not be read in the paper.
 
     Args:
-        encoder, words, template, n_clusters, chunk_size, n_init, verbose: see `ProxyClusterer`.
+        encoder, words, template, n_clusters, variant, positions, final_norm, optimizer, chunk_size,
+            n_init, verbose: see `ProxyClusterer`.
         concepts: concept words, the user's first, such as ["color", "species"]; None leaves the
             concept term out.
         representation: what k-means clusters: "prompt" t(w_i) (paper), "word" w_i, "image" v_i.
-        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         alpha, beta: weights of the concept and the reference term; the paper searches {0.1 .. 1.0},
             the code has 0.3 and 0.4 for fruit.
         choose_by: z_k in the choice of k(i) is the "template" filled with the word (paper), or the
             "word" alone (released).
-        positions, final_norm: whether the prompt with the proxy gets its positional embedding and
-            its final LayerNorm (released: neither).
         init: w starts at its reference word's token embedding, "word" [?], or at the text encoder's
             output for that word, "text" (released).
         targets: u and z_k(i) in the two constraints are token embeddings, "word" (paper), or
@@ -63,7 +61,6 @@ class MultiMaP(ProxyClusterer):
         reduction: of squared distances over dimensions: "sum", the paper's squared norm; "mean",
             1 / e of it, as MSELoss in the released code; or "relative", divided by the mean squared
             norm of the reference words, so that beta means the same in any token space.
-        optimizer: "adam" (paper) or "adagrad" (released).
         batch_size: images per step, in their order: "full", one step per epoch (paper variant), or
             20 (released).
         epochs: 1000 (paper) or 50 (released).

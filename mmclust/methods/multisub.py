@@ -79,14 +79,14 @@ class MultiSub(ProxyClusterer):
     The phases alternate. [?] marks what could not be read in the paper.
 
     Args:
-        encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
+        encoder, words, template, variant, positions, final_norm, optimizer, chunk_size, n_init,
+            verbose: see `ProxyClusterer`.
         n_clusters: M, or "auto": chosen on t(w) after the first Phase I.
         representation: what is clustered by k-means: "prompt" t(w_i), "word" w_i, "word-eot" the
             text encoder's output for w_i without the template, not normalized (released), "image"
             v_i, "word+image" v'_i. Or "assignment", the paper's end-to-end rule: the word with the
             largest weight if K = M, else k-means on v'. Token embeddings have small norms (near 0.5
             in the encoder "mini"), so v dominates v' as the paper concatenates it.
-        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         subspace: the vectors phi that span it (the paper's ablation). "token": token embeddings;
             the proxy goes through the text encoder. "prompt": outputs of the text encoder for the
             filled template; "text": for the word alone. In the last two cases t(w_i) is w_i,
@@ -94,11 +94,8 @@ class MultiSub(ProxyClusterer):
         normalize_parts: L2-normalize w before it is concatenated with v.
         normalize_image: "image" and "word+image" use v, L2-normalized (paper), or P h (released).
             Losses always use v.
-        positions, final_norm: whether the prompt with the proxy gets its positional embedding and
-            its final LayerNorm (released: neither).
         init: p starts at "zero", equal weights [?], or at "text", the text encoder's output for `*`
             (released).
-        optimizer: "adam" (paper) or "adagrad" (released).
         batch_size: images per step of Phase I, in their order: "full", one step per epoch (paper
             variant), or 50 (released: 20 or 50). Phase II always takes full-batch steps.
         alternations: rounds of the two phases: 9, about the paper's 1000 epochs with 110 epochs

@@ -86,19 +86,16 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
     """What the template needs of a notebook."""
     state = read_state(out, name)
     html = f"notebooks/{name}.html"
-    return (
-        {"papers": []}
-        | settings
-        | {
-            "name": name,
-            "number": re.findall(r"^\d*", name)[0],
-            "items": [_item(out, note) for note in read_notes(out, name)],
-            "html": html if (out / html).exists() else "",
-            "made": _provenance(name, state, profile),
-            "error": state["error"],
-            "where": state["where"],
-        }
-    )
+    facts = {
+        "name": name,
+        "number": re.findall(r"^\d*", name)[0],
+        "items": [_item(out, note) for note in read_notes(out, name)],
+        "html": html if (out / html).exists() else "",
+        "made": _provenance(name, state, profile),
+        "error": state["error"],
+        "where": state["where"],
+    }
+    return {"papers": []} | settings | facts
 
 
 def _item(out: Path, note: dict) -> dict:

@@ -26,7 +26,7 @@ from PIL import Image
 from mmclust.encoders.base import Encoder
 from mmclust.encoders.prompt import PLACEHOLDER, tokenize_template
 from mmclust.results.figures.spaces import class_panels
-from mmclust.results.figures.theme import EDGE, PALETTE, class_colors, show_image
+from mmclust.results.figures.theme import EDGE, PALETTE, class_colors, legend_above, show_image
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -78,8 +78,7 @@ def draw_tokens(tokens: pd.DataFrame) -> Figure:
     handles = [plt.Rectangle((0, 0), 1, 1, color=color, ec="0.4") for color, _ in ROLES.values()]
     names = [name for _, name in ROLES.values()]
     names[-1] += f" {len(tokens) - 1}"
-    style = {"ncols": 4, "fontsize": 9.5, "handlelength": 1, "columnspacing": 1}
-    fig.legend(handles, names, loc="outside upper center", **style)
+    legend_above(fig, ax, handles, names)
     return fig
 
 
@@ -245,8 +244,7 @@ class Walk:
         fig.supxlabel(self.label, fontsize=10)
         words = "\n".join(f"{letter} = {word}" for letter, word in zip("abc", self.plane.names))
         axes[0, 0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=10)
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=10)
+        legend_above(fig, axes[0, 0], *axes[0, 0].get_legend_handles_labels())
         return fig
 
     def _draw(self, ax: Axes, bars: Axes, epoch: int, names: Sequence[str]) -> None:

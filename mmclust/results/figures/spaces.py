@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from mmclust.results.figures.theme import LETTER_WIDTH, looks, wrap
+from mmclust.results.figures.theme import legend_above, looks, wrap
 
 PANEL_WIDTH = 2.3  # inches, of a t-SNE panel
-LEGEND_ROWS = 10  # the most that a legend may have in an unused panel
 
 
 def tsne_panels(
@@ -50,8 +49,7 @@ def class_panels(
     are indices in `names`."""
     columns = min(columns, len(points))
     rows = math.ceil(len(points) / columns)
-    legend_height = 0 if len(points) % columns else 0.2 + 0.06 * len(names)
-    size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + legend_height)
+    size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + 0.2 + 0.06 * len(names))
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     labels = np.asarray(labels)
     dots: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
@@ -60,19 +58,9 @@ def class_panels(
             ax.scatter(*xy[labels == c].T, color=color, marker=marker, label=name, **dots)
         ax.set(xticks=[], yticks=[])
         ax.set_title(wrap(title, 20), fontsize=11)
-    unused = axes.flat[len(points) :]
-    for ax in unused:
+    for ax in axes.flat[len(points) :]:
         ax.axis("off")
-    handles, texts = axes.flat[0].get_legend_handles_labels()
-    width = PANEL_WIDTH * len(unused) if len(unused) else fig.get_figwidth()
-    entry_width = LETTER_WIDTH * max(map(len, names)) + 0.4
-    ncols = max(1, min(len(names), int((width - 0.1) / entry_width)))
-    style: dict[str, Any] = {"ncols": ncols, "markerscale": 1.8, "fontsize": 11}
-    style |= {"columnspacing": 1, "handletextpad": 0.1}
-    if len(unused) and len(names) <= LEGEND_ROWS * ncols:
-        unused[0].legend(handles, texts, loc="center left", **style).set_in_layout(False)
-    else:
-        fig.legend(handles, texts, loc="outside lower center", **style)
+    legend_above(fig, axes.flat[0], *axes.flat[0].get_legend_handles_labels())
     return fig
 
 
