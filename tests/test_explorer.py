@@ -185,11 +185,11 @@ def test_a_folder(folder, tmp_path):
     explored = ExplorerSession(home=tmp_path, most=7)
     assert len(explored.load("folder", " photos ", domain="thing")) == 6
     assert explored.data.domain == "thing"
-    assert explored.notes == []
+    assert explored.data.notes == ()
     (folder / "broken.jpg").write_bytes(b"no picture")
     explored.load("folder", str(folder))
     assert len(explored.data) == len(explored.thumbnails) == 6
-    assert re.search("1 picture.*broken.jpg", explored.notes[0])
+    assert re.search("1 picture.*broken.jpg", explored.data.notes[0])
 
 
 def test_an_invalid_folder_keeps_the_former_pictures(folder, tmp_path):
@@ -230,7 +230,7 @@ def test_a_picture_that_grows_without_bounds_is_left_out():
     explored = ExplorerSession()
     explored.load("upload", [("photos.zip", zip_of(COLORS | {"bomb.png": bomb.getvalue()}))])
     assert sorted(explored.picture_names()) == sorted(COLORS)
-    assert re.search("1 picture.*bomb.png", explored.notes[0])
+    assert re.search("1 picture.*bomb.png", explored.data.notes[0])
 
 
 def test_thumbnails_show_the_pictures(folder):
@@ -250,7 +250,7 @@ def test_an_upload(zipped):
     files = COLORS | {"notes.txt": b"x", "broken.png": b"x"}
     explored.load("upload", [("photos.zip", zip_of(files))] if zipped else list(files.items()))
     assert sorted(explored.picture_names()) == sorted(COLORS)
-    notes = " ".join(explored.notes)
+    notes = " ".join(explored.data.notes)
     assert notes.count("broken.png") == 1
     assert "notes.txt" in notes
     assert "mmclust-upload" not in notes

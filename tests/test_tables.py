@@ -429,16 +429,6 @@ def test_the_displayed_table_may_differ_from_the_frame(tmp_path):
     assert "no rows" in files_of(tmp_path)[2]
 
 
-def test_an_effect_is_bold_beyond_its_interval():
-    effects = pd.DataFrame(
-        {"parameter": ["a", "b", "c"], "effect": [-0.2, 0.1, 0.1], "±": [0.1, 0.1, np.nan]}
-    )
-    assert (
-        tables.significant(effects)["effect"].tolist() == [True, False, False]
-        and not tables.significant(effects)["parameter"].any()
-    )
-
-
 def test_unknown_numbers_of_the_papers_data_sets_are_missing():
     table = tables.paper_datasets().set_index(["data set", "criterion"])
     assert table.loc[("cmuface", "identity"), "clusters"] == 20 and pd.isna(

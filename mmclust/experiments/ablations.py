@@ -68,11 +68,9 @@ def sweep(
 
     `mm.sweep("MultiDProxy", {"R": [50, 100]}, dataset="demo-fruit", criterion="color", n=150)`
 
-    Args:
-        values: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each
-            parameter is varied alone while the others stay at `base`; with `together`, all
-            combinations run.
-        base: the method's other parameters. axes: as for `ablation`.
+    `values`: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each is
+    varied alone while the others stay at `base`, the method's other parameters; with `together`,
+    all combinations run. `axes`: as for `ablation`.
 
     Returns the rows of `mm.run` with columns `parameter` and `value`; with `together`, a column for
     each parameter instead. Raises ValueError for a parameter that the method does not have, or one

@@ -8,6 +8,7 @@ that represent the papers; `python -m benchmarks.epochs` adds some that lack one
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -179,30 +180,29 @@ class SavedTensorCounter(saved_tensors_hooks):
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__(lambda tensor: _SavedTensor(self, tensor), lambda saved: saved.tensor)
+        super().__init__(self._save, lambda saved: saved)
         weights = model.state_dict().values()
         self.weights = {tensor.untyped_storage().data_ptr() for tensor in weights}
         self.live = 0
         self.peak = 0
         self.references: Counter[int] = Counter()  # by address of the storage
 
-
-class _SavedTensor:
-    def __init__(self, counter: SavedTensorCounter, tensor: torch.Tensor) -> None:
+    def _save(self, tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        self.counter = counter
-        self.tensor = tensor
-        self.address = storage.data_ptr()
-        self.bytes = 0 if self.address in counter.weights else storage.nbytes()
-        if not counter.references[self.address]:
-            counter.live += self.bytes
-            counter.peak = max(counter.peak, counter.live)
-        counter.references[self.address] += 1
+        address = storage.data_ptr()
+        size = 0 if address in self.weights else storage.nbytes()
+        if not self.references[address]:
+            self.live += size
+            self.peak = max(self.peak, self.live)
+        self.references[address] += 1
+        saved = tensor.detach()
+        weakref.finalize(saved, self._release, address, size)
+        return saved
 
-    def __del__(self) -> None:
-        self.counter.references[self.address] -= 1
-        if not self.counter.references[self.address]:
-            self.counter.live -= self.bytes
+    def _release(self, address: int, size: int) -> None:
+        self.references[address] -= 1
+        if not self.references[address]:
+            self.live -= size
 
 
 def kept_memory(

@@ -38,44 +38,39 @@ class Flip:
         return f"{self.method}: {self.parameter} = {self.value}"
 
 
-def flips(params: dict[str, dict], methods: Sequence[str] = METHODS) -> tuple[Settings, list[Flip]]:
+def flips(
+    params: dict[str, dict], methods: Sequence[str] = METHODS,
+    released: dict[str, dict] | None = None,
+) -> tuple[Settings, list[Flip]]:  # fmt: skip
     """The settings for the paper's variant of each method and for all its flips, as `mm.ablation`
     takes them; and the flips among them.
 
     Where `params` (method -> parameters) differs from the paper, the paper's value of that
-    parameter is a flip, too.
+    parameter is a flip, too. `released`: method -> parameters of the complete released variant,
+    which is then one more flip, of the parameter "variant".
     """
     settings: Settings = {}
     changes = []
+
+    def add(flip: Flip, changed: dict, representation: str) -> None:
+        settings[flip.base] = (flip.method, params[flip.method], representation)
+        settings[flip.name] = (flip.method, changed, representation)
+        changes.append(flip)
+
     for method in methods:
         variants = method_class(method).VARIANTS
         for name in [name for name in variants["paper"] if name not in SCHEDULE]:
             representation = CLUSTERED.get(name, "prompt")
             base = f"{method} paper, {representation}"
-            settings[base] = (method, params[method], representation)
             values = [variants[variant][name] for variant in ("paper", "released")]
             before = params[method].get(name, values[0])
             for value in dict.fromkeys(values):
                 if value != before:
-                    flip = Flip(method, name, before, value, base)
                     changed = override_params(params[method], **{name: value})
-                    settings[flip.name] = (method, changed, representation)
-                    changes.append(flip)
-    return settings, changes
-
-
-def released(
-    params: dict[str, dict], released_params: dict[str, dict]
-) -> tuple[Settings, list[Flip]]:
-    """One flip per method with all differences at once, the released variant; as `flips`."""
-    settings: Settings = {}
-    changes = []
-    for method in METHODS:
-        base = f"{method} paper, prompt"
-        flip = Flip(method, "variant", params[method].get("variant", "paper"), "released", base)
-        settings[base] = (method, params[method], "prompt")
-        settings[flip.name] = (method, released_params[method], "prompt")
-        changes.append(flip)
+                    add(Flip(method, name, before, value, base), changed, representation)
+        if released:
+            flip = Flip(method, "variant", "paper", "released", f"{method} paper, prompt")
+            add(flip, released[method], "prompt")
     return settings, changes
 
 

@@ -48,11 +48,9 @@ def thumbnails(images: Images) -> list[str]:
     return uris
 
 
-def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDataset, list[str]]:
-    """The pictures below a folder; and notes on those that were left out.
-
-    Raises ValueError for too many files, and what `mmclust.load_folder` raises.
-    """
+def read_folder(path: Path, domain: str, max_pictures: int) -> ImageDataset:
+    """The pictures below a folder. Raises ValueError for too many files, and what
+    `mmclust.load_folder` raises."""
     n_pictures = 0
     advice = "give a folder below it, or a copy of some"
     for n_files, file in enumerate(path.rglob("*")):
@@ -65,18 +63,15 @@ def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDatase
         # A small file may unpack to gigabytes of pixels: it is left out like a damaged one.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         domain = domain.strip() or "photo"
-        data = load_folder(path, domain=domain, on_corrupt="skip", verbose=False)
-    return data, list(data.notes)
+        return load_folder(path, domain=domain, on_corrupt="skip", verbose=False)
 
 
 def read_upload(
     files: Sequence[tuple[str, bytes]], domain: str, max_pictures: int
-) -> tuple[ImageDataset, list[str], tempfile.TemporaryDirectory]:
-    """The pictures among uploaded files, (name, content) of pictures or of one zip.
-
-    Returns the data set, notes on what was left out, and the directory that the pictures are in.
-    Raises ValueError if the upload is refused; nothing of it stays on disk.
-    """
+) -> tuple[ImageDataset, tempfile.TemporaryDirectory]:
+    """The pictures among uploaded files, (name, content) of pictures or of one zip; and the
+    directory that they are in. Raises ValueError if the upload is refused; nothing of it stays on
+    disk."""
     names = _check_names(files)
     directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-")
     folder = Path(directory.name) / "upload"
@@ -87,12 +82,13 @@ def read_upload(
             folder.mkdir()
             for name, (_, content) in zip(names, files):
                 (folder / name).write_bytes(content)
-        data, notes = read_folder(folder, domain, max_pictures)
+        data = read_folder(folder, domain, max_pictures)
     except (ValueError, OSError) as error:
         directory.cleanup()
         message = str(error).replace(str(folder), "the upload").replace(f"{directory.name}/", "")
         raise ValueError(message) from error
-    return data, [note.replace(str(folder), "the upload") for note in notes], directory
+    data.notes = tuple(note.replace(str(folder), "the upload") for note in data.notes)
+    return data, directory
 
 
 def _check_names(files: Sequence[tuple[str, bytes]]) -> list[str]:

@@ -82,7 +82,6 @@ class ExplorerSession:
         self.home = Path(home or ".").resolve()
         self.data: Any = None  # the current data set
         self.thumbnails: list[str] = []  # data URIs of its pictures
-        self.notes: list[str] = []  # on files that were left out
         self._encoders: dict[str, Encoder] = {}
         self._clusterings: dict[tuple, Clustering] = {}
         self._templates: dict[tuple[str, str], str | None] = {}  # by domain and keyword
@@ -95,12 +94,11 @@ class ExplorerSession:
         (name, content) of pictures or of one zip. `domain`: what a folder or an upload shows.
         """
         directory = None
-        notes: list[str] = []
         try:
             if source == "folder":
-                data, notes = read_folder(self._folder(value or ""), domain, self.cfg.most)
+                data = read_folder(self._folder(value or ""), domain, self.cfg.most)
             elif source == "upload":
-                data, notes, directory = read_upload(value or [], domain, self.cfg.most)
+                data, directory = read_upload(value or [], domain, self.cfg.most)
             else:
                 data = load_dataset(source, n=self.cfg.n, seed=self.cfg.seed)
                 data.images = data.images.cached()
@@ -110,7 +108,6 @@ class ExplorerSession:
                 directory.cleanup()
             raise InputError("pictures", error) from error
         self.data = data
-        self.notes = notes
         if self._upload:
             self._upload.cleanup()
         self._upload = directory

@@ -28,10 +28,9 @@ MARKERS = [  # paths within -1..1: color and shape both identify the cluster
     "M0-1.1L1.1,0L0,1.1L-1.1,0z", "M0-1L1,.8H-1z", "M0,1L1-.8H-1z",
     "M-.35-1h.7v.65h.65v.7h-.65v.65h-.7v-.65h-.65v-.7h.65z", "M-1,0L.8-1V1z",
 ]  # fmt: skip
-_ENVIRONMENT = jinja2.Environment(
+markup: Any = jinja2.Environment(  # the macros of the template
     loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
-markup: Any = _ENVIRONMENT.get_template("explorer.html.j2").module  # its macros
+).get_template("explorer.html.j2").module  # fmt: skip
 
 
 def style_sheet() -> str:

@@ -90,12 +90,8 @@ class Explorer:
         sources += [("a folder on this machine", "folder"), ("an upload", "upload")]
         self.source = ipywidgets.Dropdown(options=sources, description=LABELS["pictures"])
         self.path = text(description="Path of the folder", placeholder="/home/me/photos")
-        self.upload = ipywidgets.FileUpload(
-            accept=".zip,image/*,.heic,.heif,.jfif",
-            multiple=True,
-            description="Choose pictures or a zip",
-            icon="",
-        )
+        kinds = {"accept": ".zip,image/*,.heic,.heif,.jfif", "multiple": True, "icon": ""}
+        self.upload = ipywidgets.FileUpload(description="Choose pictures or a zip", **kinds)
         self.domain = text(value="photo", description="What they show, in one word")
         self.keywords = [
             combobox(placeholder="type or pick one", description=LABELS["keyword"]),
@@ -236,7 +232,7 @@ class Explorer:
             session.encoder(self.encoder.value).encode_images(data.images)
         self._pictures_loaded = True
         self.strip.value = markup.strip(session.thumbnails[:STRIP_LENGTH])
-        self._set_note("pictures", "; ".join([f"{len(data)} pictures", *session.notes]))
+        self._set_note("pictures", "; ".join([f"{len(data)} pictures", *data.notes]))
         self._offer_keywords()
         self._set_status("ready: press the button to sort them", "idle")
 

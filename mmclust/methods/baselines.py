@@ -81,15 +81,13 @@ class CRL(RepresentationClusterer):
         self._choose_n_clusters(self.represent(self.representation), len(self.words))
         self._cluster(self.representation)
 
-    def _represent(self, name: str) -> np.ndarray:
-        return self._of_similarity(name, self.similarity_)
-
-    def _of_similarity(self, name: str, similarity: np.ndarray) -> np.ndarray:
+    def _represent(self, name: str, similarity: np.ndarray | None = None) -> np.ndarray:
+        similarity = self.similarity_ if similarity is None else similarity
         if name == "softmax":
             return softmax(self.encoder.logit_scale * similarity, axis=1)
         return normalize(similarity)
 
     def _predict(self, images: Any) -> np.ndarray:
         similarity = self._embed(images) @ self._texts(self.words).T
-        x = self._of_similarity(self.current_representation_, similarity)
+        x = self._represent(self.current_representation_, similarity)
         return nearest(x, self.cluster_centers_)

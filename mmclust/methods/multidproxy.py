@@ -377,8 +377,6 @@ class MultiDProxy(ProxyClusterer):
         return nearest(x, self.cluster_centers_)
 
     def _represent(self, name: str) -> np.ndarray:
-        """ "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e), and "fused" (n, d), or
-        (n, 2 d) if F is a concatenation."""
         return named(name, self._learned)
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:

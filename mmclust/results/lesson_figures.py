@@ -180,21 +180,16 @@ def draw_landscapes(
 class Walk:
     """The path of one picture's proxy, or several paths to compare, over a landscape.
 
-    Args:
-        picture: the picture whose proxy it is.
-        surface, plane: the landscape, a result of `landscape`, and its plane.
-        paths: name -> words (epochs, e). Raises ValueError if their number differs from `scores`.
-        scores: a score per epoch and word (epochs, K), drawn as bars that change; NaN: no bar.
-        words, label: the K names of the bars, and the label of their axis.
+    Raises ValueError if a path has not as many epochs as the scores.
     """
 
-    picture: Image.Image
-    surface: pd.DataFrame
+    picture: Image.Image  # the picture whose proxy it is
+    surface: pd.DataFrame  # a result of `landscape`
     plane: Plane
-    paths: dict[str, Any]  # replaced by their coordinates in the plane (epochs, 2)
-    scores: Any
-    words: Sequence[str]
-    label: str
+    paths: dict[str, Any]  # name -> words (epochs, e); replaced by their coordinates (epochs, 2)
+    scores: Any  # (epochs, K), drawn as bars that change; NaN: no bar
+    words: Sequence[str]  # the K names of the bars
+    label: str  # of the axis of the bars
 
     def __post_init__(self) -> None:
         self.paths = {name: self.plane.coordinates(path) for name, path in self.paths.items()}

@@ -69,11 +69,9 @@ class NotebookOutput:
 
         Returns the table, to show in the notebook. LaTeX needs the packages booktabs and xcolor.
 
-        Args:
-            displayed: the table to print; by default the frame, which is saved as CSV in any case.
-            decimals: digits of floating-point numbers; other cells are not changed.
-            bold, not_comparable: boolean frames, True for the cells to print in bold, and in gray.
-                Raises ValueError if their shape is not that of the table.
+        `displayed`: the table to print; by default the frame, which is saved as CSV in any case.
+        `decimals`: digits of floating-point numbers. `bold`, `not_comparable`: boolean frames, True
+        for the cells to print in bold, and in gray; ValueError if they have another shape.
         """
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)

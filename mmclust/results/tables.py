@@ -88,13 +88,6 @@ def paper_datasets() -> pd.DataFrame:
     return pd.read_csv(path, dtype={"clusters": "Int64"}).fillna({"remark": ""})
 
 
-def significant(effects: pd.DataFrame) -> pd.DataFrame:
-    """A boolean frame that marks the effects whose interval (effect and ±) excludes zero."""
-    bold = pd.DataFrame(False, index=effects.index, columns=effects.columns)
-    bold["effect"] = effects["effect"].abs() > effects["±"]
-    return bold
-
-
 def compare_with_published(
     rows: pd.DataFrame, metric: str = "NMI", by: str = "method"
 ) -> pd.DataFrame:
