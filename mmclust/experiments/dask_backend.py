@@ -7,6 +7,7 @@ twice.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -96,18 +97,10 @@ def local_cluster(
     # These variables are set before a worker's Python starts, because OpenMP reads them when torch
     # is imported. They replace Dask's default list, whose MALLOC_TRIM_THRESHOLD_ slows down fits:
     # with it, workers return memory to the system after every few kilobytes.
-    before_spawn = thread_environment(len(environments))
-    with (
-        dask.config.set(QUIET | {"distributed.nanny.pre-spawn-environ": before_spawn}),
-        LocalWorkers(
-            environments,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=50,  # logging.CRITICAL
-            config=QUIET,
-            plugins=[IgnoreInterrupts()],
-        ) as cluster,
-    ):
+    before_spawn = {"distributed.nanny.pre-spawn-environ": thread_environment(len(environments))}
+    options: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    options |= {"config": QUIET, "silence_logs": logging.CRITICAL, "plugins": [IgnoreInterrupts()]}
+    with dask.config.set(QUIET | before_spawn), LocalWorkers(environments, **options) as cluster:
         if start:
             cluster.scale(cluster.most)
         try:

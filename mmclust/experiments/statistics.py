@@ -61,6 +61,5 @@ def paired_within(
     ]
     frame = pd.DataFrame(table)
     known = frame["p"].notna()
-    adjusted = stats.false_discovery_control(frame.loc[known, "p"], method="by")
-    frame.loc[known, "adjusted p"] = adjusted
+    frame.loc[known, "adjusted p"] = stats.false_discovery_control(frame["p"][known], method="by")
     return frame

@@ -174,11 +174,10 @@ class ExplorerSession:
             if n < 3:
                 raise InputError("clusters", f"auto needs 3 pictures, not {n}: type a number")
             return "auto"
-        try:
-            n_clusters = int(text)
-        except ValueError:
+        if not text.isdecimal():
             message = f"invalid number of clusters {text!r}: type a whole number, or auto"
-            raise InputError("clusters", message) from None
+            raise InputError("clusters", message)
+        n_clusters = int(text)
         if not 2 <= n_clusters <= n:
             message = f"invalid number of clusters {n_clusters}: from 2 to the {n} pictures"
             raise InputError("clusters", message)

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from mmclust.data.images import Images, Pictures
 from mmclust.methods.base import ImageClusterer
@@ -18,8 +19,6 @@ from mmclust.profiles.values import check_settings
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mmclust.encoders.base import Encoder
 
 
@@ -29,15 +28,11 @@ class Clusterings(dict):
     @property
     def labels(self) -> pd.DataFrame:
         """A data frame with a row per image and a column per keyword: the cluster, from 0."""
-        import pandas as pd
-
         return pd.DataFrame({keyword: model.labels_ for keyword, model in self.items()})
 
     @property
     def names(self) -> pd.DataFrame:
         """A data frame like `labels`, with the name of the cluster instead of its number."""
-        import pandas as pd
-
         names = {keyword: np.array(m.name_clusters(), dtype=object) for keyword, m in self.items()}
         return pd.DataFrame({keyword: names[keyword][m.labels_] for keyword, m in self.items()})
 
@@ -45,8 +40,6 @@ class Clusterings(dict):
     def difference(self) -> pd.DataFrame:
         """1 - AMI of every two clusterings, a square data frame: 0 for equal clusterings, about 1
         for independent ones. (Not NMI, which is above 0 even for independent clusterings.)"""
-        import pandas as pd
-
         table = pd.DataFrame(0.0, index=list(self), columns=list(self))
         for first, second in combinations(self, 2):
             ami = score(self[first].labels_, self[second].labels_)["AMI"]

@@ -138,9 +138,8 @@ def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
     """How a notebook was run, for the reader; empty where its state does not say."""
     profile = state.get("profile", profile)
     device = state.get("device", "")
-    parameters = dict(state.get("parameters", {}))
-    for option in ("profile", "device"):
-        parameters.pop(option, None)
+    options = ("profile", "device")
+    parameters = {k: v for k, v in state.get("parameters", {}).items() if k not in options}
     command = ["python", "run_all.py", "--force", "--only", name]
     if profile != "demo":
         command += ["--profile", profile]

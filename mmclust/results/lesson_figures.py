@@ -160,7 +160,6 @@ def draw_landscapes(
         ticks = filled.levels[[0, 4, 8, -1]]
         bar = fig.colorbar(filled, ax=ax, ticks=ticks, format="%.2f", **style)
         bar.set_label("loss", fontsize=10)
-        bar.ax.tick_params(labelsize=9.5)
         lowest = surface.loc[surface["loss"].idxmin()]
         ax.plot(lowest["x"], lowest["y"], "x", color="white", ms=8, mew=2.5)
         if paths and title in paths:
@@ -170,7 +169,6 @@ def draw_landscapes(
             ax.plot(*path[-1], "o", color=PALETTE[1], ms=7, **EDGE)
         ax.set_title(title, fontsize=10.5)
         ax.set(xticks=[0, 1], yticks=[0, 1])
-        ax.tick_params(labelsize=10)
         ax.set_xlabel(f"x: {plane.names[0]} → {plane.names[1]}", fontsize=10)
     axes[0, 0].set_ylabel(f"y: {plane.names[0]} → {plane.names[2]}", fontsize=10)
     return fig

@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -100,7 +99,13 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
     size = (7.2 if magnify else 6, 0.27 * len(table) + 1.4)
     fig, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
     for ax in axes[0]:
-        _draw_effects(ax, table)
+        for method, color, marker in theme.looks(methods):
+            rows = table[table["method"] == method]
+            certain = rows["effect"].abs() > rows["±"]
+            for group, face in ((rows[certain], color), (rows[~certain], "white")):
+                dot: dict[str, Any] = {"marker": marker, "markersize": 7, "color": color}
+                dot |= {"markerfacecolor": face, "elinewidth": 1.8, "linestyle": "none"}
+                ax.errorbar(group["effect"], group.index, xerr=group["±"], **dot)
         theme.category_rows(ax, lines)
         ax.axvline(0, color="0.2", linewidth=1.2)
         ax.set_xlabel(f"effect on {metric}")
@@ -115,14 +120,3 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
     handles = [plt.Line2D([], [], color=c, marker=marker, **style) for _, c, marker in looks]
     theme.legend_above(fig, axes[0, 0], handles, methods)
     return fig
-
-
-def _draw_effects(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw the dots and intervals; y is the index of the row in the table."""
-    for method, color, marker in theme.looks(table["method"].unique()):
-        rows = table[table["method"] == method]
-        certain = rows["effect"].abs() > rows["±"]
-        for group, face in ((rows[certain], color), (rows[~certain], "white")):
-            style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": color}
-            style |= {"markerfacecolor": face, "elinewidth": 1.8, "linestyle": "none"}
-            ax.errorbar(group["effect"], group.index, xerr=group["±"], **style)
