@@ -228,9 +228,8 @@ class RepresentationClusterer(ImageClusterer):
     """A method with several representations of the images; k-means clusters one of them.
 
     A subclass lists them in `REPRESENTATIONS`, computes each in `_represent`, and has the parameter
-    `representation`. Attributes after `fit`, besides those of `ImageClusterer`: `representation_`,
-    what is clustered (n, width); `current_representation_`, its name; `cluster_centers_`
-    (M, width), None if no k-means was needed.
+    `representation`. After `fit`: `representation_`, what is clustered (n, width), with its name
+    `current_representation_`; `cluster_centers_` (M, width), None if no k-means was needed.
     """
 
     REPRESENTATIONS: ClassVar[tuple[str, ...]]

@@ -56,7 +56,6 @@ def cluster_by(
     """One clustering of the images per keyword; image features are computed once.
 
     Args:
-        images: `mm.Images` or a list of pictures.
         keywords: such as ["color", "species"]. of: the domain, for `mm.reference_words`.
         n_clusters: M for all keywords, or keyword -> M; M may be "auto".
         method: the estimator's class, one that takes reference words. params: its other parameters;

@@ -85,9 +85,8 @@ def draw_tokens(tokens: pd.DataFrame) -> Figure:
 class Plane:
     """The plane through three words: w(x, y) = a + x (b - a) + y (c - a).
 
-    `points`: embeddings (3, e) of the words a, b and c. Raises ValueError if they are on one line.
-    `hull`: whether figures show the triangle of the three words, which contains their mixtures.
-    """
+    `points`: their embeddings (3, e); ValueError if they are on one line. `hull`: whether figures
+    show the triangle of the words, which contains their mixtures."""
 
     def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False) -> None:
         self.origin = points[0].detach()
@@ -147,10 +146,8 @@ def draw_landscapes(
     landscapes: dict[str, pd.DataFrame], plane: Plane, paths: dict[str, torch.Tensor] | None = None
 ) -> Figure:
     """A panel per landscape (title -> frame of `landscape`), with a cross at its lowest point.
-
-    `paths`: title -> a proxy by epoch (epochs, e), drawn as its nearest points in the plane, with
-    an open circle at the start and a filled circle at the end.
-    """
+    `paths`: title -> a proxy by epoch (epochs, e), drawn as its nearest points in the plane, from
+    an open circle to a filled one."""
     n = len(landscapes)
     size = (7.2 if n > 1 else 4.4, 7.0 / max(n, 2) + 0.45)
     fig, axes = plt.subplots(1, n, figsize=size, squeeze=False, sharey=True)

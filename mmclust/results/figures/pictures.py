@@ -35,8 +35,7 @@ def gallery(
     """A row of pictures for each cluster, with its name and size.
 
     Up to `per_cluster` members of a cluster are drawn, evenly spaced over their order, because the
-    files of a folder are often sorted by class. `labels` (n,) of the n pictures; `names`, one per
-    cluster.
+    files of a folder are often sorted by class. `labels` (n,); `names`, one per cluster.
     """
     labels = np.asarray(labels)
     clusters = [c for c in range(len(names)) if (labels == c).any()]

@@ -51,11 +51,9 @@ def _dot_style(hue: str, levels: Sequence[str], spread: float) -> dict[str, Any]
 def ablation(
     rows: pd.DataFrame, by: str = "row", metric: str = "NMI", baseline: str | None = None
 ) -> Figure:
-    """A bar per setting, the mean over criteria with its 95 % interval, and a dot per criterion.
-
-    To the right of each bar: the mean, or its difference from `baseline`, one of the settings.
-    `rows`: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1).
-    """
+    """A bar per setting, the mean over criteria with its 95 % interval, and a dot per criterion. To
+    the right of each bar: the mean, or its difference from `baseline`, one of the settings.
+    `rows`: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1)."""
     settings = list(rows[by].unique())
     criteria = list(rows["criterion"].unique())
     per_seed = rows.groupby([by, "seed"], as_index=False)[metric].mean()
