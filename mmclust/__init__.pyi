@@ -14,14 +14,13 @@ from .encoders.base import Encoder as Encoder
 from .experiments import paper_vs_code as paper_vs_code
 from .experiments.ablations import ablation as ablation
 from .experiments.ablations import defaults as defaults
-from .experiments.ablations import estimate_cost as estimate_cost
 from .experiments.ablations import run_timed as run_timed
 from .experiments.ablations import sweep as sweep
 from .experiments.dask_backend import connect as connect
 from .experiments.epoch_cost import epoch_times as epoch_times
+from .experiments.epoch_cost import kept_memory as kept_memory
 from .experiments.experiment import Experiment as Experiment
 from .experiments.experiment import grid as grid
-from .experiments.memory_cost import kept_memory as kept_memory
 from .experiments.run import run as run
 from .experiments.statistics import paired as paired
 from .experiments.statistics import paired_within as paired_within

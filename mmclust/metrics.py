@@ -18,10 +18,8 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
 
     NMI and AMI are normalized by the arithmetic mean of the two entropies (scikit-learn's default,
     which the papers' released code uses). RI, as in the papers, is not adjusted for chance; ARI is.
-    AMI is nan, with a warning, for so many classes and clusters that it would take minutes.
-
-    Raises:
-        ValueError: the labelings differ in shape, are empty, or are not one-dimensional.
+    AMI is nan, with a warning, for so many classes and clusters that it would take minutes. Raises
+    ValueError if the labelings differ in shape, are empty, or are not one-dimensional.
     """
     from sklearn import metrics
 
@@ -50,15 +48,11 @@ def score_kmeans(
     representation: np.ndarray, labels_true: ArrayLike, n_clusters: int,
     seeds: Iterable[int] = range(10), n_init: int = 1,
 ) -> dict[str, float]:  # fmt: skip
-    """The papers' protocol: k-means once per seed, with the scores averaged over the seeds.
+    """The papers' protocol: k-means of the representation (n, d) once per seed, with `n_init`
+    initializations (1 is what `n_init="auto"` does in the released code).
 
-    Args:
-        representation: (n, d), what is clustered.
-        n_init: initializations per seed; 1 is what `n_init="auto"` does in the released code.
-
-    Returns:
-        The means of the scores, and `NMI_std`, the standard deviation of NMI over the seeds.
-        Warns of fewer clusters than M. Raises ValueError for no seeds, or a row with NaN.
+    Returns the scores averaged over the seeds, and `NMI_std`, the standard deviation of NMI. Warns
+    of fewer clusters than M. Raises ValueError for no seeds, or a row with NaN.
     """
     known: dict[bytes, dict[str, float]] = {}
     scores = []
@@ -85,9 +79,8 @@ def name_accuracy(
 ) -> float:
     """The share of clusters that are named as their most frequent class (semantic accuracy).
 
-    Args:
-        labels_true: (n,), positions in `classes`. labels_pred: (n,), positions in `names`.
-        names: a name per cluster; letter case does not count. Clusters without images are left out.
+    `labels_true` (n,) are positions in `classes`, `labels_pred` (n,) in `names`. Letter case does
+    not count, nor do clusters without images.
     """
     true = np.asarray(labels_true)
     pred = np.asarray(labels_pred)

@@ -30,7 +30,7 @@ from mmclust.methods.dproxy_terms import (
     hard_repulsion,
     schedule,
 )
-from mmclust.methods.multimap import concept_term, contrastive_concept
+from mmclust.methods.multimap import concept_term
 from mmclust.methods.multisub import alignment, mix
 from mmclust.methods.pair_losses import contrast
 
@@ -720,7 +720,7 @@ def test_alignment_under_a_common_rotation_and_order(seed, n):
 @given(SEEDS, st.integers(1, 6), st.integers(1, 5), st.floats(0.05, 2))
 def test_the_contrastive_concept_depends_on_directions_only(seed, n, n_concepts, temperature):
     w, u = draw(seed, (n, 4), (n_concepts, 4))
-    value = contrastive_concept(w, u, temperature)
+    value = concept_term(w, u, "contrastive", temperature, 1.0)
     generator = torch.Generator().manual_seed(seed)
     lengths = 0.1 + torch.rand(n, 1, dtype=torch.float64, generator=generator)
     Q = rotation(seed)
@@ -734,7 +734,7 @@ def test_the_contrastive_concept_depends_on_directions_only(seed, n, n_concepts,
         (w[order], u),
         (w, others_permuted),
     ):
-        other = contrastive_concept(a, b, temperature)
+        other = concept_term(a, b, "contrastive", temperature, 1.0)
         np.testing.assert_allclose(other.detach(), value.detach(), rtol=1e-9, atol=1e-9)
     (g,) = reference.gradients(value, [w])
     assert (g * w).sum(1).abs().max() < 1e-9  # it turns proxies, and does not change their lengths

@@ -51,11 +51,12 @@ def test_a_reference_that_computes_something_else_is_an_error(monkeypatch):
 def test_bytes_that_autograd_saves_are_counted():
     import torch
 
-    from mmclust.experiments.memory_cost import SavedTensorCounter
+    from mmclust.experiments.epoch_cost import SavedTensorCounter
 
     x = torch.ones(10, 4, requires_grad=True)
     layer = torch.nn.Linear(4, 3)
-    with SavedTensorCounter(layer) as counter:
+    counter = SavedTensorCounter(layer)
+    with counter:
         # Saved are the 40 floats of x, for the weights' gradient, and the 30 of exp's result; the
         # layer's weights do not count.
         y = layer(x).exp()

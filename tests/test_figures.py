@@ -302,8 +302,8 @@ DRAW = {
             "photos": labeled_dataset([], 4),
         }
     ),
-    "bars": lambda: figures.score_bars(
-        frame(1, criterion=CRITERIA[:2], method=["k-means on v", "CLIP_GPT", "Multi-Sub"])
+    "scores without seeds": lambda: figures.method_scores(
+        frame(1, criterion=CRITERIA[:2], method=["k-means on v", "CLIP_GPT"]).drop(columns="seed")
     ),
 }
 
@@ -386,7 +386,7 @@ def test_illegible_texts_are_detected():
 
 REPEATED = [
     "scores of one", "ablation", "heat of one", "curves of four", "convergence of one",
-    "quality of one", "seconds", "candidates", "confusion of one", "tsne 20", "gallery", "bars",
+    "quality of one", "seconds", "candidates", "confusion of one", "tsne 20", "gallery",
     "teaser",
 ]  # fmt: skip
 
@@ -701,15 +701,4 @@ def test_pictures_are_in_the_row_of_their_cluster():
     assert [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()] == [
         "a\n20 images",
         "b\n40 images",
-    ]
-
-
-def test_bars_are_the_scores():
-    rows = frame(1, criterion=CRITERIA[:2], method=METHODS[:3])
-    ax = figures.score_bars(rows).axes[0]
-    expected = (
-        rows.pivot(index="method", columns="criterion", values="NMI").loc[METHODS[:3]].to_numpy()
-    )
-    assert [[bar.get_height() for bar in bars] for bars in ax.containers] == [
-        pytest.approx(list(row)) for row in expected
     ]

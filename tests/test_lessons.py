@@ -90,10 +90,11 @@ def make_walk(epochs=12):
     scores = torch.cat([1 - share, share, share * torch.nan], 1)
     paths = {"it": (1 - share) * z[0] + share * z[1]}
     walk = mm.lesson_figures.Walk
-    return walk(picture, landscape, plane, paths, scores, ["a", "b", "c"], "weight", 2)
+    return walk(picture, landscape, plane, paths, scores, ["a", "b", "c"], "weight")
 
 
-def test_a_walk_is_shown_frame_by_frame_and_loads_nothing():
+def test_a_walk_is_shown_frame_by_frame_and_loads_nothing(monkeypatch):
+    monkeypatch.setattr(mm.lesson_figures, "MAX_BARS", 2)
     walk = make_walk()
     frames = walk.frames(5)
     assert walk.words == ["a", "b"] and frames[[0, -1]].tolist() == [0, 11]
@@ -125,8 +126,11 @@ def test_comparisons_have_their_numbers():
     rng = np.random.default_rng(0)
     panels = {"one": (rng.normal(size=(9, 4)), 0.123), "two": (rng.normal(size=(9, 4)), 1.0)}
     figure = mm.lesson_figures.spaces(panels, [0, 1, 2] * 3, ["pear", "apple", "corn"])
-    assert [ax.get_title() for ax in figure.axes[:2]] == ["one\nNMI 0.12", "two\nNMI 1.00"]
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [3, 3, 3]
+    assert [ax.get_title() for ax in figure.axes[:2]] == [
+        "one: NMI\N{NO-BREAK SPACE}0.12",
+        "two: NMI\N{NO-BREAK SPACE}1.00",
+    ]
+    assert [len(dots.get_offsets()) for dots in figure.axes[0].collections] == [3, 3, 3]
     plt.close("all")
 
 

@@ -56,7 +56,7 @@ def test_the_readmes_method_can_do_what_the_others_can(folder, mini):
     params = {"linkage:Linkage": {"linkage": "single"}}
     assert len(mm.grid(**common, method="linkage:Linkage", params=params)) == 1
     values = ["ward", "single"]
-    swept = mm.sweep("linkage:Linkage", {"linkage": values}, {}, **common, n=60, on_cost=None)
+    swept = mm.sweep("linkage:Linkage", {"linkage": values}, {}, **common, n=60)
     assert set(swept["value"]) == set(values)
 
 

@@ -20,7 +20,6 @@ from mmclust.results.tables import (
     published,
     published_table,
     summarize,
-    winners,
 )
 
 A = [0.90, 0.95, 0.91, 0.97, 0.92]
@@ -86,10 +85,6 @@ def test_the_mean_is_compared_by_means_per_seed():
     ).pvalue
     assert bold(rows, level=1 - p * 1.001)["mean"] == ["B"] and "mean" not in bold(
         rows, level=1 - p * 0.999
-    )
-    assert (
-        winners(rows) == {name: names[0] for name, names in bold(rows).items()}
-        and winners(rows)["species"] == "B"
     )
     assert bold(rows)["species"] == ["B"]  # a constant difference, which has no t
     lacking = rows[(rows["method"] == "A") | (rows["criterion"] == "species")]
@@ -432,16 +427,6 @@ def test_the_displayed_table_may_differ_from_the_frame(tmp_path):
     )
     NotebookOutput("n", tmp_path).table(rows[:0], caption="no rows")  # not an error
     assert "no rows" in files_of(tmp_path)[2]
-
-
-def test_an_effect_is_bold_beyond_its_interval():
-    effects = pd.DataFrame(
-        {"parameter": ["a", "b", "c"], "effect": [-0.2, 0.1, 0.1], "±": [0.1, 0.1, np.nan]}
-    )
-    assert (
-        tables.significant(effects)["effect"].tolist() == [True, False, False]
-        and not tables.significant(effects)["parameter"].any()
-    )
 
 
 def test_unknown_numbers_of_the_papers_data_sets_are_missing():

@@ -11,7 +11,7 @@ import argparse
 import pandas as pd
 
 from mmclust.experiments.ablations import Settings, ablation
-from mmclust.experiments.paper_vs_code import FLIPS, effects, flips
+from mmclust.experiments.paper_vs_code import METHODS, effects, flips
 from mmclust.experiments.statistics import interval, paired
 from mmclust.profiles import load_profile
 
@@ -41,7 +41,7 @@ def variants(profile: dict) -> Settings:
     params = profile["methods"]
     settings: dict[str, tuple] = {"k-means": ("KMeans", {}, None)}
     settings |= {name: (name, {}, None) for name in ZERO_SHOT}
-    for method in FLIPS:
+    for method in METHODS:
         for representation in PAPER_REPRESENTATIONS[method]:
             name = f"{method} paper, {representation}"
             settings[name] = (method, params[method], representation)
@@ -55,7 +55,7 @@ def comparisons(settings: Settings) -> list[tuple[str, str]]:
     """Which rows of `variants` are compared, paired by seed."""
     trained = [name for name in settings if name.endswith(("prompt", "fused"))]
     pairs = [(name, zero_shot) for name in trained for zero_shot in ZERO_SHOT]
-    pairs += [(f"{method} paper, prompt", f"{method} released, prompt") for method in FLIPS]
+    pairs += [(f"{method} paper, prompt", f"{method} released, prompt") for method in METHODS]
     return [*pairs, ("MultiMaP paper, prompt", "MultiSub paper, prompt")]
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--flip", action="store_true", help="each difference alone")
     parser.add_argument(
-        "--method", nargs="+", choices=[*FLIPS], default=[*FLIPS], help="whose differences to flip"
+        "--method", nargs="+", choices=METHODS, default=METHODS, help="whose differences to flip"
     )
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--seeds", type=int, default=5)

@@ -1,4 +1,4 @@
-"""Ablations (settings side by side), sweeps (parameters over ranges), and their expected cost.
+"""Ablations (settings side by side), sweeps (parameters over ranges), and timed runs.
 
 `ablation` and `sweep` build experiments for `mm.run`. `run_timed`, which measures times, computes
 experiments itself, and neither reads nor writes the stored rows.
@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from statistics import median
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from mmclust.experiments.experiment import Experiment, as_list, grid
-from mmclust.experiments.run import run, stored_and_missing
+from mmclust.experiments.run import run
 from mmclust.experiments.workbench import Workbench
 from mmclust.methods import method_class
 from mmclust.profiles import override_params, params_for_dataset
@@ -31,76 +28,9 @@ PAPER_SYMBOLS = {"R": "update_every", "L": "layers", "E": "epochs", "lambda": "l
 NOT_VARIED = ("encoder", "template", "words", "random_state", "verbose")
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The cost of experiments: `fits` to compute, `stored` rows, `seconds` on this machine."""
-
-    fits: int
-    stored: int
-    seconds: float
-
-    def __str__(self) -> str:
-        if not self.fits:
-            return f"nothing to compute: all {self.stored} rows are stored"
-        minutes, seconds = divmod(round(self.seconds), 60)
-        rows = f"({self.stored} rows are stored)"
-        return f"{self.fits} fits to compute {rows}: about {minutes}:{seconds:02d} min"
-
-
-def estimate_cost(
-    experiments: list[Experiment], device: str = "cpu", probe_epochs: int = 4
-) -> Cost:
-    """The expected cost of experiments, measured on a few epochs (`probe_epochs`) of each setting.
-
-    Experiments that differ only in criterion, seed and representation are measured once. Image
-    features that are missing are computed and stored.
-    """
-    bench = Workbench(device)
-    _, stored, fits = stored_and_missing(bench, experiments)
-    per_setting: dict[str, tuple[float, float]] = {}
-    total = 0.0
-    for fit in fits:
-        e = next(iter(fit.values()))
-        setting = repr(replace(e, criterion="", representation=None, seed=0))
-        if setting not in per_setting:
-            per_setting[setting] = _probe(bench, e, probe_epochs)
-        fit_seconds, score_seconds = per_setting[setting]
-        total += fit_seconds + len(fit) * score_seconds
-    return Cost(len(fits), len(stored), total)
-
-
-def _probe(bench: Workbench, e: Experiment, probe_epochs: int) -> tuple[float, float]:
-    """Seconds of one fit, extrapolated from a few epochs, and of scoring one representation."""
-    model = bench.estimator(e)
-    data = bench.dataset(e)
-    bench.encoder(e.encoder).features(data.images)
-    planned: Any = model.settings() if hasattr(model, "settings") else None
-    epochs = 0
-    if hasattr(planned, "alternations"):
-        epochs = planned.alternations * (planned.phase1_epochs + planned.phase2_epochs)
-        model.set_params(alternations=1, phase1_epochs=min(planned.phase1_epochs, probe_epochs))
-        model.set_params(phase2_epochs=min(planned.phase2_epochs, 1))
-    elif hasattr(planned, "epochs"):
-        epochs = planned.epochs
-        model.set_params(epochs=min(epochs, probe_epochs))
-    start = time.perf_counter()
-    model.fit(data.images)
-    fitted = time.perf_counter()
-    model.evaluate(data.labels[e.criterion], range(1))
-    score_seconds = (time.perf_counter() - fitted) * e.kmeans_seeds
-    epoch_seconds = getattr(model, "seconds_", [])
-    fit_seconds = fitted - start - sum(epoch_seconds)
-    if epoch_seconds:
-        fit_seconds += median(epoch_seconds) * epochs
-    return fit_seconds, score_seconds
-
-
 def resolve_parameter(method: str, name: str) -> str:
-    """A method's parameter by its name or by the papers' letter (`PAPER_SYMBOLS`).
-
-    Raises:
-        ValueError: the method has no such parameter; the message lists those that it has.
-    """
+    """A method's parameter by its name or by the papers' letter (`PAPER_SYMBOLS`). If it has no
+    such parameter, raises ValueError with those that it has."""
     names = [p for p in inspect.signature(method_class(method)).parameters if p not in NOT_VARIED]
     resolved = name if name in names else PAPER_SYMBOLS.get(name, name)
     if resolved not in names:
@@ -114,20 +44,12 @@ def defaults(method: str, params: dict | None = None) -> dict:
     return vars(model.settings()) if hasattr(model, "settings") else model.get_params(deep=False)
 
 
-def ablation(
-    settings: Mapping[Any, tuple], on_cost: Callable[[Cost], object] | None = print,
-    device: str = "cpu", **axes: Any,
-) -> pd.DataFrame:  # fmt: skip
+def ablation(settings: Mapping[Any, tuple], device: str = "cpu", **axes: Any) -> pd.DataFrame:
     """Settings side by side, each under a name: `{"w/o concept": ("MultiMaP", {"alpha": 0.0})}`.
 
-    Args:
-        settings: name -> (method, parameters that differ from their defaults), or with a third
-            entry, the representation.
-        on_cost: called with the `Cost` before anything starts; None skips the estimate.
-        axes: dataset, criterion, representation, seed, n, encoder, ..., as for `mm.grid`.
-
-    Returns:
-        The rows of `mm.run` with a column `row`, the setting's name.
+    `settings`: name -> (method, parameters that differ from their defaults), or with a third entry,
+    the representation. `axes`: dataset, criterion, seed, n, encoder, ..., as for `mm.grid`.
+    Returns the rows of `mm.run` with a column `row`, the setting's name.
     """
     experiments: list[Experiment] = []
     names: list[Any] = []
@@ -135,32 +57,24 @@ def ablation(
         changed = {"representation": representation[0]} if representation else {}
         experiments += grid(method=method, params=params, **axes | changed)
         names += [name] * (len(experiments) - len(names))
-    if on_cost:
-        on_cost(estimate_cost(experiments, device))
     return run(experiments, device).assign(row=names)
 
 
 def sweep(
     method: str, values: Mapping[str, Any], base: dict | None = None, together: bool = False,
-    on_cost: Callable[[Cost], object] | None = print, device: str = "cpu", **axes: Any,
+    device: str = "cpu", **axes: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """A method over ranges of its parameters.
 
     `mm.sweep("MultiDProxy", {"R": [50, 100]}, dataset="demo-fruit", criterion="color", n=150)`
 
-    Args:
-        values: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each
-            parameter is varied alone while the others stay at `base`; with `together`, all
-            combinations run.
-        base: the method's other parameters.
-        on_cost, axes: as for `ablation`.
+    `values`: parameter, or the papers' letter for it ("R", "lambda") -> values to try. Each is
+    varied alone while the others stay at `base`, the method's other parameters; with `together`,
+    all combinations run. `axes`: as for `ablation`.
 
-    Returns:
-        The rows of `mm.run` with columns `parameter` and `value`; with `together`, a column for
-        each parameter instead.
-
-    Raises:
-        ValueError: for a parameter that the method does not have, or one without values.
+    Returns the rows of `mm.run` with columns `parameter` and `value`; with `together`, a column for
+    each parameter instead. Raises ValueError for a parameter that the method does not have, or one
+    without values.
     """
     ranges = {resolve_parameter(method, name): as_list(v) for name, v in values.items()}
     if empty := [name for name, tried in ranges.items() if not tried]:
@@ -170,7 +84,7 @@ def sweep(
     else:
         points = [{name: value} for name, tried in ranges.items() for value in tried]
     settings = {i: (method, override_params(base or {}, **point)) for i, point in enumerate(points)}
-    rows = ablation(settings, on_cost, device, **axes)
+    rows = ablation(settings, device, **axes)
     point_of_row = [points[i] for i in rows.pop("row")]
     if together:
         varied = pd.DataFrame(point_of_row, dtype=object).infer_objects()
@@ -184,25 +98,20 @@ def sweep(
 def run_timed(experiments: list[Experiment], device: str = "cpu") -> pd.DataFrame:
     """Fit the experiments in this process, one after the other: scores and times.
 
-    Not timed: image features, and a few epochs of each method before its first fit, as a warm-up.
-
-    Returns:
-        dataset, criterion, method, seed, `seconds` of the fit, `epochs` (NaN for methods without
-        any), and the scores.
+    Not timed: image features, and a first fit of each method, as a warm-up.
+    Returns dataset, criterion, method, seed, `seconds` of the fit, `epochs` (NaN for methods
+    without any), and the scores.
     """
     bench = Workbench(device)
     rows = []
     warm: set[str] = set()
     for e in experiments:
         data = bench.dataset(e)
-        if e.method not in warm:
-            _probe(bench, e, probe_epochs=2)
-            warm.add(e.method)
         bench.encoder(e.encoder).features(data.images)
-        model = bench.estimator(e)
-        start = time.perf_counter()
-        model.fit(data.images)
-        seconds = time.perf_counter() - start
+        if e.method not in warm:
+            bench.fit(e)
+            warm.add(e.method)
+        model, seconds = bench.fit(e)
         row: dict[str, Any] = {"dataset": e.dataset, "criterion": e.criterion, "method": e.method}
         row |= {"seed": e.seed, "seconds": seconds}
         row["epochs"] = len(model.seconds_) if hasattr(model, "seconds_") else float("nan")

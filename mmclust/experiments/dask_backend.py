@@ -7,6 +7,7 @@ twice.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -40,16 +41,9 @@ def connect(address: str | None = None, timeout: float = 10.0) -> Client:
     """Let `mm.run` of this process compute on a running Dask scheduler.
 
     Its workers need this package, the data, and access to this process's `MMCLUST_CACHE` folder.
-
-    Args:
-        address: such as "tcp://127.0.0.1:8786"; None takes the value of `MMCLUST_SCHEDULER`.
-        timeout: seconds to wait for an answer.
-
-    Returns:
-        The `distributed.Client`. After its `close()`, runs compute in this process again.
-
-    Raises:
-        ConnectionError: no scheduler answers. ValueError: there is no address.
+    After `close()` of the returned `distributed.Client`, runs compute in this process again.
+    `address` is by default that in `MMCLUST_SCHEDULER`; `timeout` is in seconds. Raises
+    ConnectionError if no scheduler answers, ValueError without an address.
     """
     from distributed import Client
 
@@ -67,10 +61,8 @@ def connect(address: str | None = None, timeout: float = 10.0) -> Client:
 
 
 def current() -> Client | None:
-    """The Dask client of this process; None if runs compute in this process.
-
-    Without a client, it connects to `MMCLUST_SCHEDULER`, if set. Raises as `connect`.
-    """
+    """The Dask client of this process, connected to `MMCLUST_SCHEDULER` if that is set; None if
+    runs compute in this process. Raises as `connect`."""
     if "distributed" in sys.modules:
         from distributed import Client
 
@@ -84,21 +76,16 @@ def current() -> Client | None:
 def local_cluster(
     device: str = "cpu", n_workers: int | None = None, start: bool = True
 ) -> Iterator[LocalWorkers]:
-    """A context manager: a scheduler and workers on this machine, which end with the context.
+    """A context manager: a scheduler and workers on this machine, which end with the context, as
+    do clients of the scheduler (`connect`).
 
-    Args:
-        device: "cuda" starts one worker per GPU, which sees only that GPU; "cuda:1" starts one
-            worker, for that GPU.
-        n_workers: used if the device is not a GPU; by default one per core, and the cores are
-            divided among them as torch threads. For small matrices, several workers with one
-            thread each are faster than one worker with several threads.
-        start: False starts only the scheduler; `start_workers` starts the workers.
+    Device "cuda" gives one worker per GPU, which sees only that GPU, "cuda:1" one for that GPU;
+    "cpu" gives `n_workers`, by default one per core, which share the cores. (For small matrices,
+    several workers with one thread each are faster than one with several threads.) Without `start`,
+    only the scheduler is started; `start_workers` starts the workers.
 
-    Clients of the scheduler, as of `connect`, are closed with it.
-
-    Raises:
-        ValueError: the device is a GPU and there is none.
-        RuntimeError: the script has no `if __name__ == "__main__":` around the call.
+    Raises ValueError if there is no such GPU, and RuntimeError if the script has no
+    `if __name__ == "__main__":` around the call.
     """
     require_main_guard()
     import dask
@@ -110,18 +97,10 @@ def local_cluster(
     # These variables are set before a worker's Python starts, because OpenMP reads them when torch
     # is imported. They replace Dask's default list, whose MALLOC_TRIM_THRESHOLD_ slows down fits:
     # with it, workers return memory to the system after every few kilobytes.
-    before_spawn = thread_environment(len(environments))
-    with (
-        dask.config.set(QUIET | {"distributed.nanny.pre-spawn-environ": before_spawn}),
-        LocalWorkers(
-            environments,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=50,  # logging.CRITICAL
-            config=QUIET,
-            plugins=[IgnoreInterrupts()],
-        ) as cluster,
-    ):
+    before_spawn = {"distributed.nanny.pre-spawn-environ": thread_environment(len(environments))}
+    options: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    options |= {"config": QUIET, "silence_logs": logging.CRITICAL, "plugins": [IgnoreInterrupts()]}
+    with dask.config.set(QUIET | before_spawn), LocalWorkers(environments, **options) as cluster:
         if start:
             cluster.scale(cluster.most)
         try:
@@ -165,10 +144,8 @@ def compute(
 ) -> None:
     """Compute fits on a cluster; `done(key, row)` is called for each row when it is finished.
 
-    Raises:
-        ConnectionError: the connection to the scheduler is lost.
-        RuntimeError: workers died repeatedly while they computed an experiment.
-        Exception: any error of an experiment. Finished rows are stored in all cases.
+    Raises ConnectionError if the connection is lost, RuntimeError if workers died repeatedly while
+    they computed an experiment, and any error of an experiment. Finished rows stay stored.
     """
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm import CommClosedError

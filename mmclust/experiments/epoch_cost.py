@@ -1,22 +1,16 @@
-"""The time of an epoch, compared with references that lack this package's optimizations.
+"""Time and memory of an epoch, compared with references that lack this package's optimizations.
 
-Each estimator of the package, and a reference for it without the optimizations, are timed on random
-images. Both take the same steps, so they must end at the same loss, which is checked. All
-references run all 77 tokens of the prompt for every image through the code of the model, with a
-backward pass after every batch. `AUTHORS_WAY` has the references that represent the papers:
-
-* Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen: gradients of the weights of
-  both encoders are computed and never used; Multi-Sub runs the image encoder in every batch and
-  back-propagates through it.
-* Multi-DProxy has no released code: frozen weights, stored image features. The prompts of the
-  negatives of L_c are computed a second time, as is necessary if a batch does not contain them.
-
-`python -m benchmarks.epochs` adds references that lack one optimization each.
+Each estimator of the package and its reference take the same steps, so they must end at the same
+loss, which is checked when they are timed. All references run all 77 tokens of the prompt for every
+image through the code of the model, with a backward pass after every batch. `AUTHORS_WAY` has those
+that represent the papers; `python -m benchmarks.epochs` adds some that lack one optimization each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -26,6 +20,7 @@ import open_clip
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.autograd.graph import saved_tensors_hooks
 
 from mmclust.data.images import Images
 from mmclust.encoders import load_encoder
@@ -85,6 +80,10 @@ class Reference:
         return build_model(self.estimator, params, encoder, images)
 
 
+# Multi-MaP, Multi-Sub: as in the authors' scripts. Nothing is frozen: gradients of the weights of
+# both encoders are computed and never used; Multi-Sub runs the image encoder in every batch.
+# Multi-DProxy has no released code: frozen weights, stored image features; the prompts of L_c's
+# negatives are computed a second time, as is necessary if a batch does not contain them.
 AUTHORS_WAY = {
     "MultiMaP": Reference("released", "MultiMaP", MultiMaP, learns=True),
     "MultiSub": Reference("released", "MultiSub", TrunkInEveryBatch, learns=True),
@@ -125,37 +124,21 @@ def build_model(
 
 
 def compare(
-    references: Iterable[Reference] = tuple(AUTHORS_WAY.values()), n: int = 105,
-    architecture: str = "ViT-B-32-quickgelu", report_line: Callable[[str], object] = print,
-) -> pd.DataFrame:  # fmt: skip
-    """Time each reference, and this package's estimator of the same method.
+    references: Iterable[Reference], n: int = 105, architecture: str = "ViT-B-32-quickgelu"
+) -> pd.DataFrame:
+    """Time each reference, and this package's estimator of the same method, on n random images.
 
-    Args:
-        n: number of random images.
-        report_line: called with a line of text for each reference.
-
-    Returns:
-        A data frame: method, reference, reference_seconds, seconds (medians per epoch), ratio, n,
-        loss, reference_loss.
-
-    Raises:
-        RuntimeError: a reference and the estimator end at different losses.
+    Returns a data frame: method, reference, reference_seconds, seconds (medians per epoch), ratio,
+    n, loss, reference_loss. Raises RuntimeError if a reference and the estimator end at different
+    losses.
     """
     pixels = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     images = Images.of(pixels)
     ours = build_encoder(OpenCLIPEncoder, architecture)
-    rows = []
-    for reference in references:
-        row = _compare_one(reference, ours, images)
-        rows.append({"method": reference.method, "reference": reference.name, **row})
-        report_line(
-            f"{reference.method} | {reference.name} | {row['reference_seconds']:.3f} s | "
-            f"{row['seconds']:.3f} s | {row['ratio']:.1f} times"
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_compare_one(reference, ours, images) for reference in references])
 
 
-def _compare_one(reference: Reference, ours: OpenCLIPEncoder, images: Images) -> dict[str, float]:
+def _compare_one(reference: Reference, ours: OpenCLIPEncoder, images: Images) -> dict[str, Any]:
     """Time our estimator before and after the reference, so that a drift of the machine's speed
     affects both."""
     estimator, params = SETTINGS[reference.method]
@@ -173,7 +156,8 @@ def _compare_one(reference: Reference, ours: OpenCLIPEncoder, images: Images) ->
         )
     seconds = median(first.seconds_[1:] + second.seconds_[1:])
     reference_seconds = median(slow.seconds_[1:])
-    row = {"reference_seconds": reference_seconds, "seconds": seconds}
+    row: dict[str, Any] = {"method": reference.method, "reference": reference.name}
+    row |= {"reference_seconds": reference_seconds, "seconds": seconds}
     row |= {"ratio": reference_seconds / seconds, "n": len(images)}
     return row | {"loss": loss, "reference_loss": reference_loss}
 
@@ -181,13 +165,65 @@ def _compare_one(reference: Reference, ours: OpenCLIPEncoder, images: Images) ->
 def epoch_times(
     architecture: str = "mini", n: int = 105, methods: Sequence[str] = tuple(SETTINGS)
 ) -> pd.DataFrame:
-    """Median seconds per epoch of the references in `AUTHORS_WAY` and of this package's estimators.
-
-    Returns:
-        A data frame: method, way ("authors' way", "ours"), seconds, n.
-    """
-    references = [AUTHORS_WAY[method] for method in methods]
-    rows = compare(references, n, architecture, report_line=lambda line: None)
+    """Median seconds per epoch of the references in `AUTHORS_WAY` and of this package's estimators:
+    a data frame, method, way ("authors' way", "ours"), seconds, n."""
+    rows = compare([AUTHORS_WAY[method] for method in methods], n, architecture)
     rows = rows.rename(columns={"reference_seconds": "authors' way", "seconds": "ours"})
     tidy = rows.melt(["method", "n"], ["authors' way", "ours"], "way", "seconds")
     return tidy[["method", "way", "seconds", "n"]]
+
+
+class SavedTensorCounter(saved_tensors_hooks):
+    """A context manager that counts the bytes that autograd keeps for the backward pass: `live`
+    now, `peak` the maximum. They grow with the numbers of images and tokens, and are the same on
+    every device. A tensor that is saved twice counts once; the weights of `model` do not count.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__(self._save, lambda saved: saved)
+        weights = model.state_dict().values()
+        self.weights = {tensor.untyped_storage().data_ptr() for tensor in weights}
+        self.live = 0
+        self.peak = 0
+        self.references: Counter[int] = Counter()  # by address of the storage
+
+    def _save(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        address = storage.data_ptr()
+        size = 0 if address in self.weights else storage.nbytes()
+        if not self.references[address]:
+            self.live += size
+            self.peak = max(self.peak, self.live)
+        self.references[address] += 1
+        saved = tensor.detach()
+        weakref.finalize(saved, self._release, address, size)
+        return saved
+
+    def _release(self, address: int, size: int) -> None:
+        self.references[address] -= 1
+        if not self.references[address]:
+            self.live -= size
+
+
+def kept_memory(
+    images: Images, architecture: str = "mini", methods: Sequence[str] = tuple(SETTINGS)
+) -> pd.DataFrame:
+    """The peak of the memory that is kept for the backward pass, in one epoch of each method: a
+    data frame, method, way (see `epoch_times`), megabytes (10^6 bytes), n."""
+    ours = build_encoder(OpenCLIPEncoder, architecture)
+    rows = []
+    for method in methods:
+        estimator, params = SETTINGS[method]
+        epochs = "phase1_epochs" if "phase1_epochs" in params else "epochs"
+        params = params | {epochs: 1}
+        models = {
+            "authors' way": AUTHORS_WAY[method].build(params, ours, images),
+            "ours": build_model(estimator, params, ours, images),
+        }
+        for way, model in models.items():
+            counter = SavedTensorCounter(model.encoder.model)
+            with counter:
+                model.fit(images)
+            megabytes = counter.peak / 1e6
+            rows.append({"method": method, "way": way, "megabytes": megabytes, "n": len(images)})
+    return pd.DataFrame(rows)

@@ -59,16 +59,14 @@ def grid(**axes: Any) -> list[Experiment]:
 
     `mm.grid(dataset="demo-fruit", criterion="color", method=["KMeans", "MultiSub"], seed=range(5))`
 
-    Args:
-        axes: the attributes of `Experiment`. `params` is one dictionary for all methods, or
-            method -> dictionary; in a dictionary, the key `datasets` (data set -> dictionary)
-            overrides parameters for one data set. `criterion` may be data set -> criteria, and
-            `representation` method -> one representation or a list. `words` is one value, not an
-            axis: a list of words for all experiments, "lexicon", or "openai:MODEL".
+    The axes are the attributes of `Experiment`. `params` is one dictionary for all methods, or
+    method -> dictionary; in a dictionary, the key `datasets` (data set -> dictionary) overrides
+    parameters for one data set. `criterion` may be data set -> criteria, and `representation`
+    method -> one representation or a list. `words` is one value, not an axis: a list of words for
+    all experiments, "lexicon", or "openai:MODEL".
 
-    Raises:
-        ValueError: for an unknown method or axis, a value that is not allowed, no data set,
-            criterion or method, or `params` that mix methods and parameters.
+    Raises ValueError for an unknown method or axis, a value that is not allowed, no data set,
+    criterion or method, or `params` that mix methods and parameters.
     """
     check_names(axes, Experiment.__dataclass_fields__, "unknown axis")
     axes = {"dataset": [], "method": []} | axes

@@ -17,17 +17,9 @@ from mmclust.experiments.statistics import paired
 from mmclust.methods import method_class
 from mmclust.profiles import override_params
 
-# Method -> representation -> parameters that can be flipped alone and change that representation.
-# Left out: epochs and alternations, which say how long to train, not how.
-FLIPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "MultiMaP": {"prompt": ("choose_by", "positions", "final_norm", "init", "targets",
-                            "concept_loss", "reduction", "optimizer", "batch_size")},
-    "MultiSub": {
-        "prompt": ("positions", "final_norm", "init", "optimizer", "batch_size", "intra",
-                   "phase2_epochs"),
-        "word+image": ("normalize_image",),
-    },
-}  # fmt: skip
+METHODS = ("MultiMaP", "MultiSub")  # Multi-DProxy has no released code
+SCHEDULE = ("epochs", "alternations", "phase1_epochs")  # no flips: how long to train, not how
+CLUSTERED = {"normalize_image": "word+image"}  # a flip's representation, if not "prompt"
 
 
 @dataclass(frozen=True)
@@ -47,69 +39,47 @@ class Flip:
 
 
 def flips(
-    params: dict[str, dict], methods: Sequence[str] = tuple(FLIPS)
-) -> tuple[Settings, list[Flip]]:
-    """The settings for the paper's variant of each method and for all its flips.
+    params: dict[str, dict], methods: Sequence[str] = METHODS,
+    released: dict[str, dict] | None = None,
+) -> tuple[Settings, list[Flip]]:  # fmt: skip
+    """The settings for the paper's variant of each method and for all its flips, as `mm.ablation`
+    takes them; and the flips among them.
 
-    Where `params` differs from the paper, the paper's value of that parameter is a flip, too.
-
-    Args:
-        params: method -> parameters.
-
-    Returns:
-        The settings to run, as `mm.ablation` takes them, and the flips among them.
+    Where `params` (method -> parameters) differs from the paper, the paper's value of that
+    parameter is a flip, too. `released`: method -> parameters of the complete released variant,
+    which is then one more flip, of the parameter "variant".
     """
     settings: Settings = {}
     changes = []
-    for method in methods:
-        method_params = params[method]
-        paper = method_class(method).VARIANTS["paper"]
-        code = method_class(method).VARIANTS["released"]
-        for representation, names in FLIPS[method].items():
-            base = f"{method} paper, {representation}"
-            settings[base] = (method, method_params, representation)
-            for name in names:
-                before = method_params.get(name, paper[name])
-                for value in dict.fromkeys([paper[name], code[name]]):
-                    if value != before:
-                        flip = Flip(method, name, before, value, base)
-                        changed = override_params(method_params, **{name: value})
-                        settings[flip.name] = (method, changed, representation)
-                        changes.append(flip)
-    return settings, changes
 
-
-def released(
-    params: dict[str, dict], released_params: dict[str, dict]
-) -> tuple[Settings, list[Flip]]:
-    """One flip per method with all differences at once: the released variant.
-
-    Args:
-        params, released_params: method -> parameters of the paper's and of the released variant.
-
-    Returns:
-        Settings and flips, as the function `flips` returns them.
-    """
-    settings: Settings = {}
-    changes = []
-    for method in FLIPS:
-        base = f"{method} paper, prompt"
-        flip = Flip(method, "variant", params[method].get("variant", "paper"), "released", base)
-        settings[base] = (method, params[method], "prompt")
-        settings[flip.name] = (method, released_params[method], "prompt")
+    def add(flip: Flip, changed: dict, representation: str) -> None:
+        settings[flip.base] = (flip.method, params[flip.method], representation)
+        settings[flip.name] = (flip.method, changed, representation)
         changes.append(flip)
+
+    for method in methods:
+        variants = method_class(method).VARIANTS
+        for name in [name for name in variants["paper"] if name not in SCHEDULE]:
+            representation = CLUSTERED.get(name, "prompt")
+            base = f"{method} paper, {representation}"
+            values = [variants[variant][name] for variant in ("paper", "released")]
+            before = params[method].get(name, values[0])
+            for value in dict.fromkeys(values):
+                if value != before:
+                    changed = override_params(params[method], **{name: value})
+                    add(Flip(method, name, before, value, base), changed, representation)
+        if released:
+            flip = Flip(method, "variant", "paper", "released", f"{method} paper, prompt")
+            add(flip, released[method], "prompt")
     return settings, changes
 
 
 def effects(rows: pd.DataFrame, flips: Iterable[Flip], metric: str = "NMI") -> pd.DataFrame:
     """The change of the metric by each flip, paired by seed, as a mean over criteria.
 
-    Args:
-        rows: as `mm.ablation` returns them for the settings of `flips`.
-
-    Returns:
-        method, parameter, `here` (its value in the setting that the flip is compared with),
-        `flipped` (its value in the flip, as text), effect, ± (half its 95 % interval), p, seeds.
+    `rows`: as `mm.ablation` returns them for the settings of `flips`. Returns method, parameter,
+    `here` (its value in the setting that the flip is compared with), `flipped` (its value in the
+    flip, as text), effect, ± (half its 95 % interval), p, seeds.
     """
     table = []
     for flip in flips:

@@ -28,18 +28,19 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     only the fits that were not finished. If this process is connected to a scheduler (by
     `mm.connect` or by run_all.py), the scheduler's workers compute; otherwise this process does.
 
-    Args:
-        device: torch device of the encoders.
-        progress: show a progress bar.
-
-    Returns:
-        One row per experiment, with `COLUMNS`; scores are means over the k-means seeds.
-
-    Raises:
-        ConnectionError: the scheduler does not answer, or the connection is lost.
+    `device` is the torch device of the encoders. Returns one row per experiment, with `COLUMNS`;
+    scores are means over the k-means seeds. Raises ConnectionError if the scheduler does not
+    answer, or the connection is lost.
     """
     bench = Workbench(device)
-    keys, rows, fits = stored_and_missing(bench, experiments)
+    keys = [bench.key(e) for e in experiments]
+    rows = {key: row for key in keys if (row := read_row(key)) is not None}
+    by_fit: dict[str, Fit] = {}
+    for key, e in zip(keys, experiments):
+        if key not in rows:
+            fit = json.dumps(asdict(e) | {"representation": None}, sort_keys=True, default=str)
+            by_fit.setdefault(fit, {})[key] = e
+    fits = list(by_fit.values())
     run_log.note_progress(asked=len(set(keys)), stored=len(rows))
     # Not `disable=False`, which would override the user's TQDM_DISABLE.
     hidden: dict[str, Any] = {} if progress and fits else {"disable": True}
@@ -69,17 +70,3 @@ def _compute_here(bench: Workbench, fits: list[Fit], done: Callable[[str, dict],
             model, seconds = bench.fit(next(iter(missing.values())))
             for key, e in missing.items():
                 done(key, bench.row(model, e, key, seconds))
-
-
-def stored_and_missing(
-    bench: Workbench, experiments: list[Experiment]
-) -> tuple[list[str], dict[str, dict], list[Fit]]:
-    """The keys of the experiments; key -> stored row; and the fits that must be computed."""
-    keys = [bench.key(e) for e in experiments]
-    rows = {key: row for key in keys if (row := read_row(key)) is not None}
-    fits: dict[str, Fit] = {}
-    for key, e in zip(keys, experiments):
-        if key not in rows:
-            fit = json.dumps(asdict(e) | {"representation": None}, sort_keys=True, default=str)
-            fits.setdefault(fit, {})[key] = e
-    return keys, rows, list(fits.values())

@@ -33,12 +33,9 @@ def differ(differences: ArrayLike, level: float = LEVEL) -> bool:
 def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: str = "row") -> dict:
     """Compare two settings, paired by seed; the value of a seed is the mean over criteria.
 
-    Args:
-        rows: a frame with columns `by` (which has the values `one` and `other`), seed and `metric`.
-
-    Returns:
-        A dictionary: one, other, difference (mean of one - other), ± (half the width of its 95 %
-        interval), p (of the paired t-test), seeds (their number).
+    `rows` has columns `by` (with the values `one` and `other`), seed and `metric`. Returns a
+    dictionary: one, other, difference (mean of one - other), ± (half the width of its 95 %
+    interval), p (of the paired t-test), seeds (their number).
     """
     per_seed = rows.groupby([by, "seed"])[metric].mean().unstack("seed")
     difference = (per_seed.loc[one] - per_seed.loc[other]).dropna()
@@ -64,6 +61,5 @@ def paired_within(
     ]
     frame = pd.DataFrame(table)
     known = frame["p"].notna()
-    adjusted = stats.false_discovery_control(frame.loc[known, "p"], method="by")
-    frame.loc[known, "adjusted p"] = adjusted
+    frame.loc[known, "adjusted p"] = stats.false_discovery_control(frame["p"][known], method="by")
     return frame

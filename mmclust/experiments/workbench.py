@@ -44,18 +44,16 @@ class Workbench:
         return shifted(self._unshifted(e), e.shift)
 
     def _unshifted(self, e: Experiment) -> ImageDataset:
+        complete = None
+        key: tuple = (e.dataset, e.n, e.seed)
         if e.dataset not in RENDERED_WORLDS and not plugins.is_plugin_name(e.dataset):
-            data = self._complete_dataset(e)
-            key: tuple = (e.dataset, tuple(data.criteria), e.n, e.seed)
-            if key not in self._datasets:
-                self._datasets[key] = draw(data, e.n, e.seed)
-            return self._datasets[key]
-        key = (e.dataset, e.n, e.seed)
-        if key not in self._datasets:
-            options: dict[str, Any] = {"seed": e.seed}
-            if e.n is not None:
-                options["n"] = e.n
-            self._datasets[key] = load_dataset(e.dataset, **options)
+            complete = self._complete_dataset(e)
+            key += tuple(complete.criteria)
+        if key not in self._datasets and complete is not None:
+            self._datasets[key] = draw(complete, e.n, e.seed)
+        elif key not in self._datasets:
+            size = {} if e.n is None else {"n": e.n}
+            self._datasets[key] = load_dataset(e.dataset, seed=e.seed, **size)
         return self._datasets[key]
 
     def _complete_dataset(self, e: Experiment) -> ImageDataset:
@@ -71,11 +69,8 @@ class Workbench:
         return self._datasets.get(all_criteria) or self._datasets[one_criterion]
 
     def words(self, e: Experiment) -> ReferenceWords | None:
-        """The reference words of an experiment; None for a method that takes none.
-
-        Raises:
-            ValueError: the method needs words, and there are none for the criterion.
-        """
+        """The reference words of an experiment; None for a method that takes none. Raises
+        ValueError if there are none for the criterion."""
         accepted = inspect.signature(method_class(e.method)).parameters
         if not accepted.keys() & {"words", "template"}:
             return None

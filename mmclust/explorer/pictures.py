@@ -10,7 +10,7 @@ import io
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +30,13 @@ MAX_FILES = 50_000  # files below a folder that are looked at, pictures or not
 SIDE = 128  # pixels of a thumbnail
 
 
-def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None) -> list[str]:
-    """A square JPEG of each picture, as a data URI. The pixels are stored on disk.
-
-    `before_each()` is called before each picture that is not stored yet.
-    """
+def thumbnails(images: Images) -> list[str]:
+    """A square JPEG of each picture, as a data URI. The pixels are stored on disk."""
 
     def pixels() -> np.ndarray:
-        squares = []
-        for i in range(len(images)):
-            before_each()
-            picture = images.reduced(i, SIDE)
-            squares.append(np.asarray(ImageOps.pad(picture, (SIDE, SIDE), color="white")))
-        return np.stack(squares)
+        pictures = (images.reduced(i, SIDE) for i in range(len(images)))
+        squares = [ImageOps.pad(picture, (SIDE, SIDE), color="white") for picture in pictures]
+        return np.stack([np.asarray(square) for square in squares])
 
     code = code_fingerprint([Images], alone=[thumbnails])
     key = storage.key_of("thumbnails", images.fingerprint, code)
@@ -54,11 +48,9 @@ def thumbnails(images: Images, before_each: Callable[[], object] = lambda: None)
     return uris
 
 
-def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDataset, list[str]]:
-    """The pictures below a folder; and notes on those that were left out.
-
-    Raises ValueError for too many files, and what `mmclust.load_folder` raises.
-    """
+def read_folder(path: Path, domain: str, max_pictures: int) -> ImageDataset:
+    """The pictures below a folder. Raises ValueError for too many files, and what
+    `mmclust.load_folder` raises."""
     n_pictures = 0
     advice = "give a folder below it, or a copy of some"
     for n_files, file in enumerate(path.rglob("*")):
@@ -71,18 +63,15 @@ def read_folder(path: Path, domain: str, max_pictures: int) -> tuple[ImageDatase
         # A small file may unpack to gigabytes of pixels: it is left out like a damaged one.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         domain = domain.strip() or "photo"
-        data = load_folder(path, domain=domain, on_corrupt="skip", verbose=False)
-    return data, list(data.notes)
+        return load_folder(path, domain=domain, on_corrupt="skip", verbose=False)
 
 
 def read_upload(
     files: Sequence[tuple[str, bytes]], domain: str, max_pictures: int
-) -> tuple[ImageDataset, list[str], tempfile.TemporaryDirectory]:
-    """The pictures among uploaded files, (name, content) of pictures or of one zip.
-
-    Returns the data set, notes on what was left out, and the directory that the pictures are in.
-    Raises ValueError if the upload is refused; nothing of it stays on disk.
-    """
+) -> tuple[ImageDataset, tempfile.TemporaryDirectory]:
+    """The pictures among uploaded files, (name, content) of pictures or of one zip; and the
+    directory that they are in. Raises ValueError if the upload is refused; nothing of it stays on
+    disk."""
     names = _check_names(files)
     directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-")
     folder = Path(directory.name) / "upload"
@@ -93,12 +82,13 @@ def read_upload(
             folder.mkdir()
             for name, (_, content) in zip(names, files):
                 (folder / name).write_bytes(content)
-        data, notes = read_folder(folder, domain, max_pictures)
+        data = read_folder(folder, domain, max_pictures)
     except (ValueError, OSError) as error:
         directory.cleanup()
         message = str(error).replace(str(folder), "the upload").replace(f"{directory.name}/", "")
         raise ValueError(message) from error
-    return data, [note.replace(str(folder), "the upload") for note in notes], directory
+    data.notes = tuple(note.replace(str(folder), "the upload") for note in data.notes)
+    return data, directory
 
 
 def _check_names(files: Sequence[tuple[str, bytes]]) -> list[str]:

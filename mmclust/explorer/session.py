@@ -23,8 +23,7 @@ from mmclust.explorer.pictures import read_folder, read_upload, thumbnails
 from mmclust.methods import method_class
 from mmclust.metrics import score
 from mmclust.profiles import params_for_dataset, settings
-from mmclust.profiles.values import hint
-from mmclust.words import keywords, prompt_template, reference_words
+from mmclust.words import prompt_template, reference_words
 from mmclust.words.language_model import AskError
 
 if TYPE_CHECKING:
@@ -71,11 +70,8 @@ class Clustering:
 class ExplorerSession:
     """Pictures that are clustered by keywords.
 
-    Args:
-        profile: name of a profile; its section `16_explorer` has the settings.
-        device: torch device of the encoders.
-        home: folder where relative paths begin; None: the working directory.
-        cfg: settings in place of the profile's.
+    The section `16_explorer` of the profile has the settings, which `cfg` replaces; `device` is
+    that of the encoders; relative paths begin in `home` (None: the working directory).
     """
 
     def __init__(
@@ -86,7 +82,6 @@ class ExplorerSession:
         self.home = Path(home or ".").resolve()
         self.data: Any = None  # the current data set
         self.thumbnails: list[str] = []  # data URIs of its pictures
-        self.notes: list[str] = []  # on files that were left out
         self._encoders: dict[str, Encoder] = {}
         self._clusterings: dict[tuple, Clustering] = {}
         self._templates: dict[tuple[str, str], str | None] = {}  # by domain and keyword
@@ -95,18 +90,15 @@ class ExplorerSession:
     def load(self, source: str, value: Any = None, domain: str = "photo") -> ImageDataset:
         """Replace the pictures. If that fails, keep the former ones and raise InputError.
 
-        Args:
-            source: name of a rendered world; "folder", with its path as `value`; or "upload", with
-                (name, content) of pictures or of one zip.
-            domain: what the pictures of a folder or an upload show.
+        `source`: name of a rendered world; "folder", with its path as `value`; or "upload", with
+        (name, content) of pictures or of one zip. `domain`: what a folder or an upload shows.
         """
         directory = None
-        notes: list[str] = []
         try:
             if source == "folder":
-                data, notes = read_folder(self._folder(value or ""), domain, self.cfg.most)
+                data = read_folder(self._folder(value or ""), domain, self.cfg.most)
             elif source == "upload":
-                data, notes, directory = read_upload(value or [], domain, self.cfg.most)
+                data, directory = read_upload(value or [], domain, self.cfg.most)
             else:
                 data = load_dataset(source, n=self.cfg.n, seed=self.cfg.seed)
                 data.images = data.images.cached()
@@ -114,9 +106,8 @@ class ExplorerSession:
         except (ValueError, OSError) as error:
             if directory:
                 directory.cleanup()
-            raise InputError("pictures", self._without_home(error)) from error
+            raise InputError("pictures", error) from error
         self.data = data
-        self.notes = [self._without_home(note) for note in notes]
         if self._upload:
             self._upload.cleanup()
         self._upload = directory
@@ -130,10 +121,6 @@ class ExplorerSession:
             raise ValueError(f"{path} is a file: type the path of its folder")
         return path
 
-    def _without_home(self, message: object) -> str:
-        """A message with paths relative to `home`, as the user types them."""
-        return str(message).replace(f"{self.home}/", "") if self.home.name else str(message)
-
     def words(self, keyword: str) -> ReferenceWords:
         """Reference words with `source` and `template`. Raises InputError for "keyword"."""
         keyword = self.check_keyword(keyword)
@@ -142,12 +129,7 @@ class ExplorerSession:
         try:
             words = reference_words(keyword, of=domain, source=self.cfg.source)
         except (AskError, ImportError, ValueError) as error:
-            message = f"{error}; or type the reference words yourself"
-            if self.cfg.source == "lexicon":
-                known = keywords(domain)
-                message = f"the lexicon has no words for {keyword!r} of {domain}"
-                message += f"{hint(keyword.lower(), known)}; type reference words, or pick "
-                message += f"{', '.join(known[:8])}, ..."
+            message = f"{str(error).rstrip('.')}; or type the reference words yourself"
             raise InputError("keyword", message) from error
         self._templates[domain, keyword] = words.template
         return words
@@ -162,8 +144,7 @@ class ExplorerSession:
 
     def check_keyword(self, text: str) -> str:
         """A keyword with single blanks. Raises InputError for "keyword" if it is invalid."""
-        keyword = " ".join(text.split())
-        if not keyword:
+        if not (keyword := " ".join(text.split())):
             raise InputError("keyword", "a keyword is required, such as color")
         if len(keyword) > MAX_LENGTH or "*" in keyword:
             rule = f"at most {MAX_LENGTH} characters, without '*'"
@@ -193,11 +174,10 @@ class ExplorerSession:
             if n < 3:
                 raise InputError("clusters", f"auto needs 3 pictures, not {n}: type a number")
             return "auto"
-        try:
-            n_clusters = int(text)
-        except ValueError:
+        if not text.isdecimal():
             message = f"invalid number of clusters {text!r}: type a whole number, or auto"
-            raise InputError("clusters", message) from None
+            raise InputError("clusters", message)
+        n_clusters = int(text)
         if not 2 <= n_clusters <= n:
             message = f"invalid number of clusters {n_clusters}: from 2 to the {n} pictures"
             raise InputError("clusters", message)
@@ -216,28 +196,17 @@ class ExplorerSession:
         return self._encoders[name]
 
     def cluster(
-        self,
-        keyword: str,
-        words: str,
-        method: str = "MultiSub",
-        encoder: str | None = None,
-        n_clusters: str = "auto",
-        other_keywords: Sequence[str] = (),
-    ) -> Clustering:
+        self, keyword: str, words: str, method: str = "MultiSub", encoder: str | None = None,
+        n_clusters: str = "auto", other_keywords: Sequence[str] = (),
+    ) -> Clustering:  # fmt: skip
         """Cluster the pictures; `keyword`, `words`, `n_clusters` are as the user typed them.
 
-        Args:
-            method: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`.
-            encoder: its name; None: the profile's.
-            other_keywords: concepts that Multi-MaP contrasts the keyword with.
-
-        Raises InputError for the invalid field, or for "run" if the method itself fails.
+        `method`: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`. `encoder=None`: the
+        profile's. Multi-MaP contrasts the keyword with the `other_keywords`. Raises InputError for
+        the invalid field, or for "run" if the method itself fails.
         """
         keyword = self.check_keyword(keyword)
         word_list = self.check_words(words)
-        if method not in METHOD_LABELS:
-            message = f"unknown method {method!r}: use one of {', '.join(METHOD_LABELS)}"
-            raise InputError("method", message)
         params = params_for_dataset(self.cfg.methods.get(method, {}), self.data.name)
         params |= self.cfg.quick.get(method, {}) | {"template": self._template(keyword)}
         if method != "CLIP_GPT":
@@ -262,7 +231,7 @@ class ExplorerSession:
             names = model.name_clusters()
             weights = model.explain()
         except (ValueError, OSError, RuntimeError) as error:
-            raise InputError("run", self._without_home(error)) from error
+            raise InputError("run", error) from error
         zero_shot = not hasattr(model, "representation_")
         representation = model.similarity_ if zero_shot else model.representation_
         return Clustering(keyword, model, model.labels_, names, weights, representation)
@@ -280,9 +249,8 @@ class ExplorerSession:
 
     def export(self, *clusterings: Clustering) -> str:
         """CSV: picture, file, and for each keyword the cluster and its name."""
-        rows = self.data.rows or [{}] * len(self.data)
-        files = [row.get("file", "") for row in rows]
-        table = pd.DataFrame({"picture": range(len(rows)), "file": files})
+        files = [row.get("file", "") for row in self.data.rows or [{}] * len(self.data)]
+        table = pd.DataFrame({"picture": range(len(files)), "file": files})
         for clustering in clusterings:
             table[f"{clustering.keyword}: cluster"] = clustering.labels
             table[f"{clustering.keyword}: name"] = clustering.label_names

@@ -28,10 +28,9 @@ MARKERS = [  # paths within -1..1: color and shape both identify the cluster
     "M0-1.1L1.1,0L0,1.1L-1.1,0z", "M0-1L1,.8H-1z", "M0,1L1-.8H-1z",
     "M-.35-1h.7v.65h.65v.7h-.65v.65h-.7v-.65h-.65v-.7h.65z", "M-1,0L.8-1V1z",
 ]  # fmt: skip
-_ENVIRONMENT = jinja2.Environment(
+markup: Any = jinja2.Environment(  # the macros of the template
     loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
-markup: Any = _ENVIRONMENT.get_template("explorer.html.j2").module  # its macros
+).get_template("explorer.html.j2").module  # fmt: skip
 
 
 def style_sheet() -> str:
@@ -104,14 +103,9 @@ def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
 
     500 steps instead of scikit-learn's 1,000 take less time and preserve neighbors equally well.
     """
-    from sklearn.manifold import TSNE
+    from mmclust.results.figures import spaces
 
-    x = np.asarray(x, np.float32)
-    if len(np.unique(x, axis=0)) < 5:
-        return None
-    perplexity = min(30, max(2, (len(x) - 1) // 3))
-    model = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=seed)
-    return model.fit_transform(x)
+    return spaces.tsne(x, seed, max_iter=500) if len(np.unique(x, axis=0)) >= 5 else None
 
 
 def scatter(clustering: Clustering, positions: np.ndarray | None, picture_names: list[str]) -> str:

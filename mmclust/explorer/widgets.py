@@ -16,12 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmclust.data import load_dataset
 from mmclust.explorer import views
-from mmclust.explorer.pictures import MAX_UPLOAD, MB, thumbnails
+from mmclust.explorer.pictures import MAX_UPLOAD, MB
 from mmclust.explorer.session import METHOD_LABELS, Clustering, ExplorerSession, InputError
 from mmclust.explorer.views import markup
-from mmclust.methods import method_class
 from mmclust.words import keywords as lexicon_keywords
 
 try:
@@ -72,7 +70,6 @@ class Explorer:
             raise ImportError('the explorer needs ipywidgets: pip install "mmclust[explorer]"')
         self.session = ExplorerSession(profile, device, home, **cfg)
         self.ready = threading.Event()  # set when the first result, or an error, is shown
-        self._idle = threading.Event()
         self._warmup = threading.Thread(target=self._warm_up, daemon=True)
         self._pictures_loaded = False
         self._clusterings: list[Clustering] = []  # what the page shows
@@ -93,12 +90,8 @@ class Explorer:
         sources += [("a folder on this machine", "folder"), ("an upload", "upload")]
         self.source = ipywidgets.Dropdown(options=sources, description=LABELS["pictures"])
         self.path = text(description="Path of the folder", placeholder="/home/me/photos")
-        self.upload = ipywidgets.FileUpload(
-            accept=".zip,image/*,.heic,.heif,.jfif",
-            multiple=True,
-            description="Choose pictures or a zip",
-            icon="",
-        )
+        kinds = {"accept": ".zip,image/*,.heic,.heif,.jfif", "multiple": True, "icon": ""}
+        self.upload = ipywidgets.FileUpload(description="Choose pictures or a zip", **kinds)
         self.domain = text(value="photo", description="What they show, in one word")
         self.keywords = [
             combobox(placeholder="type or pick one", description=LABELS["keyword"]),
@@ -160,8 +153,6 @@ class Explorer:
 
     def _warm_up(self) -> None:
         try:
-            for name in METHOD_LABELS:
-                method_class(name)  # imports torch
             self._set_status(f"loading the encoder {self.encoder.value} ...")
             self.session.encoder(self.encoder.value)
             self._load_pictures()
@@ -170,13 +161,6 @@ class Explorer:
             self._show_error(error)
         finally:
             self.ready.set()
-            self._idle.set()
-        with suppress(Exception):  # optional: the other worlds in advance
-            cfg = self.session.cfg
-            for name in cfg.worlds:
-                images = load_dataset(name, n=cfg.n, seed=cfg.seed).images.cached()
-                thumbnails(images, self._idle.wait)  # the user's work comes first
-                self.session.encoder(cfg.encoder).encode_images(images)
 
     def _wait(self) -> None:
         """Wait for the first result, except in the thread that makes it."""
@@ -189,13 +173,11 @@ class Explorer:
         self.sort_button.disabled = True
         try:
             self._wait()
-            self._idle.clear()
             step()
         except Exception as error:
             self._show_error(error)
         finally:
             self.sort_button.disabled = False
-            self._idle.set()
 
     def _set_status(self, text: str, state: str = "busy") -> None:
         """Show a sentence in the status line; `state`: "busy", "idle", "done" or "failed"."""
@@ -250,7 +232,7 @@ class Explorer:
             session.encoder(self.encoder.value).encode_images(data.images)
         self._pictures_loaded = True
         self.strip.value = markup.strip(session.thumbnails[:STRIP_LENGTH])
-        self._set_note("pictures", "; ".join([f"{len(data)} pictures", *session.notes]))
+        self._set_note("pictures", "; ".join([f"{len(data)} pictures", *data.notes]))
         self._offer_keywords()
         self._set_status("ready: press the button to sort them", "idle")
 

@@ -19,11 +19,8 @@ METHODS = {  # class name -> its module, which is imported when it is first used
 
 
 def method_class(name: str) -> type[Any]:
-    """The estimator class with this name.
-
-    Raises:
-        ValueError: if the name is neither in `METHODS` nor the "module:Class" of a plug-in.
-    """
+    """The estimator class with this name. Raises ValueError if the name is neither in `METHODS` nor
+    the "module:Class" of a plug-in."""
     if plugins.is_plugin_name(name):
         return plugins.resolve(name)
     if name not in METHODS:

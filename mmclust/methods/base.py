@@ -44,11 +44,13 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
     """An estimator whose `fit` takes images: `mm.Images`, or a list of PIL pictures or uint8
     arrays (h, w, 3). A subclass implements `_fit`, which sets `labels_`, and `_predict`.
 
-    If a subclass has the parameters n_clusters, words or template, `fit` checks them; it checks
-    other parameters against `CONSTRAINTS`. `template=None` takes the template of the words
-    (`ReferenceWords.template`). With `takes_features`, `encoder` may be None: then `fit` takes
-    features (n, d). After `fit`: `labels_` int64 (n,), `image_embeddings_` (n, d), `n_clusters_`,
-    the number of clusters: less than M, with a warning, if there are not so many different values.
+    Parameters: `encoder`, from `mm.load_encoder`; with `takes_features`, it may be None: then `fit`
+    takes features (n, d). `words`, K reference words. `template`, a prompt with one `*`; None takes
+    that of the words (`ReferenceWords.template`), and the words alone if they have none.
+    `n_clusters`, M. `fit` checks those of them that a subclass has; others against `CONSTRAINTS`.
+
+    After `fit`: `labels_` int64 (n,), `image_embeddings_` (n, d), `n_clusters_`, the number of
+    clusters: less than M, with a warning, if there are not so many different values.
     """
 
     CONSTRAINTS: ClassVar[dict[str, Constraint]] = {"n_init": POSITIVE_INTEGER}
@@ -134,9 +136,8 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
         return name_clusters(self.labels_, self.image_embeddings_, texts, self.words, scores)
 
     def explain(self, i: int | None = None, top: int | None = None) -> pd.Series | pd.DataFrame:
-        """The weights of image i over the reference words: a pandas Series, word -> weight, largest
-        first. The weights of all words sum to 1; `top` keeps only the first ones. Without i: a data
-        frame (n, K) with the weights of all images, words in their order.
+        """The weights of image i over the reference words, which sum to 1: a pandas Series, word ->
+        weight, the `top` largest first. Without i: a data frame (n, K), words in their order.
 
         Multi-Sub and Multi-DProxy return their mixture weights. The others return the softmax of
         `encoder.logit_scale` times the cosines between the words and the image's learned prompt, or
@@ -227,9 +228,8 @@ class RepresentationClusterer(ImageClusterer):
     """A method with several representations of the images; k-means clusters one of them.
 
     A subclass lists them in `REPRESENTATIONS`, computes each in `_represent`, and has the parameter
-    `representation`. Attributes after `fit`, besides those of `ImageClusterer`: `representation_`,
-    what is clustered (n, width); `current_representation_`, its name; `cluster_centers_`
-    (M, width), None if no k-means was needed.
+    `representation`. After `fit`: `representation_`, what is clustered (n, width), with its name
+    `current_representation_`; `cluster_centers_` (M, width), None if no k-means was needed.
     """
 
     REPRESENTATIONS: ClassVar[tuple[str, ...]]
@@ -268,11 +268,17 @@ class ProxyClusterer(RepresentationClusterer):
 
     Parameters that the methods share:
         encoder: from `mm.load_encoder`. words: K reference words.
-        template: prompt with one `*`; None takes the template of the words.
+        template: as of `ImageClusterer`, but required.
         n_clusters: M, in the papers the number of true classes; or "auto", see `choose_n_clusters`.
         representation: the learned representation that is clustered, see `use_representation`.
         chunk_size: images per forward pass; changes results by rounding only.
         n_init: initializations of k-means. random_state: a seed. verbose: show a progress bar.
+
+    Of Multi-MaP and Multi-Sub:
+        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
+        positions, final_norm: whether the prompt with the proxy gets its positional embedding and
+            its final LayerNorm (released: neither).
+        optimizer: "adam" (paper) or "adagrad" (released).
 
     Attributes after `fit`, besides those of `RepresentationClusterer`:
         prompt_embeddings_: t(w), float32 (n, d). proxies_: w, float32 (n, e).

@@ -9,12 +9,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.preprocessing import normalize
 
-from mmclust.methods.base import (
-    ImageClusterer,
-    RandomSeed,
-    RepresentationClusterer,
-    nearest,
-)
+from mmclust.methods.base import ImageClusterer, RandomSeed, RepresentationClusterer, nearest
 
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
@@ -23,11 +18,8 @@ if TYPE_CHECKING:
 class KMeans(ImageClusterer):
     """k-means on the encoder's image embeddings: the same clustering for every keyword.
 
-    Args:
-        encoder: from `mm.load_encoder`; None takes the input as features (n, d).
-        n_clusters: M, or "auto": the largest mean silhouette for M up to 20.
-        n_init: initializations per fit; the one with the smallest inertia is used.
-        random_state: seed of k-means.
+    `encoder=None` takes the input as features (n, d). `n_clusters`: M, or "auto", see
+    `choose_n_clusters`. `n_init`: initializations; the one with the smallest inertia is used.
     """
 
     takes_features = True
@@ -64,16 +56,8 @@ class CRL(RepresentationClusterer):
     V T^T with each row divided by its norm, as in the paper. "softmax" is our addition: the softmax
     of `encoder.logit_scale` V T^T over the words, so that words that do not fit count little.
 
-    Args:
-        encoder: from `mm.load_encoder`.
-        words: K reference words; the paper uses many.
-        template: prompt with one `*`; None takes the template of the words
-            (`ReferenceWords.template`), and the words alone if they have none.
-        n_clusters: M, or "auto", see `choose_n_clusters`.
-        representation: "cosine" or "softmax", see `use_representation`.
-        n_init: initializations of k-means. random_state: a seed.
-
-    Attributes, besides those of `RepresentationClusterer`: `similarity_` V T^T, (n, K).
+    The paper uses many words. `n_clusters`: M, or "auto", see `choose_n_clusters`. Attributes,
+    besides those of `RepresentationClusterer`: `similarity_` V T^T, (n, K).
     """
 
     REPRESENTATIONS = ("cosine", "softmax")
@@ -97,15 +81,13 @@ class CRL(RepresentationClusterer):
         self._choose_n_clusters(self.represent(self.representation), len(self.words))
         self._cluster(self.representation)
 
-    def _represent(self, name: str) -> np.ndarray:
-        return self._of_similarity(name, self.similarity_)
-
-    def _of_similarity(self, name: str, similarity: np.ndarray) -> np.ndarray:
+    def _represent(self, name: str, similarity: np.ndarray | None = None) -> np.ndarray:
+        similarity = self.similarity_ if similarity is None else similarity
         if name == "softmax":
             return softmax(self.encoder.logit_scale * similarity, axis=1)
         return normalize(similarity)
 
     def _predict(self, images: Any) -> np.ndarray:
         similarity = self._embed(images) @ self._texts(self.words).T
-        x = self._of_similarity(self.current_representation_, similarity)
+        x = self._represent(self.current_representation_, similarity)
         return nearest(x, self.cluster_centers_)

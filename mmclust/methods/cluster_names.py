@@ -17,16 +17,14 @@ def name_clusters(
     words: Sequence[str], scores: bool = False, assigned: Sequence[int] | None = None,
 ) -> list[str] | pd.DataFrame:  # fmt: skip
     """Names for clusters: words are assigned to clusters so that the sum of their scores is largest
-    (Hungarian method; see `scores`). So no name says what all clusters have in common.
+    (Hungarian method). So no name says what all clusters have in common.
 
-    Args:
-        labels: (n,), clusters 0..M-1; ValueError for none, or one below 0.
-        image_embeddings: (n, d), L2-normalized. text_embeddings: (K, d), L2-normalized.
-        words: the K words. Fewer words than clusters are used again with a number (and a warning).
-        scores: return a data frame: cluster, size, name, score, next, next_score. A score is the
-            mean cosine between the cluster's images and the word, minus the mean cosine of all
-            images with that word (if there are other clusters). `next` is the second best word.
-        assigned: the index of each cluster's word, which replaces the assignment by scores.
+    A score is the mean cosine between the cluster's images and the word, minus the mean cosine of
+    all images with that word (if there are other clusters). `labels` (n,) are clusters 0..M-1;
+    embeddings (n, d) and (K, d) are L2-normalized. If there are fewer words than clusters, they are
+    used again with a number, and a warning. With `scores`, returns a data frame: cluster, size,
+    name, score, next (the second best word), next_score. `assigned`: the index of each cluster's
+    word, which replaces the assignment. Raises ValueError for no labels, or one below 0.
     """
     import pandas as pd
     from scipy.optimize import linear_sum_assignment

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MIN_CLUSTERS = 2  # of n_clusters="auto"
-
 
 class GatedFusion(nn.Module):
     """L layers of V <- V + sigmoid(W_g [V; V_attn]) * V_attn with V_attn = MultiHead(V, T, T), and
@@ -87,8 +85,8 @@ def better_half(candidates: Tensor, centers: Tensor, n_clusters: int, score: str
 
 def halving_interval(n_words: int, n_clusters: int, epochs: int) -> int:
     """R such that `n_words` are halved to M in equal steps, and M are left for the last R epochs:
-    E / (b + 1), rounded down, with b halvings. An unknown M, 0, is taken as `MIN_CLUSTERS`."""
-    halvings = max(0, math.ceil(math.log2(n_words / (n_clusters or MIN_CLUSTERS))))
+    E / (b + 1), rounded down, with b halvings. An unknown M, 0, is taken as 2."""
+    halvings = max(0, math.ceil(math.log2(n_words / (n_clusters or 2))))
     return max(1, epochs // (halvings + 1))
 
 

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from mmclust.data.images import Images, Pictures
 from mmclust.methods.base import ImageClusterer
@@ -18,8 +19,6 @@ from mmclust.profiles.values import check_settings
 from mmclust.words import ReferenceWords, prompt_template, reference_words
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mmclust.encoders.base import Encoder
 
 
@@ -29,15 +28,11 @@ class Clusterings(dict):
     @property
     def labels(self) -> pd.DataFrame:
         """A data frame with a row per image and a column per keyword: the cluster, from 0."""
-        import pandas as pd
-
         return pd.DataFrame({keyword: model.labels_ for keyword, model in self.items()})
 
     @property
     def names(self) -> pd.DataFrame:
         """A data frame like `labels`, with the name of the cluster instead of its number."""
-        import pandas as pd
-
         names = {keyword: np.array(m.name_clusters(), dtype=object) for keyword, m in self.items()}
         return pd.DataFrame({keyword: names[keyword][m.labels_] for keyword, m in self.items()})
 
@@ -45,8 +40,6 @@ class Clusterings(dict):
     def difference(self) -> pd.DataFrame:
         """1 - AMI of every two clusterings, a square data frame: 0 for equal clusterings, about 1
         for independent ones. (Not NMI, which is above 0 even for independent clusterings.)"""
-        import pandas as pd
-
         table = pd.DataFrame(0.0, index=list(self), columns=list(self))
         for first, second in combinations(self, 2):
             ami = score(self[first].labels_, self[second].labels_)["AMI"]
@@ -63,7 +56,6 @@ def cluster_by(
     """One clustering of the images per keyword; image features are computed once.
 
     Args:
-        images: `mm.Images` or a list of pictures.
         keywords: such as ["color", "species"]. of: the domain, for `mm.reference_words`.
         n_clusters: M for all keywords, or keyword -> M; M may be "auto".
         method: the estimator's class, one that takes reference words. params: its other parameters;
@@ -71,10 +63,9 @@ def cluster_by(
         words: keyword -> reference words that replace those of the lexicon.
         seed: `random_state` of the method, and the seed of words that are drawn at random.
 
-    Returns:
-        Keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
-        before any fit for no keyword, a duplicate or unknown one, one without words or n_clusters,
-        or a method that takes none.
+    Returns keyword -> fitted estimator, with `labels`, `names` and `difference`. Raises ValueError
+    before any fit for no keyword, a duplicate or unknown one, one without words or n_clusters, or a
+    method that takes none.
     """
     keywords = check_settings({"keywords": keywords})["keywords"]
     if len(set(keywords)) < len(keywords):

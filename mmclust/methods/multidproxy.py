@@ -214,7 +214,7 @@ class MultiDProxy(ProxyClusterer):
             can_stop = self.early_stopping and self._pruned_for_good(epoch, every, n_candidates)
             if can_stop and stop.reached(epoch, partial(self._clustering, state)):
                 break
-        self.history_ = history.table()
+        self.history_ = history.rows
         self.seconds_ = history.seconds
         self.candidates_ = state.words
         self._fusion = state.fusion
@@ -377,8 +377,6 @@ class MultiDProxy(ProxyClusterer):
         return nearest(x, self.cluster_centers_)
 
     def _represent(self, name: str) -> np.ndarray:
-        """ "text", "visual" (n, d), "concatenation" (n, 2 d), "word" (n, e), and "fused" (n, d), or
-        (n, 2 d) if F is a concatenation."""
         return named(name, self._learned)
 
     def _word_weights(self) -> tuple[Sequence[str], np.ndarray]:

@@ -43,17 +43,15 @@ class MultiMaP(ProxyClusterer):
     concepts. [?] marks what could not be read in the paper.
 
     Args:
-        encoder, words, template, n_clusters, chunk_size, n_init, verbose: see `ProxyClusterer`.
+        encoder, words, template, n_clusters, variant, positions, final_norm, optimizer, chunk_size,
+            n_init, verbose: see `ProxyClusterer`.
         concepts: concept words, the user's first, such as ["color", "species"]; None leaves the
             concept term out.
         representation: what k-means clusters: "prompt" t(w_i) (paper), "word" w_i, "image" v_i.
-        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         alpha, beta: weights of the concept and the reference term; the paper searches {0.1 .. 1.0},
             the code has 0.3 and 0.4 for fruit.
         choose_by: z_k in the choice of k(i) is the "template" filled with the word (paper), or the
             "word" alone (released).
-        positions, final_norm: whether the prompt with the proxy gets its positional embedding and
-            its final LayerNorm (released: neither).
         init: w starts at its reference word's token embedding, "word" [?], or at the text encoder's
             output for that word, "text" (released).
         targets: u and z_k(i) in the two constraints are token embeddings, "word" (paper), or
@@ -63,7 +61,6 @@ class MultiMaP(ProxyClusterer):
         reduction: of squared distances over dimensions: "sum", the paper's squared norm; "mean",
             1 / e of it, as MSELoss in the released code; or "relative", divided by the mean squared
             norm of the reference words, so that beta means the same in any token space.
-        optimizer: "adam" (paper) or "adagrad" (released).
         batch_size: images per step, in their order: "full", one step per epoch (paper variant), or
             20 (released).
         epochs: 1000 (paper) or 50 (released).
@@ -145,7 +142,7 @@ class MultiMaP(ProxyClusterer):
     def _fit(self, images: Any) -> None:
         history = training.History()
         self.proxies_, self.reference_ = self._learn(self.image_embeddings_, history)
-        self.history_ = history.table()
+        self.history_ = history.rows
         self.seconds_ = history.seconds
         self.prompt_embeddings_ = self._encode_proxies(self._prompt(), self.proxies_)
         self._choose_n_clusters(self.prompt_embeddings_, len(self.words))
@@ -221,15 +218,10 @@ class MultiMaP(ProxyClusterer):
 
 
 def concept_term(w: Tensor, concepts: Tensor, loss: str, temperature: float, scale: Any) -> Tensor:
-    """The concept constraint, summed over images: "contrastive", or "mse", which is
-    scale * sum_i ||w_i - u_1||^2; w (n, e), concepts u (C, e)."""
-    if loss == "contrastive":
-        return contrastive_concept(w, concepts, temperature)
-    return scale * (w - concepts[0]).square().sum()
-
-
-def contrastive_concept(w: Tensor, concepts: Tensor, temperature: float) -> Tensor:
-    """-sum_i log softmax_j(cos(w_i, u_j) / temperature) at the user's concept u_1 = concepts[0];
-    w (n, e), concepts u (C, e)."""
+    """The concept constraint, summed over images; w (n, e), concepts u (C, e). "contrastive":
+    -sum_i log softmax_j(cos(w_i, u_j) / temperature) at the user's concept u_1 = concepts[0].
+    "mse": scale * sum_i ||w_i - u_1||^2."""
+    if loss == "mse":
+        return scale * (w - concepts[0]).square().sum()
     logits = F.normalize(w, dim=-1) @ F.normalize(concepts, dim=-1).T / temperature  # (n, C)
     return -logits.log_softmax(-1)[:, 0].sum()

@@ -79,14 +79,14 @@ class MultiSub(ProxyClusterer):
     The phases alternate. [?] marks what could not be read in the paper.
 
     Args:
-        encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
+        encoder, words, template, variant, positions, final_norm, optimizer, chunk_size, n_init,
+            verbose: see `ProxyClusterer`.
         n_clusters: M, or "auto": chosen on t(w) after the first Phase I.
         representation: what is clustered by k-means: "prompt" t(w_i), "word" w_i, "word-eot" the
             text encoder's output for w_i without the template, not normalized (released), "image"
             v_i, "word+image" v'_i. Or "assignment", the paper's end-to-end rule: the word with the
             largest weight if K = M, else k-means on v'. Token embeddings have small norms (near 0.5
             in the encoder "mini"), so v dominates v' as the paper concatenates it.
-        variant: "paper", or "released" for the authors' code; sets each parameter that is None.
         subspace: the vectors phi that span it (the paper's ablation). "token": token embeddings;
             the proxy goes through the text encoder. "prompt": outputs of the text encoder for the
             filled template; "text": for the word alone. In the last two cases t(w_i) is w_i,
@@ -94,11 +94,8 @@ class MultiSub(ProxyClusterer):
         normalize_parts: L2-normalize w before it is concatenated with v.
         normalize_image: "image" and "word+image" use v, L2-normalized (paper), or P h (released).
             Losses always use v.
-        positions, final_norm: whether the prompt with the proxy gets its positional embedding and
-            its final LayerNorm (released: neither).
         init: p starts at "zero", equal weights [?], or at "text", the text encoder's output for `*`
             (released).
-        optimizer: "adam" (paper) or "adagrad" (released).
         batch_size: images per step of Phase I, in their order: "full", one step per epoch (paper
             variant), or 50 (released: 20 or 50). Phase II always takes full-batch steps.
         alternations: rounds of the two phases: 9, about the paper's 1000 epochs with 110 epochs
@@ -120,14 +117,14 @@ class MultiSub(ProxyClusterer):
 
     VARIANTS: ClassVar[dict[str, dict]] = {
         "paper": {
-            "normalize_image": True, "positions": True, "final_norm": True, "init": "zero",
-            "optimizer": "adam", "batch_size": "full", "alternations": 9, "phase1_epochs": 100,
-            "phase2_epochs": 10, "intra": "squared",
+            "positions": True, "final_norm": True, "init": "zero", "optimizer": "adam",
+            "batch_size": "full", "intra": "squared", "alternations": 9, "phase1_epochs": 100,
+            "phase2_epochs": 10, "normalize_image": True,
         },
         "released": {
-            "normalize_image": False, "positions": False, "final_norm": False, "init": "text",
-            "optimizer": "adagrad", "batch_size": 50, "alternations": 1, "phase1_epochs": 100,
-            "phase2_epochs": 0, "intra": "plain",
+            "positions": False, "final_norm": False, "init": "text", "optimizer": "adagrad",
+            "batch_size": 50, "intra": "plain", "alternations": 1, "phase1_epochs": 100,
+            "phase2_epochs": 0, "normalize_image": False,
         },
     }  # fmt: skip
     REPRESENTATIONS = ("prompt", "word", "word-eot", "image", "word+image", "assignment")
@@ -207,7 +204,7 @@ class MultiSub(ProxyClusterer):
                 self._phase2(state, phase2, alternation, learned.proxies, clustering[0])
                 if s.early_stopping and stop.reached(alternation, lambda _, c=clustering: c):
                     break
-        self.history_ = state.history.table()
+        self.history_ = state.history.rows
         self.seconds_ = state.history.seconds
         self.weights_, self.proxies_, self.prompt_embeddings_ = (x.cpu().numpy() for x in learned)
         self.projection_ = projection.detach().cpu().numpy()
@@ -334,7 +331,7 @@ class MultiSub(ProxyClusterer):
             names[phase] if phase != before else None for before, phase in zip([1, *phases], phases)
         ]
 
-    def _prompt(self, template: str | None = None) -> Callable[[Tensor], Tensor]:
+    def _prompt(self, template: str | None = None) -> Callable[..., Tensor]:
         """A function from proxies (n, e) to prompts (n, d), L2-normalized."""
         if self.subspace != "token":
             return partial(F.normalize, dim=-1)

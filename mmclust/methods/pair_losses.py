@@ -43,13 +43,9 @@ def inter_hinge(
 
 
 def contrast(
-    x: Tensor,
-    labels: Tensor,
-    lam: float,
-    margin: float,
-    intra: str,
+    x: Tensor, labels: Tensor, lam: float, margin: float, intra: str,
     generator: torch.Generator | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """lambda L_intra + (1 - lambda) L_inter over v' (n, e + d) with pseudo-labels (n,) (Multi-Sub,
     Phase II)."""
     squared = intra == "squared"
@@ -57,37 +53,14 @@ def contrast(
     return lam * within + (1 - lam) * inter_hinge(x, labels, margin, generator)
 
 
-def sample_same(
-    labels: Tensor, count: int, generator: torch.Generator | None = None
+def sample_pairs(
+    labels: Tensor, same: bool, count: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Indices i and j (count,) of pairs drawn uniformly from all ordered pairs i != j within
-    clusters; both are empty if no cluster has two images."""
-    order = labels.argsort(stable=True)
-    sizes = torch.bincount(labels)
-    starts = sizes.cumsum(0) - sizes
-    if not (sizes > 1).any():
-        return order[:0], order[:0]
-    # The first image is drawn with a probability proportional to the number of its partners: by a
-    # search in the cumulative sum, because torch.multinomial limits the number of images.
-    cumulative = (sizes[labels[order]] - 1).cumsum(0)
-    device = labels.device
-    draws = torch.randint(int(cumulative[-1]), (count,), generator=generator, device=device)
-    first = torch.searchsorted(cumulative, draws, right=True)
-    size = sizes[labels[order[first]]]
-    start = starts[labels[order[first]]]
-    step = 1 + (torch.rand(count, generator=generator, device=device) * (size - 1)).long()
-    second = start + (first - start + step) % size
-    return order[first], order[second]
-
-
-def sample_different(
-    labels: Tensor, count: int, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """Indices i and j of pairs drawn uniformly from the pairs between different clusters: `count`
-    pairs are drawn from all, and those within a cluster are rejected, so fewer are returned."""
+    """Indices i and j of pairs drawn uniformly from the pairs i != j within clusters (`same`), or
+    between different clusters: `count` pairs are drawn from all, and the others are rejected."""
     i, j = torch.randint(len(labels), (2, count), generator=generator, device=labels.device)
-    different = labels[i] != labels[j]
-    return i[different], j[different]
+    wanted = ((labels[i] == labels[j]) == same) & (i != j)
+    return i[wanted], j[wanted]
 
 
 def _distances(x: Tensor, labels: Tensor, same: bool, generator: torch.Generator | None) -> Tensor:
@@ -95,5 +68,5 @@ def _distances(x: Tensor, labels: Tensor, same: bool, generator: torch.Generator
     if len(x) <= MAX_IMAGES_ALL_PAIRS:
         i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
         return F.pdist(x)[(labels[i] == labels[j]) == same]
-    i, j = (sample_same if same else sample_different)(labels, N_SAMPLED_PAIRS, generator)
+    i, j = sample_pairs(labels, same, N_SAMPLED_PAIRS, generator)
     return torch.linalg.vector_norm(x[i] - x[j], dim=1)

@@ -20,11 +20,8 @@ class PerImageParameters:
     """n rows of parameters, one per image, stored as one tensor per chunk, so that the cost of a
     step depends on the number of rows in its batch, not on n.
 
-    Args:
-        start: initial values (n, e); copied.
-        batch_size: rows per step; or "full", one step per epoch over all rows.
-        chunk_size: rows per forward pass. The gradients of the chunks of a batch are summed, so
-            this size changes results by rounding only.
+    `start`: initial values (n, e). `batch_size`: rows per step; or "full", all rows. `chunk_size`:
+    rows per forward pass; the gradients of the chunks of a batch are summed.
     """
 
     def __init__(self, start: Tensor, batch_size: int | str, chunk_size: int) -> None:
@@ -60,11 +57,9 @@ class PerImageParameters:
         return tuple(torch.cat(tensors) for tensors in zip(*results))
 
     def epoch(
-        self,
-        optimizer: torch.optim.Optimizer,
-        loss_of: Callable,
+        self, optimizer: torch.optim.Optimizer, loss_of: Callable,
         before_step: Callable | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """One step per batch. Returns the recorded terms (terms,), averaged over all rows.
 
         `loss_of(rows, parameters, size)` returns a chunk's share of the loss of its batch, and a
@@ -111,23 +106,18 @@ def squared_norm_scale(words: Tensor, reduction: str) -> Tensor | float:
 
 
 class History:
-    """The recorded terms of each epoch, and its seconds. Values stay on their device until `table`
-    is called, so that a GPU need not be waited for in every epoch."""
+    """The recorded terms of each epoch, one dictionary per epoch, and its seconds."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[tuple[str, ...], Tensor, dict[str, Any]]] = []
+        self.rows: list[dict[str, Any]] = []
         self.seconds: list[float] = []
         self._last = time.perf_counter()
 
     def add(self, names: tuple[str, ...], values: Tensor, **more: Any) -> None:
-        now = time.perf_counter()
-        self.rows.append((names, values, more))
+        self.rows.append(more | dict(zip(names, values.double().tolist())))
+        now = time.perf_counter()  # after `tolist`, which waits for a GPU
         self.seconds.append(now - self._last)
         self._last = now
-
-    def table(self) -> list[dict]:
-        """One dictionary per epoch."""
-        return [more | dict(zip(names, v.double().tolist())) for names, v, more in self.rows]
 
 
 class EarlyStopping:

@@ -22,12 +22,6 @@ class CLIP_GPT(ImageClusterer):
 
     Each word that at least one image takes is a cluster: `labels_` numbers these words from 0,
     `words_` lists them. A new image takes the nearest word of `words_`.
-
-    Args:
-        encoder: from `mm.load_encoder`.
-        words: K reference words.
-        template: prompt with one `*`; None takes the template of the words
-            (`ReferenceWords.template`), and the words alone if they have none.
     """
 
     def __init__(

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -74,8 +73,7 @@ class Backend:
 
     address: str | None  # of a Dask scheduler; None: in the notebooks' own kernels
     parallel: int  # notebooks at the same time
-    poll: Callable[[], None] = lambda: None  # called every second
-    pause: Callable[[], None] = lambda: None  # called before a notebook that runs alone
+    cluster: Any = None  # its `LocalWorkers`, if the scheduler is ours
 
 
 @contextmanager
@@ -97,13 +95,10 @@ def open_backend(
     if workers == 0:
         yield Backend(None, cores() if device == "cpu" else 1)
         return
-    cluster: Any  # a `LocalWorkers`; `most` is its largest number of workers
     with dask_backend.local_cluster(device, workers, start=False) as cluster:
         link = cluster.dashboard_link
         on_event("cluster", f"{cluster.most} workers start when needed, dashboard at {link}", 0)
-        start = partial(dask_backend.start_workers, cluster)
-        stop = partial(dask_backend.stop_workers, cluster)
-        yield Backend(cluster.scheduler_address, cluster.most, poll=start, pause=stop)
+        yield Backend(cluster.scheduler_address, cluster.most, cluster)
 
 
 class Schedule:
@@ -149,13 +144,14 @@ def run_jobs(
     try:
         while schedule.waiting or schedule.started:
             while name := schedule.next():
-                if jobs[name].alone:
-                    backend.pause()
+                if jobs[name].alone and backend.cluster:
+                    dask_backend.stop_workers(backend.cluster)
                 worker = next(worker for worker in workers if not worker.name)
                 worker.start(name, jobs[name], schedule.parallel, backend.address)
                 on_event("start", name, schedule.remaining())
             ready = wait([worker.pipe for worker in workers if worker.name], timeout=1)
-            backend.poll()
+            if backend.cluster:
+                dask_backend.start_workers(backend.cluster)
             rows = {name: run_log.read_progress(jobs[name].progress) for name in schedule.started}
             on_event("tick", rows, schedule.remaining())
             for worker in [worker for worker in workers if worker.name and worker.pipe in ready]:

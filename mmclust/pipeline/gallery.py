@@ -12,9 +12,6 @@ import re
 import shlex
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
 
@@ -31,8 +28,6 @@ TEMPLATE = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
 ).get_template("gallery.html.j2")
 PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; others come after
-THUMBS = "thumbs"  # the folder of the small copies of figures
-THUMB_WIDTH = 480  # pixels
 FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice their reading size
 PREVIEW_ROWS = 9  # of a table, on its card
 LONG_CELL = 45  # characters; the text of a longer cell breaks into lines
@@ -46,9 +41,6 @@ def write_index(out: Path, profile: str) -> Path:
         for name, settings in load_profile(profile)["notebooks"].items()
         if read_state(out, name)
     ]
-    figures = [item for notebook in notebooks for item in notebook["items"] if "png" in item]
-    with ThreadPoolExecutor() as pool:  # Pillow reads and writes without holding the GIL
-        list(pool.map(partial(_add_thumb, out), figures))
     named = {paper for notebook in notebooks for paper in notebook["papers"]}
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
     axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
@@ -94,19 +86,16 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
     """What the template needs of a notebook."""
     state = read_state(out, name)
     html = f"notebooks/{name}.html"
-    return (
-        {"papers": []}
-        | settings
-        | {
-            "name": name,
-            "number": re.findall(r"^\d*", name)[0],
-            "items": [_item(out, note) for note in read_notes(out, name)],
-            "html": html if (out / html).exists() else "",
-            "made": _provenance(name, state, profile),
-            "error": state["error"],
-            "where": state["where"],
-        }
-    )
+    facts = {
+        "name": name,
+        "number": re.findall(r"^\d*", name)[0],
+        "items": [_item(out, note) for note in read_notes(out, name)],
+        "html": html if (out / html).exists() else "",
+        "made": _provenance(name, state, profile),
+        "error": state["error"],
+        "where": state["where"],
+    }
+    return {"papers": []} | settings | facts
 
 
 def _item(out: Path, note: dict) -> dict:
@@ -116,32 +105,21 @@ def _item(out: Path, note: dict) -> dict:
     if note["kind"] == "table":
         return item | _table(note.get("table", ""))
     by_suffix = {Path(file).suffix: file for file in files}
-    if png := by_suffix.get(".png"):
-        item |= {"png": png, "svg": by_suffix.get(".svg", png)}
+    png = by_suffix.get(".png")
+    if png and (size := _size(out / png)):
+        item |= {"png": png, "svg": by_suffix.get(".svg", png), "size": size}
     return item
 
 
-def _add_thumb(out: Path, item: dict) -> None:
-    """Add the sizes of a figure, and a small copy, written again if the figure is newer."""
-    source = out / item["png"]
-    thumb = out / THUMBS / f"{source.stem}.webp"
-    old = not thumb.exists() or thumb.stat().st_mtime_ns < source.stat().st_mtime_ns
+def _size(figure: Path) -> list[int] | None:
+    """Width and height of a figure in CSS pixels; None if it is damaged, of which it warns."""
     try:
-        with Image.open(source) as picture:
-            item["size"] = [round(side * FIGURE_SCALE) for side in picture.size]
-            figure = picture.convert("RGB") if old else None  # figures have an opaque background
+        with Image.open(figure) as picture:
+            picture.verify()
+            return [round(side * FIGURE_SCALE) for side in picture.size]
     except (OSError, SyntaxError) as error:  # SyntaxError: damaged inside
-        warnings.warn(f"{source} is damaged ({error}): run its notebook again", stacklevel=1)
-        del item["png"]
-        return
-    if figure:
-        size = (THUMB_WIDTH, 2 * THUMB_WIDTH)
-        figure.thumbnail(size, Image.Resampling.LANCZOS, reducing_gap=2)
-        data = BytesIO()
-        figure.save(data, "WEBP", quality=85, method=2)
-        write_atomically(thumb, data.getvalue())
-    with Image.open(thumb) as small:
-        item |= {"thumb": f"{THUMBS}/{thumb.name}", "thumb_size": small.size}
+        warnings.warn(f"{figure} is damaged ({error}): run its notebook again", stacklevel=1)
+        return None
 
 
 def _table(html: str) -> dict:
@@ -160,9 +138,8 @@ def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
     """How a notebook was run, for the reader; empty where its state does not say."""
     profile = state.get("profile", profile)
     device = state.get("device", "")
-    parameters = dict(state.get("parameters", {}))
-    for option in ("profile", "device"):
-        parameters.pop(option, None)
+    options = ("profile", "device")
+    parameters = {k: v for k, v in state.get("parameters", {}).items() if k not in options}
     command = ["python", "run_all.py", "--force", "--only", name]
     if profile != "demo":
         command += ["--profile", profile]

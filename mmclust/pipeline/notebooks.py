@@ -41,11 +41,9 @@ DEFAULT_SECONDS = 60  # a notebook's expected time where neither a run nor its p
 
 
 def select(only: list[str] | None, profile: str) -> list[str]:
-    """Names of notebooks of a profile, in its order. Raises ValueError for an unknown name.
-
-    `only` has full names, beginnings such as "00", or "teaching" for all step-by-step lessons and
-    the explorer; None takes all notebooks but those.
-    """
+    """Names of notebooks of a profile, in its order. `only` has full names, beginnings such as
+    "00", or "teaching" for the lessons and the explorer; None takes all but those. Raises
+    ValueError for an unknown name."""
     entries = load_profile(profile)["notebooks"]
     teaching = [name for name, entry in entries.items() if entry.get("teaching")]
     if not only:
@@ -114,8 +112,7 @@ def reproduce(
     """Run the selected notebooks and write `out/index.html`. A failure does not stop the others.
 
     Args:
-        only: see `select`.
-        parameters: values for the notebooks' parameters cells.
+        only: see `select`. parameters: values for the notebooks' parameters cells.
         jobs, force, scheduler, workers: see `python run_all.py --help`; `scheduler` is by default
             that in `MMCLUST_SCHEDULER`.
         on_event: called with an event, its subject and the expected seconds that are left: "wait",
@@ -123,13 +120,9 @@ def reproduce(
             outcome, and every second "tick" with notebook -> rows (asked for, stored before,
             computed).
 
-    Returns:
-        One outcome per selected notebook, in order.
-
-    Raises:
-        ValueError: for an unknown notebook, profile or parameter, or a folder of images that
-            cannot be used, or if `out` can't be written. ConnectionError: no scheduler answers.
-            OSError: such as a full disk.
+    Returns one outcome per selected notebook, in order. Raises ValueError for an unknown notebook,
+    profile or parameter, or a folder of images that cannot be used, or if `out` can't be written;
+    ConnectionError if no scheduler answers; OSError, such as for a full disk.
     """
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
@@ -159,9 +152,7 @@ def plan(
     notebooks: Path = NOTEBOOKS,
 ) -> tuple[dict[str, Job], dict[str, Outcome]]:  # fmt: skip
     """The notebooks that `reproduce` would run with these arguments, and those up to date, by name.
-
-    Nothing is written. Raises ValueError: see `reproduce`.
-    """
+    Nothing is written. Raises ValueError: see `reproduce`."""
     out = Path(out).resolve()
     names = select(only, profile)
     settings = load_profile(profile)
@@ -255,9 +246,7 @@ def commit() -> str:
     try:
         if not git("ls-files", "__init__.py"):  # installed inside another project's repository
             return ""
-        return git("rev-parse", "--short=10", "HEAD") + (
-            "+" if git("status", "--porcelain") else ""
-        )
+        return git("describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+")
     except (OSError, subprocess.CalledProcessError):
         return ""
 

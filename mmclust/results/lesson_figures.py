@@ -6,8 +6,6 @@ an animation, the path of a proxy in it. *Not* here: figures of results, which a
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,26 +15,31 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from mmclust.encoders.base import Encoder
 from mmclust.encoders.prompt import PLACEHOLDER, tokenize_template
-from mmclust.results.figures.theme import EDGE, PALETTE, class_colors, looks, show_image
+from mmclust.results.figures.spaces import class_panels
+from mmclust.results.figures.theme import EDGE, PALETTE, class_colors, legend_above, show_image
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-ROLES = {"before": "#cfe3f1", "word": "#de8f05", "after": "#bfe3d6", "never read": "#eeeeee"}
-ROLE_NAMES = ["the same for every picture", "learned", "after it, to end-of-text", "never read"]
+ROLES = {  # of a token: color, and its name in the legend
+    "before": ("#cfe3f1", "the same for every picture"), "word": ("#de8f05", "learned"),
+    "after": ("#bfe3d6", "after it, to end-of-text"), "never read": ("#eeeeee", "never read, to"),
+}  # fmt: skip
 TOKEN_NAMES = {"<start_of_text>": "start", "<end_of_text>": "end", PLACEHOLDER: "w"}
 LEVELS = 14  # of a landscape's contours
 FLAT_BOTTOM = 1.6  # exponent > 1: levels are closer together at the bottom, where a loss is flat
 SLOW_START = 1.7  # exponent > 1: frames are closer together in the first epochs
-LINE_STYLES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2))]
+MAX_BARS = 7  # of a walk: those with the largest score in any epoch
 # Characters that replace the icons of matplotlib's player, which are loaded from a server.
 BUTTONS = {
     "minus": "−", "fast-backward": "|◀", "step-backward": "◂|", "play fa-flip-horizontal": "◀",
@@ -65,29 +68,25 @@ def prompt_tokens(encoder: Encoder, template: str) -> pd.DataFrame:
 def draw_tokens(tokens: pd.DataFrame) -> Figure:
     """`prompt_tokens` as a row of boxes, colored by role, with only three that are never read."""
     visible = tokens.iloc[: (tokens["role"] != "never read").sum() + 3]
-    fig, ax = plt.subplots(figsize=(7.2, 1.7))
-    center: dict[str, Any] = {"ha": "center", "va": "center"}
-    for i, row in enumerate(visible.itertuples()):
-        ax.add_patch(plt.Rectangle((i + 0.04, 0), 0.92, 1, color=ROLES[row.role], ec="0.4", lw=0.8))
-        text = TOKEN_NAMES.get(row.token, row.token)
-        weight = "bold" if row.role == "word" else "normal"
-        ax.text(i + 0.5, 0.5, text, fontsize=10, fontweight=weight, **center)
-        ax.text(i + 0.5, -0.25, row.position, fontsize=9.5, color="0.35", **center)
-    ax.text(len(visible) + 0.1, 0.5, f"… to {len(tokens) - 1}", va="center", fontsize=10)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color, ec="0.4") for color in ROLES.values()]
-    style = {"ncols": 4, "fontsize": 9.5, "handlelength": 1, "columnspacing": 1}
-    fig.legend(handles, ROLE_NAMES, loc="outside upper center", **style)
-    ax.set(xlim=(0, len(visible) + 1.2), ylim=(-0.5, 1.1))
+    colors = [ROLES[role][0] for role in visible["role"]]
+    texts = [visible["token"].replace(TOKEN_NAMES).tolist(), visible["position"].tolist()]
+    fig, ax = plt.subplots(figsize=(7.2, 1.4))
+    place: dict[str, Any] = {"cellLoc": "center", "bbox": [0, 0, 1, 1]}
+    table = ax.table(texts, [colors, ["white"] * len(visible)], **place)
+    table.auto_set_font_size(False)
     ax.axis("off")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color, ec="0.4") for color, _ in ROLES.values()]
+    names = [name for _, name in ROLES.values()]
+    names[-1] += f" {len(tokens) - 1}"
+    legend_above(fig, ax, handles, names)
     return fig
 
 
 class Plane:
     """The plane through three words: w(x, y) = a + x (b - a) + y (c - a).
 
-    `points`: embeddings (3, e) of the words a, b and c. Raises ValueError if they are on one line.
-    `hull`: whether figures show the triangle of the three words, which contains their mixtures.
-    """
+    `points`: their embeddings (3, e); ValueError if they are on one line. `hull`: whether figures
+    show the triangle of the words, which contains their mixtures."""
 
     def __init__(self, points: torch.Tensor, names: Sequence[str], hull: bool = False) -> None:
         self.origin = points[0].detach()
@@ -147,10 +146,8 @@ def draw_landscapes(
     landscapes: dict[str, pd.DataFrame], plane: Plane, paths: dict[str, torch.Tensor] | None = None
 ) -> Figure:
     """A panel per landscape (title -> frame of `landscape`), with a cross at its lowest point.
-
-    `paths`: title -> a proxy by epoch (epochs, e), drawn as its nearest points in the plane, with
-    an open circle at the start and a filled circle at the end.
-    """
+    `paths`: title -> a proxy by epoch (epochs, e), drawn as its nearest points in the plane, from
+    an open circle to a filled one."""
     n = len(landscapes)
     size = (7.2 if n > 1 else 4.4, 7.0 / max(n, 2) + 0.45)
     fig, axes = plt.subplots(1, n, figsize=size, squeeze=False, sharey=True)
@@ -160,7 +157,6 @@ def draw_landscapes(
         ticks = filled.levels[[0, 4, 8, -1]]
         bar = fig.colorbar(filled, ax=ax, ticks=ticks, format="%.2f", **style)
         bar.set_label("loss", fontsize=10)
-        bar.ax.tick_params(labelsize=9.5)
         lowest = surface.loc[surface["loss"].idxmin()]
         ax.plot(lowest["x"], lowest["y"], "x", color="white", ms=8, mew=2.5)
         if paths and title in paths:
@@ -170,7 +166,6 @@ def draw_landscapes(
             ax.plot(*path[-1], "o", color=PALETTE[1], ms=7, **EDGE)
         ax.set_title(title, fontsize=10.5)
         ax.set(xticks=[0, 1], yticks=[0, 1])
-        ax.tick_params(labelsize=10)
         ax.set_xlabel(f"x: {plane.names[0]} → {plane.names[1]}", fontsize=10)
     axes[0, 0].set_ylabel(f"y: {plane.names[0]} → {plane.names[2]}", fontsize=10)
     return fig
@@ -180,23 +175,16 @@ def draw_landscapes(
 class Walk:
     """The path of one picture's proxy, or several paths to compare, over a landscape.
 
-    Args:
-        picture: the picture whose proxy it is.
-        surface, plane: the landscape, a result of `landscape`, and its plane.
-        paths: name -> words (epochs, e). Raises ValueError if their number differs from `scores`.
-        scores: a score per epoch and word (epochs, K), drawn as bars that change; NaN: no bar.
-        words, label: the K names of the bars, and the label of their axis.
-        max_bars: only so many bars are drawn, those with the largest score in any epoch.
+    Raises ValueError if a path has not as many epochs as the scores.
     """
 
-    picture: Image.Image
-    surface: pd.DataFrame
+    picture: Image.Image  # the picture whose proxy it is
+    surface: pd.DataFrame  # a result of `landscape`
     plane: Plane
-    paths: dict[str, Any]  # replaced by their coordinates in the plane (epochs, 2)
-    scores: Any
-    words: Sequence[str]
-    label: str
-    max_bars: int = 7
+    paths: dict[str, Any]  # name -> words (epochs, e); replaced by their coordinates (epochs, 2)
+    scores: Any  # (epochs, K), drawn as bars that change; NaN: no bar
+    words: Sequence[str]  # the K names of the bars
+    label: str  # of the axis of the bars
 
     def __post_init__(self) -> None:
         self.paths = {name: self.plane.coordinates(path) for name, path in self.paths.items()}
@@ -206,7 +194,7 @@ class Walk:
             if len(path) != self.epochs:
                 raise ValueError(f"path {name!r}: {len(path)} epochs, {self.epochs} in the scores")
         largest = np.where(np.isnan(scores), -np.inf, scores).max(0)
-        top = np.sort(np.argsort(-largest, kind="stable")[: self.max_bars])
+        top = np.sort(np.argsort(-largest, kind="stable")[:MAX_BARS])
         self.scores = scores[:, top]
         self.words = [self.words[k] for k in top]
 
@@ -223,21 +211,15 @@ class Walk:
 
     def animation(self, max_frames: int = 30) -> FuncAnimation:
         """An animation of picture, plane and bars, with a frame for each epoch of `frames`."""
-        fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.9), width_ratios=[0.75, 1.5, 1])
-        left, middle, right = axes
+        fig, (left, *axes) = plt.subplots(1, 3, figsize=(7.2, 2.9), width_ratios=[0.75, 1.5, 1])
         show_image(left, self.picture)
-        moving = self._panel(middle, self.plane.names)
-        middle.legend(loc="upper right", fontsize=9, frameon=True, framealpha=0.9)
-        bars = right.barh(self.words, np.nan_to_num(self.scores[0]), color=PALETTE[0])
-        right.set_xlim(min(0, np.nanmin(self.scores)), np.nanmax(self.scores) * 1.05)
-        right.set_xlabel(self.label)
-        right.invert_yaxis()
 
         def draw(epoch: int) -> Any:
-            left.set_title(f"epoch {epoch}", fontsize=11)
-            self._move(moving, epoch)
-            for bar, value in zip(bars, np.nan_to_num(self.scores[epoch])):
-                bar.set_width(value)
+            for ax in axes:
+                ax.clear()
+            self._draw(axes[0], axes[1], epoch, self.plane.names)
+            axes[0].legend(loc="upper right", fontsize=9, frameon=True, framealpha=0.9)
+            axes[1].set_xlabel(self.label)
 
         return FuncAnimation(fig, draw, frames=self.frames(max_frames), interval=180)
 
@@ -248,60 +230,42 @@ class Walk:
         size: dict[str, Any] = {"figsize": (7.4, 4.6), "height_ratios": [1, 0.9]}
         fig, axes = plt.subplots(2, len(epochs), sharey="row", sharex="row", **size)
         for upper, lower, epoch in zip(*axes, epochs):
-            self._move(self._panel(upper, "abc"), epoch)
-            upper.set_title(f"epoch {epoch}", fontsize=11)
-            lower.barh(self.words, np.nan_to_num(self.scores[epoch]), color=PALETTE[0])
-            lower.tick_params(labelsize=10)
-        axes[1, 0].invert_yaxis()
+            self._draw(upper, lower, epoch, "abc")
         fig.supxlabel(self.label, fontsize=10)
         words = "\n".join(f"{letter} = {word}" for letter, word in zip("abc", self.plane.names))
         axes[0, 0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=10)
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, names, loc="outside upper center", ncols=len(names), fontsize=10)
+        legend_above(fig, axes[0, 0], *axes[0, 0].get_legend_handles_labels())
         return fig
 
-    def _panel(self, ax: Axes, names: Sequence[str]) -> list:
-        """Draw the landscape; returns a line and a dot for each path, which `_move` moves."""
+    def _draw(self, ax: Axes, bars: Axes, epoch: int, names: Sequence[str]) -> None:
+        """Draw the landscape with the paths up to an epoch, and the bars of this epoch."""
         _contour(ax, self.surface, self.plane, names)
         ax.set(xticks=[], yticks=[])
-        moving = []
-        dot_style: dict[str, Any] = {"ms": 8, "mec": "0.1", "mew": 0.8, "ls": "none"}
+        ax.set_title(f"epoch {epoch}", fontsize=11)
+        dot: dict[str, Any] = {"ms": 8, "mec": "0.1", "mew": 0.8, "ls": "none"}
         for name, color, marker in zip(self.paths, ("white", PALETTE[1], PALETTE[3]), "oDs"):
-            (trail,) = ax.plot([], [], color=color, lw=2)
-            (dot,) = ax.plot([], [], marker, color=color, label=name, **dot_style)
-            moving.append((trail, dot))
-        return moving
-
-    def _move(self, moving: list, epoch: int) -> None:
-        for (trail, dot), path in zip(moving, self.paths.values()):
-            trail.set_data(*path[: epoch + 1].T)
-            dot.set_data(*path[epoch : epoch + 1].T)
+            path = self.paths[name][: epoch + 1]
+            ax.plot(*path.T, color=color, lw=2)
+            ax.plot(*path[-1], marker, color=color, label=name, **dot)
+        bars.barh(self.words, np.nan_to_num(self.scores[epoch]), color=PALETTE[0])
+        low, high = np.nanmin(self.scores), np.nanmax(self.scores)
+        bars.set(xlim=(min(0, low), high * 1.05), ylim=(len(self.words) - 0.5, -0.5))
+        bars.tick_params(labelsize=10)
 
 
 def player(animation: FuncAnimation) -> HTML:
-    """A player for an animation, as HTML that needs no server: frames with 256 colors and the
-    buttons are embedded."""
+    """A player for an animation, as HTML that needs no server."""
     from IPython.display import HTML
 
-    def compress(match: re.Match) -> str:
-        png = io.BytesIO(base64.b64decode(match[1].replace("\\\n", "")))
-        picture = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        packed = io.BytesIO()
-        picture.save(packed, "PNG", optimize=True)
-        return f'"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"'
-
-    with mpl.rc_context({"savefig.dpi": 96, "animation.embed_limit": 5}):
+    with mpl.rc_context({"savefig.dpi": 96}):
         html = animation.to_jshtml(default_mode="once")
     plt.close(getattr(animation, "_fig"))  # noqa: B009  (not in matplotlib's stubs)
-    html = re.sub(r'"data:image/png;base64,([^"]*)"', compress, html)
     html = re.sub(r"<link rel=\"stylesheet\"\s+href=\"https?:[^>]*>", "", html)
     return HTML(re.sub(r'<i class="fa fa-([a-z -]+)"></i>', lambda icon: BUTTONS[icon[1]], html))
 
 
 def spaces(
-    panels: dict[str, tuple[np.ndarray, float]],
-    labels: Sequence[int] | np.ndarray,
-    names: Sequence[str],
+    panels: dict[str, tuple[np.ndarray, float]], labels: ArrayLike, names: Sequence[str]
 ) -> Figure:
     """The first two principal components of each representation (title -> (array (n, d), NMI)).
 
@@ -309,47 +273,30 @@ def spaces(
     """
     from sklearn.decomposition import PCA
 
-    labels = np.asarray(labels)
-    rows = -(-len(panels) // 3)
-    fig, axes = plt.subplots(rows, 3, figsize=(7.2, 2.35 * rows + 0.6), squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-        ax.axis("off")
-    style: dict[str, Any] = {"ms": 5.5, "ls": "none", **EDGE}
-    for ax, (title, (x, score)) in zip(axes.flat, panels.items()):
-        points = PCA(2, svd_solver="full").fit_transform(x)
-        for c, (name, color, marker) in enumerate(looks(names)):
-            ax.plot(*points[labels == c].T, marker, color=color, label=name, **style)
-        ax.set(xticks=[], yticks=[])
-        ax.set_title(f"{title}\nNMI {score:.2f}", fontsize=10.5)
-    handles, texts = axes[0, 0].get_legend_handles_labels()
-    style = {"ncols": min(len(names), 6), "columnspacing": 1, "handletextpad": 0.2}
-    fig.legend(handles, texts, loc="outside lower center", fontsize=10, **style)
-    return fig
+    pca = PCA(2, svd_solver="full")
+    points = {
+        f"{title}: NMI\N{NO-BREAK SPACE}{nmi:.2f}": pca.fit_transform(x)
+        for title, (x, nmi) in panels.items()
+    }
+    return class_panels(points, labels, names)
 
 
 def same_curve(
     by_hand: Sequence[float], library: Sequence[float], ylabel: str = "loss"
 ) -> tuple[Figure, pd.DataFrame]:
     """A figure of two losses by epoch, with their largest difference, and a data frame of both."""
-    both = pd.DataFrame({"by hand": by_hand, "library": library}, dtype=float)
+    both = pd.DataFrame({"library": library, "by hand": by_hand}, dtype=float)
     both.insert(0, "epoch", both.index + 1)
-    fig, ax = plt.subplots(figsize=(6.2, 2.7))
-    ax.plot(both["epoch"], both["library"], color=PALETTE[4], lw=6, alpha=0.6, label="the library")
-    ax.plot(both["epoch"], both["by hand"], "--", color="0.15", lw=1.5, label="by hand")
-    ax.set(xlabel="epoch", ylabel=ylabel)
+    fig = lines(both.melt("epoch", var_name="way", value_name=ylabel), "epoch", ylabel, "way")
     difference = (both["by hand"] - both["library"]).abs().max()
-    ax.set_title(f"largest difference {difference:.0e}", fontsize=11)
-    ax.legend(fontsize=10)
+    fig.axes[0].set_title(f"largest difference {difference:.0e}", fontsize=11)
     return fig, both
 
 
 def lines(frame: pd.DataFrame, x: str, y: str, by: str) -> Figure:
     """A line, y by x, per value of `by`; if these values are names of colors, it has that color."""
     fig, ax = plt.subplots(figsize=(6.4, 2.9))
-    colors = class_colors(frame[by].unique())
-    for k, (name, group) in enumerate(frame.groupby(by, sort=False)):
-        style = LINE_STYLES[k % len(LINE_STYLES)]
-        ax.plot(group[x], group[y], ls=style, color=colors[k], lw=2, label=str(name))
-    ax.set(xlabel=x, ylabel=y)
-    ax.legend(fontsize=10, loc="center left", bbox_to_anchor=(1, 0.5))
+    style = {"hue": by, "style": by, "palette": class_colors(frame[by].unique())}
+    sns.lineplot(frame, x=x, y=y, errorbar=None, linewidth=2, ax=ax, **style)
+    sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), title=None, fontsize=10)
     return fig

@@ -61,24 +61,17 @@ class NotebookOutput:
         self._write_caption(name, "figure", suffixes, caption, escaped=escaped)
 
     def table(
-        self,
-        frame: pd.DataFrame,
-        name: str = "",
-        caption: str = "",
-        displayed: pd.DataFrame | None = None,
-        decimals: int = 3,
-        bold: pd.DataFrame | None = None,
-        not_comparable: pd.DataFrame | None = None,
-    ) -> Styler:
+        self, frame: pd.DataFrame, name: str = "", caption: str = "",
+        displayed: pd.DataFrame | None = None, decimals: int = 3,
+        bold: pd.DataFrame | None = None, not_comparable: pd.DataFrame | None = None,
+    ) -> Styler:  # fmt: skip
         """Save a frame as CSV and a table of it as Markdown, as LaTeX and for the gallery.
 
         Returns the table, to show in the notebook. LaTeX needs the packages booktabs and xcolor.
 
-        Args:
-            displayed: the table to print; by default the frame, which is saved as CSV in any case.
-            decimals: digits of floating-point numbers; other cells are not changed.
-            bold, not_comparable: boolean frames, True for the cells to print in bold, and in gray.
-                Raises ValueError if their shape is not that of the table.
+        `displayed`: the table to print; by default the frame, which is saved as CSV in any case.
+        `decimals`: digits of floating-point numbers. `bold`, `not_comparable`: boolean frames, True
+        for the cells to print in bold, and in gray; ValueError if they have another shape.
         """
         stem = self._stem(name)
         frame.to_csv(f"{stem}.csv", index=False)
@@ -97,11 +90,8 @@ class NotebookOutput:
         cells = _format(text, "latex", strong, gray)
         style: dict[str, Any] = {"hrules": True, "position_float": "centering"}
         style |= {"column_format": "".join(side[0] for side in sides), "label": f"tab:{stem.name}"}
-        latex = (
-            Styler(cells)
-            .hide(axis="index")
-            .to_latex(caption=caption.translate(LATEX_ESCAPES), **style)
-        )
+        style["caption"] = caption.translate(LATEX_ESCAPES)
+        latex = Styler(cells).hide(axis="index").to_latex(**style)
         latex = "% \\usepackage{booktabs,xcolor}\n" + latex
         Path(f"{stem}.tex").write_text(latex, encoding="utf-8")
 

@@ -37,12 +37,9 @@ def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd
 
 
 def best(
-    rows: pd.DataFrame,
-    metric: str = "NMI",
-    by: str = "method",
-    among: Iterable[str] | None = None,
-    level: float = LEVEL,
-) -> pd.DataFrame:
+    rows: pd.DataFrame, metric: str = "NMI", by: str = "method",
+    among: Iterable[str] | None = None, level: float = LEVEL,
+) -> pd.DataFrame:  # fmt: skip
     """The cells of `summarize` to print in bold: the best of a column, if all others are
     significantly lower.
 
@@ -79,17 +76,6 @@ def best(
     return bold.rename_axis(by).reset_index().assign(**{by: False})
 
 
-def winners(
-    rows: pd.DataFrame, metric: str = "NMI", by: str = "method", among: Iterable[str] | None = None
-) -> dict[str, str]:
-    """Column of `summarize` (also "mean") -> the name that `best` marks; columns without one are
-    missing."""
-    bold = best(rows, metric, by, among)
-    names = rows[by].unique()
-    columns = [column for column in bold.columns.drop(by) if bold[column].any()]
-    return {column: names[bold[column].to_numpy().argmax()] for column in columns}
-
-
 def published(metric: str | None = None) -> pd.DataFrame:
     """The values of `published.csv`: dataset, criterion, method, metric, value, source."""
     values = pd.read_csv(Path(__file__).with_name("published.csv"))
@@ -100,13 +86,6 @@ def paper_datasets() -> pd.DataFrame:
     """The papers' data sets: data set, images, criterion, clusters (NA: no source), remark."""
     path = Path(__file__).parents[1] / "data/paper_datasets.csv"
     return pd.read_csv(path, dtype={"clusters": "Int64"}).fillna({"remark": ""})
-
-
-def significant(effects: pd.DataFrame) -> pd.DataFrame:
-    """A boolean frame that marks the effects whose interval (effect and ±) excludes zero."""
-    bold = pd.DataFrame(False, index=effects.index, columns=effects.columns)
-    bold["effect"] = effects["effect"].abs() > effects["±"]
-    return bold
 
 
 def compare_with_published(

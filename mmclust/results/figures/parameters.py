@@ -38,13 +38,9 @@ def _positions(values: Iterable) -> dict[str, float]:
 
 
 def heat_maps(
-    rows: pd.DataFrame,
-    x: str,
-    y: str,
-    metric: str = "NMI",
-    panel: str = "criterion",
+    rows: pd.DataFrame, x: str, y: str, metric: str = "NMI", panel: str = "criterion",
     mark: tuple[Any, Any] | None = None,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """For each value of `panel`, a heat map of the metric by x and y, averaged over seeds. All have
     the same color scale.
 
@@ -87,19 +83,14 @@ def heat_maps(
 
 
 def curves(
-    rows: pd.DataFrame,
-    metric: str = "NMI",
-    hue: str = "criterion",
-    mark: dict[str, Any] | None = None,
-    log: Container[str] = (),
-) -> Figure:
+    rows: pd.DataFrame, metric: str = "NMI", hue: str = "criterion",
+    mark: dict[str, Any] | None = None, log: Container[str] = (),
+) -> Figure:  # fmt: skip
     """A panel per parameter: the metric by its values, with a line and a 95 % band per `hue`.
 
-    Args:
-        rows: a tidy frame with parameter, value (numbers; text, bools and None are categories),
-            the column `hue`, seed and the metric.
-        mark: parameter -> default value, drawn as a dashed line.
-        log: the parameters with a logarithmic axis.
+    `rows`: a tidy frame with parameter, value (numbers; text, bools and None are categories), the
+    column `hue`, seed and the metric; `mark`: parameter -> default value, drawn as a dashed line;
+    `log`: the parameters with a logarithmic axis.
     """
     names = list(rows["parameter"].unique())
     levels = list(rows[hue].unique())

@@ -29,17 +29,13 @@ def _draw_row(row: Any, images: list[Image.Image], edge: Any = None) -> None:
 
 
 def gallery(
-    images: Sequence[Image.Image],
-    labels: ArrayLike,
-    names: Sequence[str],
-    title: str | None = None,
-    per_cluster: int = 8,
-) -> Figure:
+    images: Sequence[Image.Image], labels: ArrayLike, names: Sequence[str],
+    title: str | None = None, per_cluster: int = 8,
+) -> Figure:  # fmt: skip
     """A row of pictures for each cluster, with its name and size.
 
     Up to `per_cluster` members of a cluster are drawn, evenly spaced over their order, because the
-    files of a folder are often sorted by class. `labels` (n,) of the n pictures; `names`, one per
-    cluster.
+    files of a folder are often sorted by class. `labels` (n,); `names`, one per cluster.
     """
     labels = np.asarray(labels)
     clusters = [c for c in range(len(names)) if (labels == c).any()]
@@ -72,11 +68,9 @@ def sample_grid(datasets: Mapping[str, ImageDataset], columns: int = 8) -> Figur
 
 
 def teaser(
-    images: Sequence[Image.Image],
-    clusterings: Mapping[str, tuple[np.ndarray, Sequence[str]]],
-    columns: int = 5,
-    rows: int = 6,
-) -> Figure:
+    images: Sequence[Image.Image], clusterings: Mapping[str, tuple[np.ndarray, Sequence[str]]],
+    columns: int = 5, rows: int = 6,
+) -> Figure:  # fmt: skip
     """The idea in one figure: the same images unsorted, then sorted into rows once per keyword.
 
     `clusterings`: keyword -> (labels (n,), names per cluster); `columns` and `rows`: pictures

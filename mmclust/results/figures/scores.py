@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,34 +17,14 @@ import mmclust.results.figures.theme as theme
 DWARFED = 8  # effects that are this many times smaller than the largest are magnified
 
 
-def score_bars(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
-    """Vertical bars of one metric, grouped by criterion, colored by method.
-
-    `rows`: a tidy frame with criterion, method and the metric (0 to 1).
-    """
-    n = rows["method"].nunique()
-    width = min(7.2, max(5, 0.42 * n * rows["criterion"].nunique() + 1.6))
-    fig, ax = plt.subplots(figsize=(width, 3.2))
-    style = {"palette": theme.palette(n), "saturation": 1, "errorbar": None}
-    sns.barplot(rows, x="criterion", y=metric, hue="method", ax=ax, **style)
-    for bars in cast(list[BarContainer], ax.containers):
-        ax.bar_label(bars, fmt="%.2f", fontsize=9, padding=1)
-    ax.set(ylim=(0, 1.12), yticks=np.linspace(0, 1, 6))
-    ax.set(xlabel="the keyword that was asked for", ylabel=f"{metric} with the true classes")
-    ax.set_axisbelow(True)
-    ax.grid(axis="y", alpha=0.5)
-    sns.despine(ax=ax, left=True)
-    theme.legend_above(fig, ax)
-    return fig
-
-
 def method_scores(
     rows: pd.DataFrame, metric: str = "NMI", order: Iterable[str] | None = None
 ) -> Figure:
-    """A row per criterion, with a dot per method (color and marker) and its 95 % interval.
+    """A row per criterion, with a dot per method (color and marker) and, for several seeds, its
+    95 % interval.
 
-    `rows`: a tidy frame with criterion, method, seed and the metric (0 to 1); `order`: the order of
-    the methods, by default that of `rows`; methods without rows are left out.
+    `rows`: a tidy frame with criterion, method and the metric (0 to 1), a row per seed; `order`:
+    the order of the methods, by default that of `rows`; methods without rows are left out.
     """
     measured = list(rows["method"].unique())
     methods = measured if order is None else [name for name in order if name in measured]
@@ -73,11 +51,9 @@ def _dot_style(hue: str, levels: Sequence[str], spread: float) -> dict[str, Any]
 def ablation(
     rows: pd.DataFrame, by: str = "row", metric: str = "NMI", baseline: str | None = None
 ) -> Figure:
-    """A bar per setting, the mean over criteria with its 95 % interval, and a dot per criterion.
-
-    To the right of each bar: the mean, or its difference from `baseline`, one of the settings.
-    `rows`: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1).
-    """
+    """A bar per setting, the mean over criteria with its 95 % interval, and a dot per criterion. To
+    the right of each bar: the mean, or its difference from `baseline`, one of the settings.
+    `rows`: a tidy frame with the column `by`, criterion, seed and the metric (0 to 1)."""
     settings = list(rows[by].unique())
     criteria = list(rows["criterion"].unique())
     per_seed = rows.groupby([by, "seed"], as_index=False)[metric].mean()
@@ -121,7 +97,13 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
     size = (7.2 if magnify else 6, 0.27 * len(table) + 1.4)
     fig, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
     for ax in axes[0]:
-        _draw_effects(ax, table)
+        for method, color, marker in theme.looks(methods):
+            rows = table[table["method"] == method]
+            certain = rows["effect"].abs() > rows["±"]
+            for group, face in ((rows[certain], color), (rows[~certain], "white")):
+                dot: dict[str, Any] = {"marker": marker, "markersize": 7, "color": color}
+                dot |= {"markerfacecolor": face, "elinewidth": 1.8, "linestyle": "none"}
+                ax.errorbar(group["effect"], group.index, xerr=group["±"], **dot)
         theme.category_rows(ax, lines)
         ax.axvline(0, color="0.2", linewidth=1.2)
         ax.set_xlabel(f"effect on {metric}")
@@ -136,14 +118,3 @@ def effects(table: pd.DataFrame, metric: str = "NMI") -> Figure:
     handles = [plt.Line2D([], [], color=c, marker=marker, **style) for _, c, marker in looks]
     theme.legend_above(fig, axes[0, 0], handles, methods)
     return fig
-
-
-def _draw_effects(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw the dots and intervals; y is the index of the row in the table."""
-    for method, color, marker in theme.looks(table["method"].unique()):
-        rows = table[table["method"] == method]
-        certain = rows["effect"].abs() > rows["±"]
-        for group, face in ((rows[certain], color), (rows[~certain], "white")):
-            style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": color}
-            style |= {"markerfacecolor": face, "elinewidth": 1.8, "linestyle": "none"}
-            ax.errorbar(group["effect"], group.index, xerr=group["±"], **style)

@@ -14,58 +14,54 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from mmclust.results.figures.theme import LETTER_WIDTH, looks, wrap
+from mmclust.results.figures.theme import legend_above, looks, wrap
 
 PANEL_WIDTH = 2.3  # inches, of a t-SNE panel
-LEGEND_ROWS = 10  # the most that a legend may have in an unused panel
 
 
 def tsne_panels(
-    representations: Mapping[str, np.ndarray],
-    labels: ArrayLike,
-    names: Sequence[str],
-    columns: int = 3,
-    seed: int = 0,
-) -> tuple[Figure, pd.DataFrame]:
-    """t-SNE of each representation (n, d), side by side, in the colors and markers of the classes.
+    representations: Mapping[str, np.ndarray], labels: ArrayLike, names: Sequence[str],
+    columns: int = 3, seed: int = 0,
+) -> tuple[Figure, pd.DataFrame]:  # fmt: skip
+    """t-SNE of each representation (n, d), as `class_panels`; and a tidy frame of the coordinates:
+    panel, x, y, class."""
+    points = {title: tsne(x, seed) for title, x in representations.items()}
+    classes = [names[c] for c in np.asarray(labels)]
+    frame = pd.DataFrame(np.concatenate(list(points.values())), columns=["x", "y"])
+    frame.insert(0, "panel", np.repeat(list(points), len(classes)))
+    frame["class"] = classes * len(points)
+    return class_panels(points, labels, names, columns), frame
 
-    `labels` (n,) are numbers of classes, `names` one per class. Returns the figure, and a tidy
-    frame of the coordinates: panel, x, y, class.
-    """
+
+def tsne(x: np.ndarray, seed: int = 0, **options: Any) -> np.ndarray:
+    """Positions (n, 2) of x (n, d) by t-SNE; `options` of scikit-learn's `TSNE`."""
     from sklearn.manifold import TSNE
 
-    columns = min(columns, len(representations))
-    rows = math.ceil(len(representations) / columns)
-    legend_height = 0 if len(representations) % columns else 0.2 + 0.06 * len(names)
-    size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + legend_height)
+    perplexity = min(30, max(2, (len(x) - 1) // 3))
+    model = TSNE(perplexity=perplexity, init="pca", random_state=seed, **options)
+    return model.fit_transform(np.asarray(x, np.float32))
+
+
+def class_panels(
+    points: Mapping[str, np.ndarray], labels: ArrayLike, names: Sequence[str], columns: int = 3
+) -> Figure:
+    """Points (n, 2), a panel per title, in the colors and markers of their classes: `labels` (n,)
+    are indices in `names`."""
+    columns = min(columns, len(points))
+    rows = math.ceil(len(points) / columns)
+    size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + 0.2 + 0.06 * len(names))
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     labels = np.asarray(labels)
-    frames = []
     dots: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
-    for ax, (title, x) in zip(axes.flat, representations.items()):
-        perplexity = min(30, max(2, (len(x) - 1) // 3))
-        tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-        points = tsne.fit_transform(np.asarray(x, np.float32))
+    for ax, (title, xy) in zip(axes.flat, points.items()):
         for c, (name, color, marker) in enumerate(looks(names)):
-            ax.scatter(*points[labels == c].T, color=color, marker=marker, label=name, **dots)
+            ax.scatter(*xy[labels == c].T, color=color, marker=marker, label=name, **dots)
         ax.set(xticks=[], yticks=[])
         ax.set_title(wrap(title, 20), fontsize=11)
-        frame = pd.DataFrame(points, columns=["x", "y"])
-        frames.append(frame.assign(**{"panel": title, "class": [names[c] for c in labels]}))
-    unused = axes.flat[len(representations) :]
-    for ax in unused:
+    for ax in axes.flat[len(points) :]:
         ax.axis("off")
-    handles, texts = axes.flat[0].get_legend_handles_labels()
-    width = PANEL_WIDTH * len(unused) if len(unused) else fig.get_figwidth()
-    entry_width = LETTER_WIDTH * max(map(len, names)) + 0.4
-    ncols = max(1, min(len(names), int((width - 0.1) / entry_width)))
-    style: dict[str, Any] = {"ncols": ncols, "markerscale": 1.8, "fontsize": 11}
-    style |= {"columnspacing": 1, "handletextpad": 0.1}
-    if len(unused) and len(names) <= LEGEND_ROWS * ncols:
-        unused[0].legend(handles, texts, loc="center left", **style).set_in_layout(False)
-    else:
-        fig.legend(handles, texts, loc="outside lower center", **style)
-    return fig, pd.concat(frames)[["panel", "x", "y", "class"]]
+    legend_above(fig, axes.flat[0], *axes.flat[0].get_legend_handles_labels())
+    return fig
 
 
 def confusion(

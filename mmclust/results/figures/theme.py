@@ -150,7 +150,7 @@ def legend_above(
         handles = legend.legend_handles
         texts = [text.get_text() for text in legend.get_texts()]
         legend.remove()
-    width = sum(LETTER_WIDTH * len(text) + LEGEND_KEY_WIDTH for text in texts)
+    width = len(texts) * (LETTER_WIDTH * max(map(len, texts)) + LEGEND_KEY_WIDTH)
     lines = math.ceil(width / (fig.get_figwidth() - 0.2))
     style: dict[str, Any] = {"fontsize": 10.5, "columnspacing": 1.2, "handletextpad": 0.4}
     ncols = math.ceil(len(texts) / lines)
