@@ -115,6 +115,7 @@ def local_cluster(
         dask.config.set(QUIET | {"distributed.nanny.pre-spawn-environ": before_spawn}),
         LocalWorkers(
             environments,
+            memory_limit=1 / len(environments),  # else a GPU's worker has the share of one core
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=50,  # logging.CRITICAL

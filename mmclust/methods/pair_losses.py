@@ -1,7 +1,8 @@
 """Multi-Sub's losses over pairs of images, at a cost that grows linearly with the images.
 
 L_intra with squared distances has a closed form. The other losses use all pairs for up to
-`MAX_IMAGES_ALL_PAIRS` images; for more images, they use a uniform sample of the pairs.
+`MAX_IMAGES_ALL_PAIRS` images; for more images, they use a uniform sample of the pairs. It is drawn
+on the CPU, so that a seed draws the same pairs on every device.
 """
 
 from __future__ import annotations
@@ -71,11 +72,11 @@ def sample_same(
     # search in the cumulative sum, because torch.multinomial limits the number of images.
     cumulative = (sizes[labels[order]] - 1).cumsum(0)
     device = labels.device
-    draws = torch.randint(int(cumulative[-1]), (count,), generator=generator, device=device)
+    draws = torch.randint(int(cumulative[-1]), (count,), generator=generator).to(device)
     first = torch.searchsorted(cumulative, draws, right=True)
     size = sizes[labels[order[first]]]
     start = starts[labels[order[first]]]
-    step = 1 + (torch.rand(count, generator=generator, device=device) * (size - 1)).long()
+    step = 1 + (torch.rand(count, generator=generator).to(device) * (size - 1)).long()
     second = start + (first - start + step) % size
     return order[first], order[second]
 
@@ -85,7 +86,7 @@ def sample_different(
 ) -> tuple[Tensor, Tensor]:
     """Indices i and j of pairs drawn uniformly from the pairs between different clusters: `count`
     pairs are drawn from all, and those within a cluster are rejected, so fewer are returned."""
-    i, j = torch.randint(len(labels), (2, count), generator=generator, device=labels.device)
+    i, j = torch.randint(len(labels), (2, count), generator=generator).to(labels.device)
     different = labels[i] != labels[j]
     return i[different], j[different]
 

@@ -106,8 +106,8 @@ def squared_norm_scale(words: Tensor, reduction: str) -> Tensor | float:
 
 
 class History:
-    """The recorded terms of each epoch, and its seconds. Values stay on their device until `table`
-    is called, so that a GPU need not be waited for in every epoch."""
+    """The recorded terms of each epoch, and its seconds. A GPU computes what it is asked for later,
+    so that it is waited for once per epoch; values stay on their device until `table` is called."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[tuple[str, ...], Tensor, dict[str, Any]]] = []
@@ -115,6 +115,8 @@ class History:
         self._last = time.perf_counter()
 
     def add(self, names: tuple[str, ...], values: Tensor, **more: Any) -> None:
+        if values.is_cuda:
+            torch.cuda.synchronize(values.device)
         now = time.perf_counter()
         self.rows.append((names, values, more))
         self.seconds.append(now - self._last)
@@ -122,7 +124,7 @@ class History:
 
     def table(self) -> list[dict]:
         """One dictionary per epoch."""
-        return [more | dict(zip(names, v.double().tolist())) for names, v, more in self.rows]
+        return [more | dict(zip(names, v.tolist())) for names, v, more in self.rows]
 
 
 class EarlyStopping:
