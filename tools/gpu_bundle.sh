@@ -53,23 +53,35 @@ TAGS = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)]
 TAGS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
 
 without, folder = Path(sys.argv[1]), Path(sys.argv[2])
-seen = LEFT_OUT | {canonicalize_name(name) for name in without.read_text().split()}
+left_out = LEFT_OUT | {canonicalize_name(name) for name in without.read_text().split()}
 options = ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp", "--no-deps"]
 options += [f"--platform={tag}" for tag in TAGS]
-missing = [Requirement(name) for name in WANTED]
-while missing := [r for r in missing if canonicalize_name(r.name) not in seen]:
-    chosen = {canonicalize_name(r.name): f"{r.name}{r.specifier}" for r in missing}
-    seen |= chosen.keys()
-    before = set(folder.glob("*.whl"))
-    download = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
-    subprocess.run([*download, *options, "-d", folder, *chosen.values()], check=True)
-    missing = []
-    for wheel in set(folder.glob("*.whl")) - before:
-        with zipfile.ZipFile(wheel) as archive:
-            (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
-            requirements = message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])
-        parsed = map(Requirement, requirements)
-        missing += [r for r in parsed if r.marker is None or r.marker.evaluate(MARKERS)]
+required: dict[str, list[Requirement]] = {}  # by each package that is downloaded
+followed: set[tuple[str, str]] = set()  # packages and extras
+
+
+def read(wheel: Path) -> list[Requirement]:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
+        lines = message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])
+    return [Requirement(line) for line in lines]
+
+
+todo = [Requirement(name) for name in WANTED]
+while todo := [r for r in todo if canonicalize_name(r.name) not in left_out]:
+    new = [r for r in todo if canonicalize_name(r.name) not in required]
+    chosen = {canonicalize_name(r.name): f"{r.name}{r.specifier}" for r in new}
+    if chosen:
+        download = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
+        subprocess.run([*download, *options, "-d", folder, *chosen.values()], check=True)
+    for wheel in folder.glob("*.whl"):
+        required.setdefault(canonicalize_name(wheel.name.partition("-")[0]), read(wheel))
+    pairs = {(canonicalize_name(r.name), extra) for r in todo for extra in ("", *r.extras)}
+    todo = []
+    for name, extra in pairs - followed:
+        values = MARKERS | {"extra": extra}
+        todo += [r for r in required[name] if r.marker is None or r.marker.evaluate(values)]
+    followed |= pairs
 PYTHON
 
 wheels=$(cat "$folder"/*.whl | wc -c)

@@ -13,6 +13,7 @@ The exit code is 0 if all parts passed; otherwise each part that did not is name
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -27,7 +28,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,7 +79,8 @@ class Sizes:
 
 TINY = Sizes(
     "ViT-S-32-alt", n_mini=12, n_random=8, epoch_images=(6,), pictures=20, memory_images=32,
-    epochs={"ours": (2,), "the authors'": (1,)}, notebook=("-p", "n=12", "-p", "seeds=1", "--workers", "1"),
+    epochs={"ours": (2,), "the authors'": (1,)},
+    notebook=("-p", "n=12", "-p", "seeds=1", "--workers", "1"),
     tests=("tests/test_cuda.py", "-k", "sampled or benchmark"),
 )  # fmt: skip
 
@@ -192,6 +194,11 @@ def suite(device: str, sizes: Sizes) -> Iterator[Row]:
     yield row
 
 
+def brief(text: str) -> str:
+    """The end of a text, without the lines of tables."""
+    return " ".join(re.sub(r"[\s\u2500-\u257f]+", " ", text).split())[-300:]
+
+
 def last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
@@ -199,13 +206,17 @@ def last_line(text: str) -> str:
 
 def too_little_memory(device: str, sizes: Sizes) -> Iterator[Row]:
     """A fit that needs too much ends with half as many images at a time, and the same labels."""
-    import torch
-
     import mmclust as mm
     from mmclust.experiments.workbench import Workbench
+    from mmclust.methods import pair_losses
 
     n = sizes.memory_images
-    params: dict[str, dict] = {method: FEW_EPOCHS[method] for method in FEW_EPOCHS}
+    # What does not depend on the number of images at a time is small here: Phase II is left out,
+    # and negatives, whose prompts run at once, are few.
+    params: dict[str, dict] = FEW_EPOCHS | {
+        "MultiSub": {"alternations": 1, "phase1_epochs": 20, "phase2_epochs": 0},
+        "MultiDProxy": FEW_EPOCHS["MultiDProxy"] | {"negatives": min(256, n // 2)},
+    }
     bench = Workbench(device)
     for method, values in params.items():
         (e,) = mm.grid(
@@ -216,37 +227,45 @@ def too_little_memory(device: str, sizes: Sizes) -> Iterator[Row]:
         memory, labels = {}, {}
         for chunk in (n, n // 2):
             model = bench.estimator(e).set_params(chunk_size=chunk)
-            memory[chunk] = peak_memory(device, lambda: model.fit(bench.dataset(e).images))
+            memory[chunk] = fit_and_peak(device, model, bench.dataset(e).images)
             labels[chunk] = model.labels_
-        with limited(device, bench.encoder(e.encoder), memory, n) as limit:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                model, seconds = bench.fit(e)
+        limit = limited(device, bench.encoder(e.encoder), memory, n)
+        with limit, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model, seconds = bench.fit(e)
         differ = int((model.labels_ != labels[n]).sum())
         row: Row = {"method": method, "images": n, "labels that differ": differ}
         row |= {f"GB, {chunk} at a time": peak[0] / 1e9 for chunk, peak in memory.items()}
-        row |= {"limit (GB)": limit / 1e9, "images at a time": model.chunk_size, "fit (s)": seconds}
+        row |= {
+            "limit (GB)": limit.bytes / 1e9,
+            "images at a time": model.chunk_size,
+            "fit (s)": seconds,
+        }
         messages = [str(w.message) for w in caught if "GPU memory" in str(w.message)]
         if model.chunk_size != n // 2 or len(messages) != 1:
             row["problem"] = f"{method}: {model.chunk_size} at a time after {len(messages)} retries"
         elif differ:
             row["problem"] = f"{method}: {differ} of {n} labels differ"
         yield row
-    if device != REFERENCE:
-        torch.cuda.empty_cache()
+    images = bench.dataset(e).images[: pair_losses.MAX_IMAGES_ALL_PAIRS]
+    options = {"alternations": 1, "phase1_epochs": 1, "phase2_epochs": 1}
+    words = mm.reference_words("color", of="fruit")
+    model = mm.MultiSub(bench.encoder("mini"), words, n_clusters=3, random_state=0, **options)
+    peak = fit_and_peak(device, model, images)[0]
+    yield {"method": "MultiSub, Phase II with all pairs", "images": len(images), "GB": peak / 1e9}
 
 
-def peak_memory(device: str, run: Callable[[], Any]) -> tuple[int, int]:
-    """The most bytes in tensors, and taken from the device for them, while `run` runs; 0 on CPU."""
+def fit_and_peak(device: str, model: Any, images: Any) -> tuple[int, int]:
+    """The most bytes in tensors, and taken from the device for them, in a fit; 0 on a CPU."""
     import torch
 
     if device == REFERENCE:
-        run()
+        model.fit(images)
         return 0, 0
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    run()
+    model.fit(images)
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
@@ -257,18 +276,19 @@ class limited:
 
     def __init__(self, device: str, encoder: Any, memory: dict, n: int) -> None:
         self.device, self.encoder, self.n = device, encoder, n
-        self.limit = (memory[n][0] + memory[n // 2][1]) // 2  # all in tensors, half with the rest
+        # between all images in tensors alone, and half of them with what is not used in between
+        self.bytes = (memory[n][0] + memory[n // 2][1]) // 2
         self.hook: Any = None
 
-    def __enter__(self) -> int:
+    def __enter__(self) -> None:
         import torch
 
         if self.device != REFERENCE:
             gc.collect()
             torch.cuda.empty_cache()
             total = torch.cuda.get_device_properties(0).total_memory
-            torch.cuda.set_per_process_memory_fraction(self.limit / total)
-            return self.limit
+            torch.cuda.set_per_process_memory_fraction(self.bytes / total)
+            return
 
         def refuse(module: Any, args: tuple) -> None:
             if len(args[0]) > self.n // 2:
@@ -276,7 +296,6 @@ class limited:
 
         block = self.encoder.model.transformer.resblocks[0]
         self.hook = block.ln_1.register_forward_pre_hook(refuse)
-        return 0
 
     def __exit__(self, *error: object) -> None:
         import torch
@@ -312,7 +331,7 @@ def epochs(device: str, sizes: Sizes) -> Iterator[Row]:
             model = build_model(estimator, params, ours, images)
         else:
             model = AUTHORS_WAY[method].build(params, ours, images)
-        peak = peak_memory(device, lambda: model.fit(images))[0]
+        peak = fit_and_peak(device, model, images)[0]
         seconds = float(np.median(model.seconds_[1:] or model.seconds_))
         loss = model.history_[-1]["loss"]
         series = losses.setdefault((method, len(images)), [row["loss"] for row in model.history_])
@@ -335,10 +354,8 @@ def epochs(device: str, sizes: Sizes) -> Iterator[Row]:
 
 def encoding(device: str, sizes: Sizes) -> Iterator[Row]:
     """Images per second from JPEG files, beside the bare image tower and decoding alone."""
-    import torch
-
     import mmclust as mm
-    from benchmarks.encoding import BATCH, write_pictures
+    from benchmarks.encoding import write_pictures
     from mmclust.encoders.open_clip import OpenCLIPEncoder
     from mmclust.experiments.epoch_cost import build_encoder
 
@@ -348,6 +365,28 @@ def encoding(device: str, sizes: Sizes) -> Iterator[Row]:
     encoders = [mm.load_encoder("mini", device)]
     encoders.append(build_encoder(OpenCLIPEncoder, sizes.architecture, device=device))
 
+    for encoder in encoders:
+        yield encoding_rates(encoder, mm.load_folder(folder).images, device)
+
+
+def encoding_rates(encoder: Any, images: Any, device: str) -> Row:
+    """Images per second, and seconds for the hash of the files' contents."""
+    import torch
+
+    from benchmarks.encoding import BATCH
+
+    few = images[: 8 * BATCH]
+    pixels = torch.stack([encoder.preprocess(image) for image in images[:BATCH]]).to(device)
+
+    def tower() -> None:
+        with torch.inference_mode():
+            for _ in range(8):
+                encoder.image_trunk(pixels)
+
+    def decode() -> None:
+        for _ in encoder._batches(lambda pixels: pixels[:, 0, 0, :1], few, BATCH):
+            pass
+
     def seconds(run: Callable[[], Any]) -> float:
         start = time.perf_counter()
         run()
@@ -355,29 +394,14 @@ def encoding(device: str, sizes: Sizes) -> Iterator[Row]:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    for encoder in encoders:
-        images = mm.load_folder(folder).images
-        few = images[: 8 * BATCH]
-        pixels = torch.stack([encoder.preprocess(image) for image in images[:BATCH]]).to(device)
-
-        def tower() -> None:
-            with torch.inference_mode():
-                for _ in range(8):
-                    encoder.image_trunk(pixels)
-
-        def decode() -> None:
-            for _ in encoder._batches(lambda pixels: pixels[:, 0, 0, :1], few, BATCH):
-                pass
-
-        tower()  # warm up
-        rates = {"bare tower": 8 * len(pixels) / seconds(tower)}
-        rates["decoding"] = len(few) / seconds(decode)
-        contents = seconds(lambda: images.fingerprint)
-        rates["encoding"] = len(images) / seconds(lambda: encoder.features(images))
-        slower = min(rates["bare tower"], rates["decoding"])
-        row: Row = {"encoder": encoder.name, "n": len(images), **rates}
-        row |= {"of the slower part": rates["encoding"] / slower, "contents (s)": contents}
-        yield row
+    tower()  # warm up
+    rates = {"bare tower": 8 * len(pixels) / seconds(tower)}
+    rates["decoding"] = len(few) / seconds(decode)
+    contents = seconds(lambda: images.fingerprint)
+    rates["encoding"] = len(images) / seconds(lambda: encoder.features(images))
+    slower = min(rates["bare tower"], rates["decoding"])
+    row: Row = {"encoder": encoder.name, "n": len(images), **rates}
+    return row | {"of the slower part": rates["encoding"] / slower, "contents (s)": contents}
 
 
 def notebook(device: str, sizes: Sizes) -> Iterator[Row]:
@@ -398,7 +422,7 @@ def notebook(device: str, sizes: Sizes) -> Iterator[Row]:
     print(run.stdout, run.stderr)
     row: Row = {"command": " ".join(map(str, command[1:6])), "seconds": seconds}
     if run.returncode:
-        row["problem"] = f"run_all.py: {' '.join(run.stdout.split())[-600:]}"
+        row["problem"] = f"run_all.py: {brief(run.stdout)} {brief(run.stderr)}"
         yield row
         return
     log = pd.read_csv(cache / "runs.csv")
@@ -447,10 +471,11 @@ def child(names: list[str], device: str, tiny: bool) -> int:
     def send(kind: str, **event: Any) -> None:
         print(json.dumps({"kind": kind, **event}, default=float), file=channel, flush=True)
 
-    send("environment", values=environment(device))
     for part in [part for part in all_parts() if part.name in names]:
         print(f"--- {part.name}", flush=True)
         try:
+            if part.name == names[0]:
+                send("environment", values=environment(device))
             for row in part.run(device, TINY if tiny else Sizes()):
                 print(row, flush=True)
                 send("row", part=part.name, row=row)
@@ -472,7 +497,11 @@ def environment(device: str) -> Row:
     if device != REFERENCE:
         properties = torch.cuda.get_device_properties(device)
         row |= {"card": properties.name, "card memory (GB)": properties.total_memory / 1e9}
-    row |= {"torch": torch.__version__, "CUDA": torch.version.cuda or "", "numpy": numpy.__version__}
+    row |= {
+        "torch": torch.__version__,
+        "CUDA": torch.version.cuda or "",
+        "numpy": numpy.__version__,
+    }
     row |= {"open_clip": open_clip.__version__, "Python": platform.python_version()}
     row |= {"cores": len(os.sched_getaffinity(0)), "torch threads": torch.get_num_threads()}
     row["TF32 in products of matrices"] = torch.backends.cuda.matmul.allow_tf32
@@ -511,7 +540,7 @@ class Report:
         lines = [f"# {self.environment.get('card', '?')}", "", f"{facts}.", ""]
         overview = [
             {"part": p.name, "what": p.what, "result": p.result, "seconds": p.seconds}
-            | {"limit": p.limit, "problems": "; ".join(p.problems)}
+            | {"limit": p.limit, "problems": "; ".join(p.problems)[:120]}
             for p in self.parts
         ]
         lines += [pd.DataFrame(overview).to_markdown(index=False, floatfmt=".1f")]
@@ -593,10 +622,8 @@ def end(process: subprocess.Popen) -> None:
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     for descendant in family:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             descendant.kill()
-        except psutil.NoSuchProcess:
-            pass
     process.wait()
 
 

@@ -11,10 +11,9 @@ import csv
 import os
 import socket
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-from mmclust import storage
+from mmclust import __version__, storage
 
 COLUMNS = (
     "time", "key", "dataset", "criterion", "encoder", "method", "representation", "seed", "n",
@@ -40,7 +39,7 @@ def note_run(
         "device": device,
         "fit_seconds": f"{fit_seconds:.3f}",
         "score_seconds": f"{score_seconds:.3f}",
-        "mmclust": version("mmclust"),
+        "mmclust": __version__,
         "torch": torch.__version__,
         "code": code[:12],
     }
