@@ -10,10 +10,11 @@ import contextlib
 import csv
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
-from mmclust import __version__, storage
+from mmclust import storage
 
 COLUMNS = (
     "time", "key", "dataset", "criterion", "encoder", "method", "representation", "seed", "n",
@@ -39,7 +40,7 @@ def note_run(
         "device": device,
         "fit_seconds": f"{fit_seconds:.3f}",
         "score_seconds": f"{score_seconds:.3f}",
-        "mmclust": __version__,
+        "mmclust": sys.modules["mmclust"].__version__,  # also where it is not installed
         "torch": torch.__version__,
         "code": code[:12],
     }

@@ -21,7 +21,7 @@ from typing import Any
 
 import filelock
 
-from mmclust import __version__, plugins, storage
+from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
 from mmclust.data.folder import load_folder
 from mmclust.data.folder_tree import walk
@@ -242,8 +242,8 @@ def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
     packages = ("torch", "open_clip_torch", "scikit-learn", "numpy")
-    # the package itself may be imported from a working tree, without being installed
-    here = {"python": sys.version.split()[0], "mmclust": __version__}
+    # this package may be imported from a working tree, without being installed
+    here = {"python": sys.version.split()[0], "mmclust": sys.modules["mmclust"].__version__}
     return here | {name: version(name) for name in packages}
 
 
