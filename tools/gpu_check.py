@@ -416,7 +416,7 @@ def encoding_rates(encoder: Any, images: Any, device: str) -> Row:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    tower()  # warm up
+    seconds(tower)  # warm up
     rates = {"bare tower": 8 * len(pixels) / seconds(tower)}
     rates["decoding"] = len(few) / seconds(decode)
     contents = seconds(lambda: images.fingerprint)
