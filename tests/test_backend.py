@@ -105,6 +105,13 @@ def test_each_worker_has_its_own_environment_and_a_replaced_one_the_same(cache):
         cluster.worker_spec = {}  # none of them was started
 
 
+@pytest.mark.parametrize("n_workers", [1, 4])
+def test_workers_share_the_memory(cache, n_workers):
+    """Dask's default is the share of one core: too little for the only worker of a GPU."""
+    with dask_backend.local_cluster(n_workers=n_workers, start=False) as cluster:
+        assert cluster.new_worker_spec()[0]["options"]["memory_limit"] == 1 / n_workers
+
+
 def test_clients_are_closed_with_the_cluster(cache):
     with dask_backend.local_cluster(n_workers=1, start=False) as cluster:
         clients = [mm.connect(cluster.scheduler_address) for _ in range(2)]

@@ -15,6 +15,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 from uuid import uuid4
@@ -306,7 +307,7 @@ class Encoder(ABC):
 
         def forward(pixels: torch.Tensor) -> np.ndarray:
             half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
-            with torch.inference_mode(), half:
+            with torch.inference_mode(), half, exact_convolutions():
                 return at_least_float32(tower(pixels.to(self.device, dtype))).cpu().numpy()
 
         rows = feature_stream.batches(
@@ -334,6 +335,17 @@ def tokenizer_rules(tokenizer: Any) -> str:
     else:  # CLIP's own
         settings["vocabulary"] = getattr(tokenizer, "encoder", None)
     return json.dumps(settings, sort_keys=True)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """float32 in cuDNN's convolutions, whose default is TF32, with about three digits."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:

@@ -100,6 +100,7 @@ def local_cluster(
     before_spawn = {"distributed.nanny.pre-spawn-environ": thread_environment(len(environments))}
     options: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     options |= {"config": QUIET, "silence_logs": logging.CRITICAL, "plugins": [IgnoreInterrupts()]}
+    options["memory_limit"] = 1 / len(environments)  # else a GPU's worker has the share of one core
     with dask.config.set(QUIET | before_spawn), LocalWorkers(environments, **options) as cluster:
         if start:
             cluster.scale(cluster.most)

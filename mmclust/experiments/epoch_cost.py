@@ -74,7 +74,7 @@ class Reference:
     def build(self, params: dict[str, Any], ours: OpenCLIPEncoder, images: Images) -> Any:
         """The reference's estimator, not fitted, with another encoder but the image features of
         `ours`."""
-        encoder = build_encoder(FullPromptEncoder, ours.name, self.learns)
+        encoder = build_encoder(FullPromptEncoder, ours.name, self.learns, str(ours.device))
         encoder.set_features(images, ours.features(images))
         params = params | self.changes | {"chunk_size": BATCH_SIZES[self.method]}
         return build_model(self.estimator, params, encoder, images)
@@ -94,8 +94,9 @@ AUTHORS_WAY = {
 
 
 def build_encoder(
-    encoder_class: type[OpenCLIPEncoder], architecture: str, learns: bool = False
-) -> OpenCLIPEncoder:
+    encoder_class: type[OpenCLIPEncoder], architecture: str, learns: bool = False,
+    device: str = "cpu",
+) -> OpenCLIPEncoder:  # fmt: skip
     """An open_clip encoder with random weights from a fixed seed; or the trained "mini"."""
     if architecture == "mini":
         mini = load_encoder(architecture)
@@ -106,7 +107,7 @@ def build_encoder(
         torch.manual_seed(0)
         model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=None)
         tokenizer = open_clip.get_tokenizer(architecture)
-    encoder = encoder_class(model, preprocess, tokenizer, architecture)
+    encoder = encoder_class(model, preprocess, tokenizer, architecture, device)
     model.requires_grad_(learns)
     return encoder
 
@@ -118,7 +119,8 @@ def build_model(
     common = {"words": WORDS, "template": TEMPLATE, "n_clusters": 6, "random_state": 0}
     model = estimator(encoder, **common | params)
     if isinstance(model, TrunkInEveryBatch):
-        model.pixels = torch.stack([encoder.preprocess(image) for image in images])
+        pixels = np.concatenate([*encoder._batches(torch.Tensor.contiguous, images, 256)])
+        model.pixels = torch.from_numpy(pixels).to(encoder.device)
     encoder.model.zero_grad(set_to_none=True)
     return model
 

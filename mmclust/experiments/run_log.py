@@ -10,8 +10,8 @@ import contextlib
 import csv
 import os
 import socket
+import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from mmclust import storage
@@ -40,7 +40,7 @@ def note_run(
         "device": device,
         "fit_seconds": f"{fit_seconds:.3f}",
         "score_seconds": f"{score_seconds:.3f}",
-        "mmclust": version("mmclust"),
+        "mmclust": sys.modules["mmclust"].__version__,  # also where it is not installed
         "torch": torch.__version__,
         "code": code[:12],
     }

@@ -151,6 +151,7 @@ class Workbench:
                 retry = f"trying again with {chunk} images at a time"
                 warnings.warn(f"{problem}: {retry}", stacklevel=2)
                 model.set_params(chunk_size=chunk)
+            torch.cuda.empty_cache()  # the failed fit's tensors are gone only here
 
     def row(self, model: Any, e: Experiment, key: str, seconds: float) -> dict:
         """Score the experiment's representation, store the row and return it; `seconds` is the

@@ -361,10 +361,10 @@ def nearest(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
     return pairwise_distances_argmin(x, centers.astype(x.dtype)).astype(np.int64)
 
 
-def torch_generator(random_state: RandomSeed, device: str | torch.device) -> torch.Generator:
-    """A torch generator seeded from `random_state`; None takes a random seed."""
+def torch_generator(random_state: RandomSeed) -> torch.Generator:
+    """A torch generator on the CPU, seeded from `random_state`; None takes a random seed."""
     if isinstance(random_state, np.random.RandomState):
         seed = int(random_state.randint(2**31))
     else:
         seed = int(np.random.default_rng(random_state).integers(2**31))
-    return torch.Generator(device).manual_seed(seed)
+    return torch.Generator().manual_seed(seed)

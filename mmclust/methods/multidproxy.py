@@ -190,12 +190,12 @@ class MultiDProxy(ProxyClusterer):
             raise ValueError(f"heads must divide the embedding width {width}, not be {self.heads}")
 
     def _fit(self, images: Any) -> None:
-        generator = torch_generator(self.random_state, "cpu")
+        generator = torch_generator(self.random_state)
         state = self._initial_state(images)
         groups: list[Any] = [{"params": state.factors.parameters}]
         if self.fusion == "gated" and self.modality == "both":
             with torch.random.fork_rng(devices=[]):  # drawn from random_state alone
-                torch.manual_seed(generator.initial_seed())
+                torch.default_generator.manual_seed(generator.initial_seed())
                 layers = GatedFusion(self.encoder.embedding_dim, self.layers, self.heads)
             state.fusion = layers.to(state.images)
             groups.append({"params": state.fusion.parameters(), "lr": self.fusion_lr or self.lr})

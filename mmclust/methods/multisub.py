@@ -187,7 +187,7 @@ class MultiSub(ProxyClusterer):
     def _fit(self, images: Any) -> None:
         s = self.settings()
         state = self._initial_state(images)
-        state.generator = torch_generator(self.random_state, self.encoder.device)
+        state.generator = torch_generator(self.random_state)
         projection = state.projection.requires_grad_(True)
         projection_group = {"params": [projection], "lr": s.projection_lr, "weight_decay": 0.0}
         groups = [{"params": state.factors.parameters}, projection_group]

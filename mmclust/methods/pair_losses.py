@@ -1,7 +1,8 @@
 """Multi-Sub's losses over pairs of images, at a cost that grows linearly with the images.
 
 L_intra with squared distances has a closed form. The other losses use all pairs for up to
-`MAX_IMAGES_ALL_PAIRS` images; for more images, they use a uniform sample of the pairs.
+`MAX_IMAGES_ALL_PAIRS` images; for more images, they use a uniform sample of the pairs. It is drawn
+on the CPU, so that a seed draws the same pairs on every device.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def sample_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Indices i and j of pairs drawn uniformly from the pairs i != j within clusters (`same`), or
     between different clusters: `count` pairs are drawn from all, and the others are rejected."""
-    i, j = torch.randint(len(labels), (2, count), generator=generator, device=labels.device)
+    i, j = torch.randint(len(labels), (2, count), generator=generator).to(labels.device)
     wanted = ((labels[i] == labels[j]) == same) & (i != j)
     return i[wanted], j[wanted]
 

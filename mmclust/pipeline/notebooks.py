@@ -232,8 +232,10 @@ def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
-    packages = ("mmclust", "torch", "open_clip_torch", "scikit-learn", "numpy")
-    return {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
+    packages = ("torch", "open_clip_torch", "scikit-learn", "numpy")
+    # this package may be imported from a working tree, without being installed
+    here = {"python": sys.version.split()[0], "mmclust": sys.modules["mmclust"].__version__}
+    return here | {name: version(name) for name in packages}
 
 
 def commit() -> str:
