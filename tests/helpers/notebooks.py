@@ -54,8 +54,14 @@ def quick_profile(folder):
     notebooks = profile["notebooks"]
     for entry in notebooks.values():
         entry |= {name: value for name, value in {"n": 26, "seeds": 2}.items() if name in entry}
+    for name in ("04_text_encoders", "05_subspace_ablation"):  # 02 has all criteria
+        notebooks[name]["criteria"] = {"demo-fruit": ["color", "species"]}
+    notebooks["06_constraint_ablation"] |= {"alphas": [0.0, 0.3], "betas": [0.0, 1.0]}
     notebooks["07_dproxy_ablation"]["candidates"]["update_every"] = 2
-    notebooks["09_hyperparameters"]["sweeps"]["MultiDProxy"]["update_every"] = [2, 3]
+    sweeps = notebooks["09_hyperparameters"]["sweeps"]
+    sweeps["MultiSub"]["lam"] = [0.1, 0.9]
+    sweeps["MultiDProxy"] |= {"update_every": [2, 3], "layers": [1, 2], "tau": [0.02, 0.2]}
+    notebooks["12_paper_vs_code"]["criteria"] = {"demo-fruit": ["species"]}
     notebooks["10_efficiency"] |= {"epochs": [2, 4], "images": 12}
     path = folder / "quick.yaml"
     path.write_text(json.dumps(profile))
