@@ -209,7 +209,7 @@ def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
     notebooks: dict = {}
     for name, entry in paper["notebooks"].items():
         if "seeds" in entry:
-            notebooks[name] = {"seeds": 2, "seconds": 60}
+            notebooks[name] = {"seeds": 2}
         if entry.get("criteria") == paper["some"]:
             notebooks[name] |= {"criteria": {"fruit": ["color", "species"]}}
     candidates = {"world": "fruit", "criterion": "species", "update_every": 2}
