@@ -271,8 +271,8 @@ def test_a_sweep_from_the_command_line(tmp_path, main):
     assert values == {"alpha": 2, "init": 2} and set(rows["method"]) == {"MultiMaP"}
     status, printed = main(*command, "-p", "method=KMeans", "-p", "sweep={n_init: [1, 3]}")
     assert status == 0, printed
-    status, printed = main(*command, "-p", "method=MultiMaP", "-p", 'sweep={"R": [1]}')
-    assert status == 1 and "MultiMaP has no parameter 'R'" in printed
+    with pytest.raises(ValueError, match="MultiMaP has no parameter 'R'"):
+        mm.sweep("MultiMaP", {"R": [1]}, {}, dataset="demo-fruit", criterion="color")
 
 
 def test_a_folder_of_pictures(tmp_path):
