@@ -56,7 +56,7 @@ def quick_profile(folder):
         entry |= {name: value for name, value in {"n": 26, "seeds": 2}.items() if name in entry}
     for name in ("04_text_encoders", "05_subspace_ablation"):  # 02 has all criteria
         notebooks[name]["criteria"] = {"demo-fruit": ["color", "species"]}
-    notebooks["06_constraint_ablation"] |= {"alphas": [0.0, 0.3], "betas": [0.0, 1.0]}
+    notebooks["06_constraint_ablation"] |= {"alphas": [0.0, 0.1], "betas": [0.0, 1.0]}
     notebooks["07_dproxy_ablation"]["candidates"]["update_every"] = 2
     sweeps = notebooks["09_hyperparameters"]["sweeps"]
     sweeps["MultiSub"]["lam"] = [0.1, 0.9]
