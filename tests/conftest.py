@@ -24,13 +24,13 @@ from helpers.processes import command, with_variable
 # Without a deadline: the first example of a test imports what it needs.
 hypothesis.settings.register_profile("mmclust", deadline=None)
 hypothesis.settings.load_profile("mmclust")
-LONGEST_FILE = "test_paper_profile.py"  # with `-m slow`
+LONGEST_FILES = ("test_paper_profile.py", "test_pipeline.py")  # with `-m slow`
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first: with two workers, the other one runs all other files beside it."""
-    items.sort(key=lambda item: item.path.name != LONGEST_FILE)
+    """The longest files first, so that two workers end at nearly the same time."""
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
 @pytest.fixture(scope="session")

@@ -230,9 +230,9 @@ def test_the_users_pictures(explorer):
     explorer.check()
 
 
-def test_twenty_reloads_leave_the_kernels_of_this_page_and_the_next(chromium, address):
+def test_six_reloads_leave_the_kernels_of_this_page_and_the_next(chromium, address):
     page = Page(chromium, address, 390, status="").page
-    for _ in range(20):
+    for _ in range(6):
         page.reload()
         page.get_by_label("Keyword", exact=True).wait_for()  # before the first result
         page.locator(".mm-status").wait_for()

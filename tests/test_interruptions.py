@@ -196,7 +196,9 @@ def test_a_scheduler_that_goes_away_under_notebooks(cache, tmp_path):
 
     try:
         (outcome,) = reproduce(**places, scheduler=address, on_event=on_event)
-        assert outcome.status == "failed" and address in outcome.error
+        assert outcome.status == "failed"
+        assert outcome.error.startswith("ConnectionError") and address in outcome.error
+        assert "run again" in outcome.error
         worker.wait(timeout=60)
     finally:
         for process in (scheduler, worker):

@@ -1,6 +1,6 @@
 """The profile `paper`: what it needs, and all notebooks on generated data in the released layouts.
 
-The encoders have the real shapes and random weights.
+The encoders have random weights.
 """
 
 import json
@@ -161,27 +161,31 @@ def place_data(root: Path, n: int = 12) -> None:
 
 
 def random_clip(folder: Path, architecture: str) -> Path:
-    """A CLIP of this architecture with random weights, in the layout of open_clip."""
+    """A CLIP of this architecture with one layer per tower, in the layout of open_clip.
+
+    Pictures, prompts and vectors have the real sizes; notebook 10 builds all layers.
+    """
     folder.mkdir()
-    torch.manual_seed(0)
-    model = open_clip.create_model(architecture, pretrained=None)
+    config = open_clip.get_model_config(architecture)
+    config["vision_cfg"]["layers"] = config["text_cfg"]["layers"] = 1
     preprocessing = {
         "mean": open_clip.constants.OPENAI_DATASET_MEAN,
         "std": open_clip.constants.OPENAI_DATASET_STD,
         "interpolation": "bicubic",
         "resize_mode": "shortest",
     }
-    config = open_clip.get_model_config(architecture)
     (folder / "open_clip_config.json").write_text(
         json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing})
     )
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")
     return folder
 
 
 def place_encoders(root: Path) -> dict[str, str]:
-    """The papers' three encoders: folder -> name. CLIP has the real shape, the others are small."""
+    """The papers' three encoders: folder -> name. CLIP has the real sizes, the others are small."""
     from helpers import encoder_checkpoints as small
 
     encoders = {str(random_clip(root / "clip", "ViT-B-32-quickgelu")): "CLIP"}
@@ -198,13 +202,14 @@ def place_encoders(root: Path) -> dict[str, str]:
 def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
     """The paper profile with few epochs and seeds, and local encoders.
 
-    The main tables have all criteria; ablations have those of one data set.
+    The main tables have all criteria, and one representation per method; ablations have the
+    criteria of one data set.
     """
     paper = load_profile("paper")
     notebooks: dict = {}
     for name, entry in paper["notebooks"].items():
         if "seeds" in entry:
-            notebooks[name] = {"seeds": 2, "seconds": 60}
+            notebooks[name] = {"seeds": 2}
         if entry.get("criteria") == paper["some"]:
             notebooks[name] |= {"criteria": {"fruit": ["color", "species"]}}
     candidates = {"world": "fruit", "criterion": "species", "length": 12}
@@ -212,8 +217,12 @@ def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
         "MultiSub": {"lam": [0.1, 0.9]},
         "MultiDProxy": {"update_every": [2, 3], "tau": [0.02, 0.2]},
     }
+    representations = paper["notebooks"]["02_main_comparison"]["representations"]
     for name, entry in {
         "00_quickstart": {"n": 10, "kmeans_seeds": 2},
+        "02_main_comparison": {
+            "representations": {method: names[:1] for method, names in representations.items()}
+        },
         "04_text_encoders": {"encoders": encoders},
         "06_constraint_ablation": {"alphas": [0.0, 0.3], "betas": [0.0, 0.4]},
         "07_dproxy_ablation": {"candidates": candidates},
@@ -223,7 +232,7 @@ def small_profile(folder: Path, encoders: dict[str, str]) -> Path:
             "kept": [0.5],
             "lengths": [4],
         },
-        "10_efficiency": {"images": 8, "epochs": [1, 2]},
+        "10_efficiency": {"images": 6, "epochs": [1, 2]},
     }.items():
         notebooks[name] = notebooks.get(name, {}) | entry
     profile = {

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
 from functools import lru_cache
@@ -36,9 +37,6 @@ def check_settings(values: Mapping[str, Any], notebook: str = "", place: str = "
 
     Raises ValueError, which begins with `place`, for a value that its type does not allow.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
     checked = dict(values)
     for name, value in values.items():
         key = f"{notebook}.{name}"  # of a type that differs from that of other notebooks
@@ -46,12 +44,30 @@ def check_settings(values: Mapping[str, Any], notebook: str = "", place: str = "
         checked[name] = _converted(value, type_of(key))
         if value is None and name in schema()["nullable"]:
             continue
-        errors = Draft202012Validator(schema()).iter_errors({key: checked[name]})
-        if error := best_match(errors):
+        if error := _error_in({key: checked[name]}):
             setting = ".".join(map(str, error.absolute_path))
             allowed = error.schema["description"]
             raise ValueError(f"{place}{setting} must be {allowed}, not {brief(error.instance)}")
     return checked
+
+
+@lru_cache(maxsize=1)
+def _compiled_schema() -> Callable[[dict], dict]:
+    import fastjsonschema
+
+    return fastjsonschema.compile(schema())
+
+
+def _error_in(values: dict) -> Any:
+    """The error of jsonschema, or None. Only errors import it: that takes more than a second,
+    because it reads the grammars of URLs when a library for them is installed."""
+    with suppress(ValueError):
+        _compiled_schema()(values)
+        return None
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    return best_match(Draft202012Validator(schema()).iter_errors(values))
 
 
 def _converted(value: Any, kind: str) -> Any:

@@ -54,7 +54,13 @@ def quick_profile(folder):
     notebooks = profile["notebooks"]
     for entry in notebooks.values():
         entry |= {name: value for name, value in {"n": 26, "seeds": 2}.items() if name in entry}
-    notebooks["09_hyperparameters"]["sweeps"]["MultiDProxy"]["update_every"] = [2, 3]
+    for name in ("04_text_encoders", "05_subspace_ablation"):  # 02 has all criteria
+        notebooks[name]["criteria"] = {"demo-fruit": ["color", "species"]}
+    notebooks["06_constraint_ablation"] |= {"alphas": [0.0, 0.1], "betas": [0.0, 1.0]}
+    sweeps = notebooks["09_hyperparameters"]["sweeps"]
+    sweeps["MultiSub"]["lam"] = [0.1, 0.9]
+    sweeps["MultiDProxy"] |= {"update_every": [2, 3], "layers": [1, 2], "tau": [0.02, 0.2]}
+    notebooks["12_paper_vs_code"]["criteria"] = {"demo-fruit": ["species"]}
     few = {"evening light": {"shift": "evening light", "words": {"length": 20}}}
     notebooks["17_when_asking_fails"] |= {"conditions": few, "kept": [0.5], "lengths": [12]}
     notebooks["10_efficiency"] |= {"epochs": [2, 4], "images": 12}
