@@ -654,7 +654,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--out", type=Path, help="folder for the report")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--minutes", type=float, default=4.0, help="for everything together")
+    parser.add_argument("--minutes", type=float, default=5.5, help="for everything together")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="PART")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, as in the test")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
