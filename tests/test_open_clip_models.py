@@ -142,7 +142,10 @@ def checkpoint(folder: Path, architecture: dict) -> Path:
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     for name, parameter in model.named_parameters():
-        if "positional" in name or "token_embedding" in name:
+        # open_clip leaves the projection of CoCa's decoder as the memory was, NaN at times
+        if any(
+            part in name for part in ("positional", "token_embedding", "text_decoder.text_proj")
+        ):
             parameter.data.normal_(std=0.3)
     save_file(
         {k: v.clone().contiguous() for k, v in model.state_dict().items()},

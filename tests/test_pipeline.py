@@ -404,7 +404,7 @@ def test_invalid_arguments_are_reported(tmp_path, main, arguments, message):
         ("base: demo\nencodr: x", "unknown setting 'encodr': did you mean 'encoder'?"),
         ("base: demo\nmethds: {}", "unknown setting 'methds': did you mean 'methods'?"),
         ("base: demo\nmethods: {MultiSub: }", "methods.MultiSub must be settings"),
-        ("base: demo\nmethods: {MultiSup: {}}", "methods must be KMeans, CLIP_GPT, "),
+        ("base: demo\nmethods: {MultiSup: {}}", "methods must be KMeans, CRL, "),
         ("base: demo\nsource: lexcion", "source must be lexicon or openai:MODEL, not 'lexcion'"),
         ("base: demo\nnotebooks: {00_quickstart: }", "00_quickstart must be settings, {} if"),
         ("base: demo\nnotebooks: {00_quikstart: {n: 20}}", "did you mean '00_quickstart'?"),
