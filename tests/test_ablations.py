@@ -75,6 +75,12 @@ def test_settings_side_by_side(cache):
     }
 
 
+def test_methods_that_learn_nothing_are_varied_too(cache):
+    rows = mm.sweep("CRL", {"n_init": [1, 3]}, representation=["cosine", "softmax"], **SMALL)
+    assert len(rows) == 2 * 2 * 2 * 2 and rows["NMI"].between(0, 1).all()
+    assert rows["key"].is_unique
+
+
 def test_timed_runs_are_not_stored(cache):
     axes = SMALL | {"seed": 0, "criterion": "color"}
     experiments = mm.grid(method="MultiMaP", params={"epochs": 3}, **axes)

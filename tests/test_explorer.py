@@ -72,7 +72,7 @@ def test_a_clustering_is_what_the_method_gives(fruit, clusterings):
     assert color.model.lr == fruit.cfg.methods["MultiSub"]["lr"]
 
 
-@pytest.mark.parametrize("method", ["MultiMaP", "MultiDProxy", "CLIP_GPT"])
+@pytest.mark.parametrize("method", ["MultiMaP", "MultiDProxy", "CLIP_GPT", "CRL"])
 def test_the_other_methods_cluster_too(fruit, method):
     words = "red, green, blue, yellow, orange, purple"
     clustering = fruit.cluster("color", words, method, "mini", "5", ["species"])
