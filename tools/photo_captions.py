@@ -74,7 +74,10 @@ HEAD_ENDS = re.compile(
 NO_HEADS = {
     "breed", "variety", "type", "kind", "piece", "pair", "any", "one", "name", "group", "set", "a",
     "an", "the", "part", "form", "species", "genus", "device", "something", "developed", "bred",
-    "originally", "living", "enough", "carried",
+    "originally", "living", "enough", "carried", "american", "based", "characterized", "common",
+    "constructed", "covered", "equipped", "large", "marine", "mounted", "orange", "powered",
+    "propelled", "served", "similar", "small", "smaller", "smallest", "support", "usually",
+    "valued", "version", "yellow", "golden", "control", "memorial", "head", "place",
 }  # fmt: skip
 GROUPS = (  # word, first and last class of ImageNet that it is true for
     ("animal", 0, 397), ("fish", 0, 6), ("fish", 389, 397), ("bird", 7, 24), ("bird", 80, 100),

@@ -476,11 +476,8 @@ class Training:
             images = self.embed(self.features(pool.held_out_pixels[::step]))
             labels = Labels(name, pool.held_out_rows[::step])
             for criterion, true in labels.true.items():
-                template = next(
-                    t
-                    for t in captions.POOL_TEMPLATES[name][criterion]
-                    if " with a" in t or " with " in t
-                )
+                templates = captions.POOL_TEMPLATES[name][criterion]
+                template = next(t for t in templates if " with " in t)
                 words = [words[0] for words, _ in captions.POOLS[name][criterion]]
                 occurring = true.any(0).nonzero()[:, 0].tolist()
                 texts = self.encode_text([template.format(words[i]) for i in occurring])
@@ -488,7 +485,12 @@ class Training:
                 best = (images[known.to(self.device)] @ texts.T).argmax(1).cpu()
                 right = true[known][:, occurring].gather(1, best[:, None])
                 out[f"{name} {criterion}"] = right.float().mean().item()
-        return out
+        every = torch.arange(len(self.imagenet.texts), device=self.device)
+        made_up = self.imagenet.made_up(every)
+        assigned = self.imagenet.logits(made_up).argmax(1)
+        names = self.encode_text([f"a photo of a {row['names'][0]}" for row in self.imagenet.texts])
+        agree = (self.embed(made_up) @ names.T).argmax(1) == assigned
+        return out | {"imagenet names": agree.float().mean().item()}
 
     def state(self) -> dict[str, Any]:
         return {
