@@ -221,6 +221,8 @@ def augment(pixels: torch.Tensor, pool: str) -> torch.Tensor:
     theta = torch.stack(rows, 1).view(n, 2, 3)
     grid = F.affine_grid(theta, [n, 3, SIZE, SIZE], align_corners=False)
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    if pool in ("photo", "playing"):
+        x = x * ~_patches(x)
     if torch.rand(()) < 0.25:  # coarse pictures; the same for the batch
         coarse = int(torch.randint(40, SIZE, ()))
         x = F.interpolate(x, (coarse, coarse), mode="bilinear", antialias=True)
@@ -234,3 +236,15 @@ def augment(pixels: torch.Tensor, pool: str) -> torch.Tensor:
     if is_rendered(pool) or pool == "produce":
         x = x + 0.02 * torch.randn_like(x)
     return normalize(x.clamp(0, 1))
+
+
+def _patches(x: torch.Tensor) -> torch.Tensor:
+    """A rectangle of a third of the pictures, bool (b, 1, h, w)."""
+    n, _, height, width = x.shape
+    masks = []
+    for length, shape in ((height, (1, 1, height, 1)), (width, (1, 1, 1, width))):
+        position = torch.arange(length, device=x.device).view(shape) / length
+        center, half = torch.rand(2, n, 1, 1, 1, device=x.device)
+        masks.append((position - center).abs() < 0.05 + 0.15 * half)
+    chosen = torch.rand(n, 1, 1, 1, device=x.device) < 1 / 3
+    return masks[0] & masks[1] & chosen

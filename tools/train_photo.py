@@ -69,6 +69,7 @@ IMAGENET_FEATURES = 256  # made-up features of ImageNet classes in a step
 LR = 1e-3  # of projection and text tower
 TRUNK_LR = 4e-4
 PULL = 1.0  # of the image tower to its first weights, as a weight decay
+DROPOUT = 0.1  # of features
 WARMUP = 100  # steps of each stage
 RANDOM_WORDS = 8
 CONTEXT = 28  # tokens of a caption in training, at most
@@ -331,7 +332,7 @@ class Training:
 
     def loss(self, fine: bool, rng: random.Random) -> torch.Tensor:
         chosen, features = self.batch(fine, rng)
-        images = self.embed(features)
+        images = self.embed(F.dropout(features, DROPOUT))
         scale = self.model.logit_scale.exp().clamp(max=MAX_SCALE)
         start = 0
         jobs = []  # (first image, images that know the criterion, true, left out)
@@ -556,13 +557,13 @@ def train(args: argparse.Namespace) -> None:
     elif args.start:
         training.load(args.start)
     earlier = training.seconds
-    saved = time.time()
-    budget = args.minutes * 60 - RESERVE
+    saved = loaded = time.time()
+    seconds = begin + args.minutes * 60 - RESERVE - loaded + earlier  # of all steps
 
     def progress() -> float:
         if args.steps:
             return training.step / args.steps
-        return (time.time() - begin + earlier) / budget
+        return (time.time() - loaded + earlier) / seconds
 
     while (share := progress()) < 1:
         loss = training.do_step(share)
@@ -570,7 +571,7 @@ def train(args: argparse.Namespace) -> None:
             values = f"loss {loss.item():.3f}  scale {training.model.logit_scale.exp().item():.1f}"
             print(f"step {training.step}  {time.time() - begin:.0f} s  {values}", flush=True)
         if time.time() - saved > CHECKPOINT_EVERY:
-            training.seconds = earlier + time.time() - begin
+            training.seconds = earlier + time.time() - loaded
             torch.save(training.state(), checkpoint.with_suffix(".tmp"))
             os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
             if training.cuda:

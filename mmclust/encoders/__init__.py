@@ -28,9 +28,9 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
             open_clip, for example "ViT-B-32-quickgelu/openai"; "align" or "blip";
             "hf-hub:owner/name" or "hf-hub:owner/name@revision" (branch, tag, commit), a repository
             with such a model on the Hugging Face hub (those of kakaobrain and Salesforce need no
-            prefix); a folder with a checkpoint (required files: `load_open_clip`, `load_transformers`); or
-            "module:function", your own function, which returns an `Encoder` and is called with
-            those of the arguments device and autocast that it accepts.
+            prefix); a folder with a checkpoint (required files: `load_open_clip`,
+            `load_transformers`); or "module:function", your own function, which returns an
+            `Encoder` and is called with those of the arguments device and autocast that it accepts.
         autocast: run the image tower and prompts with learned words in bfloat16: faster on a GPU,
             but results agree to about two digits only.
 
