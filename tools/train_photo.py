@@ -28,6 +28,7 @@ import math
 import os
 import random
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ def pack_all(out: Path, card: Path | None, fruits: Path | None, quality: int) ->
     if card:
         pack(out / "playing.npz", playing_cards(card), quality)
     if fruits:
-        pack(out / "produce.npz", produce(fruits / "Training"), min(quality, 50))
+        # every second picture: the fruit turns by few degrees between them
+        pictures = islice(produce(fruits / "Training"), 0, None, 2)
+        pack(out / "produce.npz", pictures, min(quality, 50))
 
 
 class Text:
@@ -621,7 +624,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--card", type=Path, help="folder of Card, with labels.csv and its splits")
     p.add_argument("--fruits", type=Path, help="folder of Fruits-360, with Training")
-    p.add_argument("--quality", type=int, default=90, help="of WebP")
+    p.add_argument("--quality", type=int, default=72, help="of WebP")
     p = commands.add_parser("train")
     p.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     p.add_argument("--weights", type=Path, help="another folder for the last weights")
