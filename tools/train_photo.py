@@ -74,6 +74,7 @@ DROPOUT = 0.1  # of features
 WARMUP = 100  # steps of each stage
 RANDOM_WORDS = 8
 CONTEXT = 28  # tokens of a caption in training, at most
+SHORT = 12  # tokens of captions that are computed together
 MAX_SCALE = 30  # a small one: the cosines themselves must differ
 EMA = 0.998
 CHECKPOINT_EVERY = 60  # seconds
@@ -109,7 +110,7 @@ def pack_all(out: Path, card: Path | None, fruits: Path | None, quality: int) ->
 
 
 class Text:
-    """Captions to token ids (n, CONTEXT) on the CPU, zero-padded, cut at the longest."""
+    """Captions to token ids on the CPU."""
 
     def __init__(self) -> None:
         self.tokenize: Any = open_clip.get_tokenizer("ViT-B-32")
@@ -117,14 +118,17 @@ class Text:
         words = [token[:-4] for token in self.tokenize.encoder if token.endswith("</w>")]
         self.words = [w for w in words if w.isalpha() and w.isascii() and 3 <= len(w) <= 12]
 
-    def __call__(self, texts: list[str]) -> torch.Tensor:
+    def __call__(self, texts: list[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Short and long texts: the numbers of their texts, and their ids without padding."""
         for text in texts:
             if text not in self.cache:
                 ids = self.tokenize.encode(text)[: CONTEXT - 2]
                 ids = [self.tokenize.sot_token_id, *ids, self.tokenize.eot_token_id]
                 self.cache[text] = ids + [0] * (CONTEXT - len(ids))
         ids = torch.tensor([self.cache[text] for text in texts])
-        return ids[:, : int((ids != 0).sum(1).max())]
+        length = (ids != 0).sum(1)
+        groups = [(length <= SHORT).nonzero()[:, 0], (length > SHORT).nonzero()[:, 0]]
+        return [(g, ids[g, : int(length[g].max())]) for g in groups if len(g)]
 
     def token_ids(self, texts: list[str]) -> list[int]:
         ids = {i for text in texts for i in self.tokenize.encode(text)}
@@ -185,7 +189,7 @@ class ImageNet:
         device = self.features.device
         some = self.features[torch.randint(len(self.features), (n,), device=device)]
         share = torch.rand(n, 1, device=device) * 0.6
-        step = (4 + 12 * torch.rand(n, device=device)) / self.gain[classes]
+        step = (6 + 12 * torch.rand(n, device=device)) / self.gain[classes]
         moved = self.mean + share * (some - self.mean) + step[:, None] * self.direction[classes]
         return moved.clamp(0, 6)
 
@@ -233,9 +237,7 @@ class Training:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True
             self.tune()
-        self.start_features = {
-            name: self.features(pool.pixels) for name, pool in self.pools.items()
-        }
+        self.start_features = self.first_features()
         self.imagenet = ImageNet(start, texts, self.start_features["photo"])
         self.teacher = self.imagenet.logits(self.start_features["photo"])
         table = self.model.token_embedding.weight.detach().clone()
@@ -299,19 +301,35 @@ class Training:
         parts = pixels.split(FEATURE_BATCH)
         return torch.cat([self.run_trunk(plain(part.to(self.device))) for part in parts])
 
+    def first_features(self) -> dict[str, torch.Tensor]:
+        """Features of the first image tower; on a CPU stored, for a training that continues."""
+        file = self.args.out / "first-features.pt"
+        if file.exists():
+            stored = torch.load(file, weights_only=True)
+            if all(len(stored[name]) == len(pool.rows) for name, pool in self.pools.items()):
+                return stored
+        features = {name: self.features(pool.pixels) for name, pool in self.pools.items()}
+        if not self.cuda:
+            torch.save(features, file)
+        return features
+
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         """Unit vectors of texts, each computed once."""
         unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        ids = self.text(list(unique))
-        last = self.send(ids.argmax(1))
-        length = ids.shape[1]
-        x = self.embedding(self.send(ids)) + self.model.positional_embedding[:length]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-            mask = self.model.attn_mask[:length, :length]
-            x = self.model.transformer(x, attn_mask=mask)
-            x = self.model.ln_final(x)[torch.arange(len(x), device=self.device), last]
-        x = F.normalize(x.float() @ self.model.text_projection, dim=-1)
-        return x[self.send(torch.tensor([unique[text] for text in texts]))]
+        numbers = []
+        vectors = []
+        for group, ids in self.text(list(unique)):
+            last = self.send(ids.argmax(1))
+            length = ids.shape[1]
+            x = self.embedding(self.send(ids)) + self.model.positional_embedding[:length]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+                x = self.model.transformer(x, attn_mask=self.model.attn_mask[:length, :length])
+                x = self.model.ln_final(x)[torch.arange(len(x), device=self.device), last]
+            vectors.append(F.normalize(x.float() @ self.model.text_projection, dim=-1))
+            numbers.append(group)
+        place = torch.cat(numbers).argsort()
+        order = place[torch.tensor([unique[text] for text in texts])]
+        return torch.cat(vectors)[self.send(order)]
 
     def embed(self, features: torch.Tensor) -> torch.Tensor:
         return F.normalize(self.model.visual.head(features), dim=-1)
@@ -363,8 +381,8 @@ class Training:
             start += len(members)
         n = start
         words = [text for _, job_texts, _, _ in jobs for text in job_texts]
-        classes, imagenet_texts, nouns = self.imagenet_texts(rng)
-        all_texts = self.encode_text([*texts, *words, *imagenet_texts, *nouns])
+        classes, imagenet_texts, nouns, noun_texts = self.imagenet_texts(rng)
+        all_texts = self.encode_text([*texts, *words, *imagenet_texts, *noun_texts])
         sizes = [n, len(words), len(imagenet_texts), len(nouns)]
         own, of_words, of_imagenet, of_nouns = all_texts.split(sizes)
         total = self.contrast(scale * images @ own.T, texts, rows)
@@ -378,7 +396,7 @@ class Training:
         photos = [i for i, (name, _, _) in enumerate(rows) if name == "photo"]
         teacher = self.teacher[self.send(torch.tensor(chosen["photo"]))]
         return total + self.imagenet_loss(
-            scale, classes, of_imagenet, of_nouns, images[photos], teacher
+            scale, classes, of_imagenet, nouns, of_nouns, images[photos], teacher
         )
 
     def contrast(
@@ -403,16 +421,20 @@ class Training:
         by_row = soft_cross_entropy(logits, same, left_out)
         return (by_row + soft_cross_entropy(logits.T, same, left_out.T)) / 2
 
-    def imagenet_texts(self, rng: random.Random) -> tuple[list[int], list[str], list[str]]:
-        """Classes of this step, a caption of each, and hypernyms with a template."""
+    def imagenet_texts(
+        self, rng: random.Random
+    ) -> tuple[list[int], list[str], list[int], list[str]]:
+        """Classes of this step, a caption of each; hypernyms, and each in a template."""
         count = min(self.args.classes, len(self.imagenet.texts))
         classes = sorted(rng.sample(range(len(self.imagenet.texts)), count))
         texts = [self.imagenet.caption(c, rng) for c in classes]
         template = rng.choice(captions.NAME_TEMPLATES)
-        return classes, texts, [template.format(noun) for noun in self.imagenet.nouns]
+        known = self.imagenet.nouns
+        nouns = sorted(rng.sample(range(len(known)), min(self.args.classes, len(known))))
+        return classes, texts, nouns, [template.format(known[i]) for i in nouns]
 
     def imagenet_loss(
-        self, scale: torch.Tensor, classes: list[int], texts: torch.Tensor,
+        self, scale: torch.Tensor, classes: list[int], texts: torch.Tensor, nouns: list[int],
         of_nouns: torch.Tensor, photos: torch.Tensor, teacher: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
         chosen = torch.tensor(classes)
@@ -424,9 +446,11 @@ class Training:
         loss = -(target * (scale * made_up @ texts.T).log_softmax(1)).sum(1).mean()
         target = teacher[:, on_device].softmax(1)
         loss = loss - (target * (scale * photos @ texts.T).log_softmax(1)).sum(1).mean()
-        true = self.imagenet.has_noun[picked]
+        true = self.imagenet.has_noun[picked][:, nouns]
         known = true.any(1)
-        true, index = self.send(true[known]), known.nonzero()[:, 0].to(self.device)
+        if not known.any():
+            return 0.5 * loss
+        true, index = self.send(true[known]), self.send(known.nonzero()[:, 0])
         logits = scale * made_up[index] @ of_nouns.T
         by_noun = soft_cross_entropy(logits, true, torch.zeros_like(true))
         return 0.5 * loss + 0.25 * by_noun
