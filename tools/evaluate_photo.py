@@ -35,17 +35,18 @@ SAMPLE = 2000  # of CIFAR-10's pictures that training left out
 
 
 def read_folder(folder: Path, split: str) -> tuple[list, list[dict]]:
-    """Pictures (files, or PIL) and what they show."""
+    """Pictures and what they show."""
     if (folder / "labels.csv").exists():
         with (folder / "labels.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("split", split) == split]
         images = [folder / row["file"] for row in rows]
         images = [path if path.exists() else folder / "images" / path.name for path in images]
-        return images, [{k: v for k, v in row.items() if k not in NO_CRITERIA} for row in rows]
+        shown = [{k: v for k, v in row.items() if k not in NO_CRITERIA} for row in rows]
+        return [Image.open(path) for path in images], shown
     faces = [(p, match) for p in sorted(folder.rglob("*.pgm")) if (match := FACE.fullmatch(p.name))]
     if faces:
         kept = ("identity", "emotion", "glasses", "pose")
-        return [path for path, _ in faces], [{k: m[k] for k in kept} for _, m in faces]
+        return [Image.open(path) for path, _ in faces], [{k: m[k] for k in kept} for _, m in faces]
     pictures = list(produce(folder))
     if split:
         pictures = [(p, row) for p, row in pictures if row["held out"]]
