@@ -235,8 +235,8 @@ class Training:
         self.layout = torch.contiguous_format
         if self.cuda:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            torch.backends.cudnn.benchmark = True
-            self.tune()
+            self.layout = torch.channels_last
+            self.model.visual.trunk.to(memory_format=self.layout)
         self.start_features = self.first_features()
         self.imagenet = ImageNet(start, texts, self.start_features["photo"])
         self.teacher = self.imagenet.logits(self.start_features["photo"])
@@ -264,28 +264,6 @@ class Training:
         named = self.model.named_parameters()
         kept = [p for name, p in named if not name.startswith(("visual.", "token_embedding"))]
         return [*kept, self.embedding.rows]
-
-    def tune(self) -> None:
-        """The faster of two number formats and two layouts for the image tower."""
-        trunk = self.model.visual.trunk
-        pixels = torch.rand(sum(BATCH.values()), 3, SIZE, SIZE, device=self.device)
-        times = {}
-        for amp in (True, False):
-            for layout in (torch.channels_last, torch.contiguous_format):
-                trunk.to(memory_format=layout)
-                x = pixels.to(memory_format=layout)
-                for i in range(8):
-                    if i == 3:
-                        torch.cuda.synchronize()
-                        begin = time.time()
-                    with torch.autocast("cuda", torch.bfloat16, enabled=amp):
-                        trunk(x).float().sum().backward()
-                torch.cuda.synchronize()
-                times[amp, layout] = (time.time() - begin) / 5
-        trunk.zero_grad(set_to_none=True)
-        self.amp, self.layout = min(times, key=lambda key: times[key])
-        trunk.to(memory_format=self.layout)
-        print("seconds for a batch:", times, "->", self.amp, self.layout)
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
         """To the device, without waiting for what it does at the moment."""
