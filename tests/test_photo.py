@@ -53,10 +53,11 @@ def test_a_prompt_with_a_cached_prefix_equals_the_full_computation(photo):
     np.testing.assert_allclose(
         photo.encode_words(words, "card with suits of *"), expected, atol=1e-5
     )
-    token = photo.token_table.weight[photo.tokenizer.encode("hearts")].detach()
+    prompt = photo.prompt("card with suits of *")
+    assert prompt.path == "cached"
     with torch.inference_mode():
-        prompt = photo.encode_prompt(token, "card with suits of *")
-    np.testing.assert_allclose(prompt.numpy(), expected[:1], atol=1e-5)
+        hearts = prompt(photo.word_embeddings(["hearts"]))  # one token
+    np.testing.assert_allclose(hearts.numpy(), expected[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,21 @@ def test_the_note_on_the_training_vocabulary(photo):
     stored = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
     assert stored == training_vocabulary(imagenet_texts())
     assert {"hearts", "goldfish", "sunglasses", "turquoise"} <= caption_words(FOLDER)
+
+
+def test_the_encoder_for_a_data_set(tmp_path):
+    world = mm.load_dataset("demo-fruit", n=2)
+    folder = tmp_path / "demo-fruit"  # the name of a world
+    folder.mkdir()
+    for i, image in enumerate(world.images):
+        image.save(folder / f"{i}.png")
+    pictures = mm.load_folder(folder)
+    assert mm.encoder_for(world)[0] == "mini"
+    name, reason = mm.encoder_for(pictures)
+    assert name == "photo" and reason.startswith("encoder photo: ")
+    assert mm.encoder_for(pictures, "mini") == ("mini", "encoder mini: you named it")
+    clip = "ViT-B-32-quickgelu/openai"
+    assert mm.encoder_for(pictures, default=clip) == (clip, f"encoder {clip}: the profile names it")
 
 
 def test_what_the_captions_are_built_from():
