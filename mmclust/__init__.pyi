@@ -8,6 +8,7 @@ from .data.images import ImageDataset as ImageDataset
 from .data.images import Images as Images
 from .encoders import load_encoder as load_encoder
 from .encoders.base import Encoder as Encoder
+from .encoders.embedded import encoder_for as encoder_for
 from .experiments import paper_vs_code as paper_vs_code
 from .experiments.ablations import ablation as ablation
 from .experiments.ablations import defaults as defaults

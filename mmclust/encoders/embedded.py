@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmclust.encoders import mini, photo
+
+if TYPE_CHECKING:
+    from mmclust.data.images import ImageDataset
 
 PICTURES = {"mini": mini.PICTURES, "photo": photo.PICTURES}
 FOLDERS = dict.fromkeys(("mini", *mini.CHECKPOINTS), mini.FOLDER) | {"photo": photo.FOLDER}
@@ -28,3 +32,20 @@ def training_vocabulary_note(name: str, words: Iterable[str]) -> str:
         return f"{name} never saw any of these words in a caption. {PICTURES[name]}"
     rest = f"; it never saw {unknown}" if unknown else ""
     return f"{name} was trained on captions with the words {known}{rest}. {PICTURES[name]}"
+
+
+def encoder_for(
+    data: ImageDataset, named: str | None = None, default: str = "mini"
+) -> tuple[str, str]:
+    """The name of the encoder for these pictures, and a sentence that says why.
+
+    Args:
+        named: the encoder that the user has named, which is taken in any case.
+        default: the profile's encoder. Instead of `mini`, `photo` is taken for pictures in files.
+    """
+    if named or default != "mini":
+        reason = "you named it" if named else "the profile names it"
+        return named or default, f"encoder {named or default}: {reason}"
+    if any("file" in row for row in data.rows[:1]):
+        return "photo", "encoder photo: it is for pictures in files; mini is for rendered worlds"
+    return "mini", "encoder mini: it is for rendered worlds; photo is for pictures in files"
