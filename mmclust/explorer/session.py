@@ -83,11 +83,11 @@ class ExplorerSession:
     ) -> None:
         self.cfg = settings("16_explorer", profile, **cfg)
         self.device = device
+        self._named = cfg.get("encoder")  # by the user
         self.home = Path(home or ".").resolve()
         self.data: Any = None  # the current data set
         self.thumbnails: list[str] = []  # data URIs of its pictures
         self.notes: list[str] = []  # on files that were left out
-        self._named = cfg.get("encoder")
         self._encoders: dict[str, Encoder] = {}
         self._clusterings: dict[tuple, Clustering] = {}
         self._templates: dict[tuple[str, str], str | None] = {}  # by domain and keyword
