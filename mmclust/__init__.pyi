@@ -11,6 +11,7 @@ from .data.shifts import Shift as Shift
 from .data.shifts import shifted as shifted
 from .encoders import load_encoder as load_encoder
 from .encoders.base import Encoder as Encoder
+from .encoders.embedded import encoder_for as encoder_for
 from .experiments import paper_vs_code as paper_vs_code
 from .experiments.ablations import ablation as ablation
 from .experiments.ablations import defaults as defaults

@@ -499,6 +499,8 @@ def test_the_users_pictures_are_sorted(explorer):
     explorer.clusters.value = "3"
     explorer.sort()
     assert "6 pictures sorted by color" in explorer.status.value
+    assert explorer.encoder.value == "photo"
+    assert "encoder photo: it is for" in explorer.notes["encoder"].value
     tags = Tags(explorer.panels[0].clusters.value).tags
     assert {attrs["title"] for tag, attrs in tags if tag == "summary"} == set(COLORS)
     content = re.search('base64,([^"]+)', explorer.download.value)[1]
@@ -510,6 +512,20 @@ def test_the_users_pictures_are_sorted(explorer):
     file = {"name": "x.zip", "type": "", "size": 1, "content": memoryview(b"x")}
     explorer.upload.value = (file | {"last_modified": pd.Timestamp(0, tz="UTC")},)
     assert "x.zip is not a zip" in errors(explorer)["pictures"]
+
+
+def test_the_encoder_is_that_for_the_pictures_unless_the_user_types_one(explorer):
+    assert explorer.encoder.value == "mini"
+    assert "encoder mini: it is for rendered worlds" in explorer.notes["encoder"].value
+    explorer.source.value = "folder"
+    explorer.path.value = "photos"
+    assert explorer.encoder.value == "photo"
+    explorer.source.value = "demo-fruit"
+    assert explorer.encoder.value == "mini"
+    explorer.encoder.value = "mini-half"
+    assert "mm-note" not in explorer.notes["encoder"].value
+    explorer.source.value = "folder"
+    assert explorer.encoder.value == "mini-half"
 
 
 def test_keywords_to_pick_from(explorer):

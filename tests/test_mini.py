@@ -14,7 +14,8 @@ import mmclust as mm
 from mmclust import code_fingerprint
 from mmclust.encoders import base
 from mmclust.encoders import open_clip as open_clip_encoder
-from mmclust.encoders.mini import FOLDER, caption_words
+from mmclust.encoders.embedded import caption_words
+from mmclust.encoders.mini import FOLDER
 from mmclust.encoders.open_clip import OpenCLIPEncoder
 from tools.evaluate_mini import original_layout_difference, zero_shot
 from tools.mini_captions import training_vocabulary
@@ -79,7 +80,7 @@ def test_the_note_on_the_training_vocabulary(mini):
 def test_the_stored_vocabulary_is_that_of_the_captions():
     stored = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
     assert stored == training_vocabulary()
-    assert {"apple", "pepper", "upside down", "road"} <= caption_words()
+    assert {"apple", "pepper", "upside down", "road"} <= caption_words(FOLDER)
 
 
 def test_another_drawing_does_not_change_the_code_of_encoders():

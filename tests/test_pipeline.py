@@ -292,7 +292,10 @@ def test_a_folder_of_pictures(tmp_path):
     assert len(members) == 24 and members["cluster"].nunique() == 3
     scores = pd.read_csv(out / "00_quickstart_folder_scores.csv").set_index("method")
     assert scores.loc["Multi-Sub", "NMI"] > 0.6
-    assert "mini was trained on captions" in (out / "index.html").read_text()
+    assert "photo was trained on captions" in (out / "index.html").read_text()
+    printed = (out / "notebooks" / "00_quickstart.ipynb").read_text()
+    assert "encoder mini: it is for rendered worlds" in printed
+    assert "encoder photo: it is for pictures in files" in printed
 
 
 @pytest.mark.slow

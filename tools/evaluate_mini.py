@@ -105,7 +105,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--encoder", default="mini", help="mini, or the folder of another checkpoint of it"
+        "--encoder", default="mini", help="mini, photo, or the folder of another checkpoint"
     )
     parser.add_argument(
         "--photos", type=Path, help="CIFAR-10 training pictures, as for the training command"
@@ -123,13 +123,15 @@ def main() -> None:
         rows += photo_rows(encoder, args.photos)
     table = pd.DataFrame(rows).astype(object)
     print(table.where(table.notna(), None).to_markdown(index=False, floatfmt=".3f", missingval="-"))
+    if not args.photos:
+        print("photographs were not measured: use --photos")
+    if not hasattr(encoder.model.visual, "conv1"):  # `photo`
+        return
     image, text = original_layout_difference(encoder, load_dataset("demo-fruit", n=16).images)
     print(
         "\noriginal CLIP layout (build_model_from_openai_state_dict): largest difference "
         f"{image:.1e} in image, {text:.1e} in text embeddings"
     )
-    if not args.photos:
-        print("photographs were not measured: use --photos")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmclust import plugins
 from mmclust.encoders import checkpoint
-from mmclust.encoders.mini import CHECKPOINTS
+from mmclust.encoders.embedded import FOLDERS
 from mmclust.threads import check_device
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
     """An encoder by name, with frozen weights.
 
     Args:
-        name: "mini", which is part of this package; "architecture/pretrained" as in open_clip, for
-            example "ViT-B-32-quickgelu/openai"; "align" or "blip"; "hf-hub:owner/name" or
-            "hf-hub:owner/name@revision" (branch, tag or commit), a repository with such a model on
-            the Hugging Face hub (those of kakaobrain and Salesforce need no prefix); a folder with
-            a checkpoint (required files: `load_open_clip`, `load_transformers`); or
-            "module:function", your own function, which returns an `Encoder` and is called with
-            those of the arguments device and autocast that it accepts.
+        name: "mini" or "photo", which are part of this package; "architecture/pretrained" as in
+            open_clip, for example "ViT-B-32-quickgelu/openai"; "align" or "blip";
+            "hf-hub:owner/name" or "hf-hub:owner/name@revision" (branch, tag, commit), a repository
+            with such a model on the Hugging Face hub (those of kakaobrain and Salesforce need no
+            prefix); a folder with a checkpoint (required files: `load_open_clip`,
+            `load_transformers`); or "module:function", your own function, which returns an
+            `Encoder` and is called with those of the arguments device and autocast that it accepts.
         autocast: run the image tower and prompts with learned words in bfloat16: faster on a GPU,
             but results agree to about two digits only.
 
@@ -43,7 +43,7 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
     from mmclust.encoders.open_clip import load_open_clip
 
     check_device(device)
-    if name == "mini" or name in CHECKPOINTS:
+    if name in FOLDERS:
         return load_open_clip(name, device, autocast)
     if plugins.is_plugin_name(name):
         load = plugins.resolve(name)
@@ -71,7 +71,7 @@ def load_encoder(name: str = "mini", device: str = "cpu", autocast: bool = False
 
 def where_from(name: str) -> str:
     """Where an encoder's weights come from, as a phrase. Nothing is downloaded."""
-    if name == "mini" or name in CHECKPOINTS:
+    if name in FOLDERS:
         return "in the package"
     if plugins.is_plugin_name(name):
         return "a plug-in"

@@ -1,4 +1,4 @@
-"""Any open_clip model as an encoder of images, words and prompts; the embedded `mini` is one."""
+"""Any open_clip model as an encoder of images, words and prompts; the embedded ones are such."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 
-from mmclust.encoders import checkpoint, mini
+from mmclust.encoders import checkpoint, embedded, mini
 from mmclust.encoders.base import Encoder, Tower
 
 SCALING = {"mean": 0, "std": 0.001}  # required in preprocess_cfg, with the least values; at most 1
@@ -28,8 +28,8 @@ class OpenCLIPEncoder(Encoder):
     """A frozen open_clip model; arguments and methods as for `Encoder`."""
 
     def training_vocabulary_note(self, words: Sequence[str]) -> str:
-        if self.name == "mini":
-            return mini.training_vocabulary_note(words)
+        if self.name in embedded.PICTURES:
+            return embedded.training_vocabulary_note(self.name, words)
         return super().training_vocabulary_note(words)
 
     @property
@@ -38,7 +38,16 @@ class OpenCLIPEncoder(Encoder):
         projection = getattr(self.model.visual, "proj", None)
         if isinstance(projection, torch.Tensor):
             return projection.detach()
+        if self._timm_projection is not None:
+            return self._timm_projection.weight.detach().T
         return torch.eye(self._trunk_width, device=self.device)
+
+    @property
+    def _timm_projection(self) -> torch.nn.Linear | None:
+        """The last layer of a timm tower, if it is a plain matrix."""
+        layer = getattr(getattr(self.model.visual, "head", None), "proj", None)
+        is_matrix = isinstance(layer, torch.nn.Linear) and layer.bias is None
+        return layer if is_matrix else None
 
     @cached_property
     def _trunk_width(self) -> int:
@@ -59,6 +68,11 @@ class OpenCLIPEncoder(Encoder):
             identity = torch.eye(len(projection), dtype=projection.dtype, device=projection.device)
             parameter = torch.nn.Parameter(identity, requires_grad=False)
             tower._parameters = tower._parameters | {"proj": parameter}
+        elif self._timm_projection is not None:
+            tower = copy.copy(tower)
+            head = copy.copy(tower.head)
+            head._modules = head._modules | {"proj": torch.nn.Identity()}
+            tower._modules = tower._modules | {"head": head}
         out = tower(pixels)
         return out[0] if isinstance(out, tuple) else out  # CoCa's tower also returns its tokens
 
@@ -84,8 +98,8 @@ def load_open_clip(
     not write how pictures are resized, its defaults are taken, with a warning.
     """
     pretrained = weights = None
-    if name == "mini" or name in mini.CHECKPOINTS:
-        folder = mini.FOLDER
+    if name in embedded.FOLDERS:
+        folder = embedded.FOLDERS[name]
     if folder is not None:
         source = f"local-dir:{folder}"
         weights = _check_folder(folder, local=Path(name) == folder)
@@ -124,7 +138,7 @@ def _check_name(architecture: str, pretrained: str, name: str) -> None:
     """Raise for a wrong name, or activation (open_clip only warns of it), before a download."""
     if architecture not in open_clip.list_models():
         raise ValueError(
-            f"unknown encoder {name!r}: expected mini, align, blip, architecture/pretrained "
+            f"unknown encoder {name!r}: expected mini, photo, align, blip, architecture/pretrained "
             "(such as ViT-B-32-quickgelu/openai), hf-hub:owner/name or a folder"
         )
     tag = open_clip.get_pretrained_cfg(architecture, pretrained)

@@ -19,6 +19,7 @@ import pandas as pd
 
 from mmclust.data import load_dataset
 from mmclust.encoders import load_encoder
+from mmclust.encoders.embedded import encoder_for
 from mmclust.explorer.pictures import read_folder, read_upload, thumbnails
 from mmclust.methods import method_class
 from mmclust.metrics import score
@@ -79,6 +80,7 @@ class ExplorerSession:
     ) -> None:
         self.cfg = settings("16_explorer", profile, **cfg)
         self.device = device
+        self._named = cfg.get("encoder")  # by the user
         self.home = Path(home or ".").resolve()
         self.data: Any = None  # the current data set
         self.thumbnails: list[str] = []  # data URIs of its pictures
@@ -183,10 +185,14 @@ class ExplorerSession:
             raise InputError("clusters", message)
         return n_clusters
 
+    def choose_encoder(self) -> tuple[str, str]:
+        """The name of the encoder for the current pictures, and why: see `encoder_for`."""
+        return encoder_for(self.data, self._named, self.cfg.encoder)
+
     def encoder(self, name: str) -> Encoder:
         """An encoder by name, loaded once. Raises InputError for "encoder"."""
         if not (name := name.strip()):
-            raise InputError("encoder", "an encoder is required, such as mini")
+            raise InputError("encoder", "an encoder is required, such as mini or photo")
         if name not in self._encoders:
             try:
                 self._encoders[name] = load_encoder(name, self.device)
@@ -214,7 +220,7 @@ class ExplorerSession:
             params["random_state"] = self.cfg.seed
         if method == "MultiMaP":
             params["concepts"] = [keyword, *other_keywords]
-        loaded = self.encoder(self.cfg.encoder if encoder is None else encoder)
+        loaded = self.encoder(self.choose_encoder()[0] if encoder is None else encoder)
         pictures = self.data.images.fingerprint
         key = (pictures, method, loaded.name, keyword, tuple(word_list), str(params))
         if key not in self._clusterings:

@@ -41,7 +41,7 @@ KEYWORD_FIELDS = ("keyword", "second")
 WORDS_FIELDS = ("words", "second_words")
 N_CHIPS = 6  # keywords to pick with one click
 STRIP_LENGTH = 21  # pictures in the form
-ENCODERS = ("mini", "mini-half", "mini-quarter")  # offered; others can be typed
+ENCODERS = ("mini", "photo", "mini-half", "mini-quarter")  # offered; others can be typed
 NO_KERNEL = (
     "The explorer needs a running kernel: run this notebook in JupyterLab, "
     "or show it as a web page with python run_all.py explore."
@@ -103,6 +103,7 @@ class Explorer:
         methods = list(zip(METHOD_LABELS.values(), METHOD_LABELS))
         self.method = ipywidgets.Dropdown(options=methods, description=LABELS["method"])
         self.clusters = text(value="auto", description="Clusters: a number, or auto")
+        self._chosen = (cfg.encoder, "")  # the encoder that we chose, and why
         self.encoder = combobox(value=cfg.encoder, options=ENCODERS, description=LABELS["encoder"])
         self.sort_button = ipywidgets.Button(description="Sort the pictures").add_class("mm-go")
 
@@ -228,6 +229,7 @@ class Explorer:
         self._set_status("reading the pictures ...")
         data = session.load(self.source.value, value, self.domain.value)
         self._set_status(f"encoding {len(data)} pictures ...")
+        self._choose_encoder()
         with suppress(InputError):  # shown when the pictures are sorted
             session.encoder(self.encoder.value).encode_images(data.images)
         self._pictures_loaded = True
@@ -235,6 +237,13 @@ class Explorer:
         self._set_note("pictures", "; ".join([f"{len(data)} pictures", *data.notes]))
         self._offer_keywords()
         self._set_status("ready: press the button to sort them", "idle")
+
+    def _choose_encoder(self) -> None:
+        """Fill in the encoder for the pictures, and say why, unless the user typed another."""
+        if self.encoder.value == self._chosen[0]:
+            self._chosen = self.session.choose_encoder()
+            self.encoder.value = self._chosen[0]
+            self._set_note("encoder", self._chosen[1])
 
     def _offer_keywords(self) -> None:
         """Offer keywords that have words; if the current one is unlabeled, select a labeled one."""
@@ -292,6 +301,8 @@ class Explorer:
         start = time.perf_counter()
         for name in ("run", "encoder", "clusters"):
             self._set_note(name)
+        if self.encoder.value == self._chosen[0]:
+            self._set_note("encoder", self._chosen[1])
         self._clear_results()
         if not self._pictures_loaded:
             self._load_pictures()

@@ -6,8 +6,6 @@ scores are in `tools/train_mini.py` and `tools/evaluate_mini.py`, not here.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -32,21 +30,3 @@ def checkpoint_state(checkpoint: str) -> dict:
     table = final["token_embedding.weight"]
     table[changed.pop("token_ids")] = changed.pop("token_rows")
     return final | changed | {"token_embedding.weight": table}
-
-
-def caption_words() -> set[str]:
-    """The words of the captions that `mini` was trained with (`vocabulary.json`)."""
-    vocabulary = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
-    return {word for lists in vocabulary.values() for words in lists.values() for word in words}
-
-
-def training_vocabulary_note(words: Iterable[str]) -> str:
-    """A sentence on which of these words were in the captions that `mini` was trained with."""
-    words = list(words)
-    taught = caption_words()
-    known = ", ".join(word for word in words if word in taught)
-    unknown = ", ".join(word for word in words if word not in taught)
-    if not known:
-        return f"mini never saw any of these words in a caption. {PICTURES}"
-    rest = f"; it never saw {unknown}" if unknown else ""
-    return f"mini was trained on captions with the words {known}{rest}. {PICTURES}"
