@@ -207,9 +207,9 @@ class ExplorerSession:
     ) -> Clustering:  # fmt: skip
         """Cluster the pictures; `keyword`, `words`, `n_clusters` are as the user typed them.
 
-        `method`: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`. `encoder=None`: the
-        profile's. Multi-MaP contrasts the keyword with the `other_keywords`. Raises InputError for
-        the invalid field, or for "run" if the method itself fails.
+        `method`: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`. `encoder=None`: that
+        of the pictures (`encoder_for`). Multi-MaP contrasts the keyword with the `other_keywords`.
+        Raises InputError for the invalid field, or for "run" if the method itself fails.
         """
         keyword = self.check_keyword(keyword)
         word_list = self.check_words(words)
