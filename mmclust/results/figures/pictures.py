@@ -58,12 +58,15 @@ def gallery(
 
 
 def sample_grid(datasets: Mapping[str, ImageDataset], columns: int = 8) -> Figure:
-    """A row with the first pictures of each data set, titled with its name and criteria."""
+    """A row with the first pictures of each data set, titled with its name and, if they are not the
+    same for all, its criteria."""
     size = (0.66 * columns + 1.9, 0.7 * len(datasets))
     fig, axes = plt.subplots(len(datasets), columns, figsize=size, squeeze=False)
+    criteria = {name: " × ".join(data.criteria) or "no labels" for name, data in datasets.items()}
+    one_for_all = len(datasets) > 1 and len(set(criteria.values())) == 1
     for row, (name, data) in zip(axes, datasets.items()):
         _draw_row(row, [data.images[i] for i in range(min(columns, len(data)))])
-        row_title(row[0], f"{wrap(name)}\n{wrap(' × '.join(data.criteria) or 'no labels')}")
+        row_title(row[0], wrap(name) if one_for_all else f"{wrap(name)}\n{wrap(criteria[name])}")
     return fig
 
 
