@@ -232,7 +232,7 @@ def check_numbers(out):
     rows = table("02_main_comparison")
     columns = {"dataset", "criterion", "encoder", "method", "representation", "seed"}
     assert columns | {"NMI", "RI", "ARI", "AMI"} <= set(rows.columns)
-    methods = {"KMeans", "CLIP_GPT", "CLIP_label", "MultiMaP", "MultiSub", "MultiDProxy"}
+    methods = {"KMeans", "CLIP_GPT", "CLIP_label", "CRL", "MultiMaP", "MultiSub", "MultiDProxy"}
     assert set(rows["method"]) == methods and rows["criterion"].nunique() == 8
     main_rows = table("02_main_comparison_nmi")
     proxies = main_rows.loc[main_rows["method"] == "MultiDProxy", "representation"]
@@ -247,7 +247,7 @@ def check_numbers(out):
     assert len(table("05_subspace_ablation")) == 3 * 4 * 2 * 2
     assert len(table("06_constraint_ablation_map")) == 2 * 2 * 2
     ablated = table("07_dproxy_ablation")
-    assert ablated["row"].nunique() == 7
+    assert ablated["row"].nunique() == 9
     assert ablated.groupby("row")["NMI"].mean().nunique() > 4
     points = table("08_tsne_color")
     assert points["panel"].nunique() == 7 and len(points) == 7 * 26
@@ -257,6 +257,11 @@ def check_numbers(out):
     assert set(table("11_new_criterion")["criterion"]) == {"shape"}
     flipped = table("12_paper_vs_code")
     assert set(flipped["method"]) == {"MultiMaP", "MultiSub"} and len(flipped) > 15
+    rows = table("17_when_asking_fails")
+    assert (
+        set(rows["method"]) == methods | {"CRL, softmax"}
+        and rows["shift"].eq("evening light 0.5").all()
+    )
 
 
 @pytest.mark.slow
