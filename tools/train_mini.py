@@ -76,8 +76,8 @@ CHECKPOINT_EVERY = 250  # steps
 PRINT_EVERY = 100
 
 
-class Text:
-    """Captions to token ids."""
+class Tokenizer:
+    """CLIP's tokenizer, and its plain words."""
 
     def __init__(self) -> None:
         self.tokenize: Any = open_clip.get_tokenizer("ViT-B-32")
@@ -85,12 +85,25 @@ class Text:
         words = [token[:-4] for token in self.tokenize.encoder if token.endswith("</w>")]
         self.words = [w for w in words if w.isalpha() and w.isascii() and 3 <= len(w) <= 12]
 
+    def encode(self, texts: list[str], length: int) -> torch.Tensor:
+        """Token ids (n, length), padded with 0; longer texts are cut."""
+        for text in set(texts) - self.cache.keys():
+            ids = self.tokenize.encode(text)[: length - 2]
+            ids = [self.tokenize.sot_token_id, *ids, self.tokenize.eot_token_id]
+            self.cache[text] = ids + [0] * (length - len(ids))
+        return torch.tensor([self.cache[text] for text in texts])
+
+    def ids_in(self, texts: list[str]) -> list[int]:
+        """The ids of all tokens of the texts."""
+        ids = {i for text in texts for i in self.tokenize.encode(text)}
+        return sorted(ids | {self.tokenize.sot_token_id, self.tokenize.eot_token_id})
+
+
+class Text(Tokenizer):
+    """Captions to token ids."""
+
     def __call__(self, captions: list[str]) -> torch.Tensor:
-        for text in set(captions) - self.cache.keys():
-            ids = [*self.tokenize.encode(text), self.tokenize.eot_token_id]
-            ids = [self.tokenize.sot_token_id, *ids]
-            self.cache[text] = ids + [0] * (CONTEXT - len(ids))
-        return torch.tensor([self.cache[text] for text in captions])
+        return self.encode(captions, CONTEXT)
 
     def token_ids(self) -> list[int]:
         """The ids of all tokens of the captions, with the placeholder of templates."""
@@ -98,8 +111,7 @@ class Text:
         texts += [t for ts in PLAIN.values() for t in ts]
         texts += [w for c in training_vocabulary().values() for words in c.values() for w in words]
         texts += [t.replace("{", " ").replace("}", " ") for ts in FULL.values() for t in ts]
-        ids = {i for text in texts for i in self.tokenize.encode(text)}
-        return sorted(ids | {self.tokenize.sot_token_id, self.tokenize.eot_token_id})
+        return self.ids_in(texts)
 
 
 class Embedding(torch.nn.Module):

@@ -50,7 +50,7 @@ from tools.photo_pictures import (
     playing_cards,
     produce,
 )
-from tools.train_mini import Embedding, soft_cross_entropy
+from tools.train_mini import Embedding, Tokenizer, soft_cross_entropy
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 START_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -109,30 +109,15 @@ def pack_all(out: Path, card: Path | None, fruits: Path | None, quality: int) ->
         pack(out / "produce.npz", pictures, min(quality, 50))
 
 
-class Text:
+class Text(Tokenizer):
     """Captions to token ids on the CPU."""
-
-    def __init__(self) -> None:
-        self.tokenize: Any = open_clip.get_tokenizer("ViT-B-32")
-        self.cache: dict[str, list[int]] = {}
-        words = [token[:-4] for token in self.tokenize.encoder if token.endswith("</w>")]
-        self.words = [w for w in words if w.isalpha() and w.isascii() and 3 <= len(w) <= 12]
 
     def __call__(self, texts: list[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Short and long texts: the numbers of their texts, and their ids without padding."""
-        for text in texts:
-            if text not in self.cache:
-                ids = self.tokenize.encode(text)[: CONTEXT - 2]
-                ids = [self.tokenize.sot_token_id, *ids, self.tokenize.eot_token_id]
-                self.cache[text] = ids + [0] * (CONTEXT - len(ids))
-        ids = torch.tensor([self.cache[text] for text in texts])
+        ids = self.encode(texts, CONTEXT)
         length = (ids != 0).sum(1)
         groups = [(length <= SHORT).nonzero()[:, 0], (length > SHORT).nonzero()[:, 0]]
         return [(g, ids[g, : int(length[g].max())]) for g in groups if len(g)]
-
-    def token_ids(self, texts: list[str]) -> list[int]:
-        ids = {i for text in texts for i in self.tokenize.encode(text)}
-        return sorted(ids | {self.tokenize.sot_token_id, self.tokenize.eot_token_id})
 
 
 class Labels:
@@ -242,7 +227,7 @@ class Training:
         self.teacher = self.imagenet.logits(self.start_features["photo"])
         table = self.model.token_embedding.weight.detach().clone()
         self.vocabulary = [*captions.pool_captions(), *self.imagenet.all_texts()]
-        self.embedding = Embedding(table.cpu(), self.text.token_ids(self.vocabulary))
+        self.embedding = Embedding(table.cpu(), self.text.ids_in(self.vocabulary))
         self.embedding.to(self.device)
         self.model.token_embedding.requires_grad_(False)
         self.trunk = [p for p in self.model.visual.trunk.parameters()]
