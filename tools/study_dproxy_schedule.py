@@ -78,8 +78,10 @@ def main() -> None:
     args = parser.parse_args()
     base = load_profile()["methods"]["MultiDProxy"]
     changes = [dict(zip(SCHEDULES, values)) for values in itertools.product(*SCHEDULES.values())]
+    if args.collapse:
+        changes = [{"update_every": 40} | change for change in COLLAPSE]
     rows = []
-    for change in COLLAPSE if args.collapse else changes:
+    for change in changes:
         row = {name: nmi(base | change, args.n, c) for name, c in CONDITIONS.items()}
         row = change | row | {"mean": sum(row.values()) / len(row)}
         if args.collapse:

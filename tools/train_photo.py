@@ -32,7 +32,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP

@@ -18,7 +18,7 @@ NORM_REDUCTIONS = ("sum", "mean", "relative")
 
 class PerImageParameters:
     """n rows of parameters, one per image, stored as one tensor per chunk, so that the cost of a
-    step depends on the number of rows in its batch, not on n.
+    step depends on the number of rows in its batch, not on n, if there is no weight decay.
 
     `start`: initial values (n, e). `batch_size`: rows per step; or "full", all rows. `chunk_size`:
     rows per forward pass; the gradients of the chunks of a batch are summed.
