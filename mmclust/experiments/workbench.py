@@ -168,7 +168,9 @@ class Workbench:
         named = None  # a method without words gives no names
         if getattr(model, "words", None) is not None:
             classes = data.classes[e.criterion]
-            named = name_accuracy(labels, classes, model.labels_, model.name_clusters())
+            with warnings.catch_warnings():  # of names that differ by a number alone
+                warnings.simplefilter("ignore", UserWarning)
+                named = name_accuracy(labels, classes, model.labels_, model.name_clusters())
         row = {
             "dataset": e.dataset,
             "criterion": e.criterion,
