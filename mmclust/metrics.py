@@ -99,6 +99,7 @@ def kmeans(
     Centers that differ by rounding alone are one. So if fewer than M rows differ, there are fewer
     clusters: callers warn, once for many runs. Raises ValueError for a row with NaN or infinity.
     """
+    from scipy.spatial.distance import pdist
     from sklearn.cluster import DBSCAN, KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -115,6 +116,9 @@ def kmeans(
         model.fit(x)
     centers = model.cluster_centers_
     rounding = 100 * np.finfo(centers.dtype).eps * max(np.abs(centers).max(), 1e-9)
+    # Nearly always; DBSCAN takes longer for few centers, and less memory for many.
+    if len(centers) < 1000 and pdist(centers).min(initial=np.inf) > rounding:
+        return model.labels_.astype(np.int64), centers
     same = DBSCAN(rounding, min_samples=1, algorithm="kd_tree").fit_predict(centers)
     _, first, labels = np.unique(same[model.labels_], return_index=True, return_inverse=True)
     return labels.astype(np.int64), centers[model.labels_[first]]

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -13,6 +14,8 @@ from helpers.notebooks import write_notebooks
 
 import mmclust as mm
 from mmclust.experiments import dask_backend
+from mmclust.pipeline import execution
+from mmclust.pipeline.execution import Job
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -108,6 +111,18 @@ def test_workers_share_the_memory(cache, n_workers):
     """Dask's default is the share of one core: too little for the only worker of a GPU."""
     with dask_backend.local_cluster(n_workers=n_workers, start=False) as cluster:
         assert cluster.new_worker_spec()[0]["options"]["memory_limit"] == 1 / n_workers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "alone", "workers"),
+    [([121], False, 2), ([119], False, 0), ([121], True, 0), ([121, 121], False, 0)],
+)
+def test_a_single_long_notebook_uses_both_cores(cache, monkeypatch, seconds, alone, workers):
+    monkeypatch.setattr(execution, "cores", lambda: 2)
+    monkeypatch.setattr(dask_backend, "cores", lambda: 2)
+    jobs = {str(i): Job(Path(), {}, Path(), s, alone, "") for i, s in enumerate(seconds)}
+    with execution.open_backend(None, "cpu", None, jobs, lambda *_: None) as backend:
+        assert (backend.cluster.most if backend.cluster else 0) == workers
 
 
 def test_clients_are_closed_with_the_cluster(cache):

@@ -29,6 +29,9 @@ from mmclust.scripts import require_main_guard
 from mmclust.threads import cores, thread_environment
 
 ERROR_LENGTH = 500  # characters
+# Seconds. A single notebook that takes longer is worth the start of a cluster on few cores, too:
+# its kernel alone leaves a core idle.
+LONG = 120
 OUT_OF_MEMORY = "probably out of memory: try fewer pictures, or --jobs 1"
 # An event's name, its subject and the expected seconds that are left: see `notebooks.reproduce`.
 OnEvent = Callable[[str, Any, float], None]
@@ -78,9 +81,10 @@ class Backend:
 
 @contextmanager
 def open_backend(
-    address: str | None, device: str, workers: int | None, on_event: OnEvent
+    address: str | None, device: str, workers: int | None, jobs: dict[str, Job], on_event: OnEvent
 ) -> Iterator[Backend]:
     """A context with the backend for `notebooks.reproduce` with these arguments."""
+    single = len(jobs) == 1 and all(not job.alone and job.seconds > LONG for job in jobs.values())
     if address:
         with dask_backend.connect(address) as client:
             count = len(client.scheduler_info()["workers"])
@@ -88,7 +92,8 @@ def open_backend(
         on_event("cluster", f"{count} workers at {address} compute, dashboard at {link}", 0)
         yield Backend(address, cores())
         return
-    if workers is None and device == "cpu" and cores() <= dask_backend.FEW_CORES:
+    few = device == "cpu" and cores() <= dask_backend.FEW_CORES
+    if workers is None and few and not single:
         hint = f"--workers {cores()} starts a cluster"
         on_event("cluster", f"{cores()} cores: notebooks compute in their kernels; {hint}", 0)
         workers = 0

@@ -139,7 +139,7 @@ def reproduce(
                 _save_state(out, outcome, todo[outcome.notebook], made)
                 outcomes[outcome.notebook] = outcome
 
-            with open_backend(address, device, workers, on_event) as backend:
+            with open_backend(address, device, workers, todo, on_event) as backend:
                 backend.parallel = jobs or backend.parallel
                 run_jobs(todo, backend, save, on_event)
         write_index(out, profile)
