@@ -81,10 +81,11 @@ def run(tmp_path: Path, *arguments: object):
 
 
 def problems(out: Path, notebook: str) -> list[str]:
-    """What a notebook wrote to stderr, except that the data sets are smaller than the papers'."""
+    """What a notebook wrote to stderr, except that data sets are small."""
     texts = printed_errors(out / "notebooks" / f"{notebook}.ipynb")
     lines = [line for text in texts for line in text.splitlines() if not line.startswith("  ")]
-    return [line for line in lines if not line.endswith(" expected")]
+    known = (" expected", "Results may be unreliable.")  # the latter of scipy, for equal rows
+    return [line for line in lines if not line.endswith(known)]
 
 
 def test_its_notebooks_and_settings():
