@@ -1,12 +1,13 @@
-"""What `mini` recognizes in pictures that others drew.
+"""What `mini` and `photo` recognize in pictures that others drew.
 
-`python -m benchmarks.foreign_pictures [--seeds 3] [--json FILE]`
+`python -m benchmarks.foreign_pictures [--encoder mini photo] [--seeds 3] [--json FILE]`
 
 Each picture set is downloaded from a package registry with the user's `npm` and `pip` into a
 temporary folder of PNG files with a `labels.csv` (`--keep FOLDER` keeps it); from there on only
 `mm.load_folder` and the public API are used. Part 1: the scores of each method, as on the demo
-worlds. Part 2: the same pictures prepared in other ways, which shows what `mini` can't do. A set
-that can't be downloaded is named and left out.
+worlds. Part 2: the same pictures prepared in other ways, which shows what an encoder can't do. With
+several encoders, a last table has them side by side. A set that can't be downloaded is named and
+left out.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ FIGURES = {  # ClustPy does not name the classes: our words for what the picture
     "legs": ["bent", "spread", "kicking"],
 }
 SIDE = 128  # pixels
+PARTS = ("methods", "prepared", "confusions", "notes")  # of a report
 
 
 class Unreachable(RuntimeError):
@@ -534,15 +536,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=", ".join(SETS)
     )
-    parser.add_argument("--encoder", default="mini")
+    parser.add_argument("--encoder", nargs="+", default=["mini", "photo"])
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--keep", type=Path, help="keep the pictures in this new folder")
     args = parser.parse_args(arguments)
     if args.keep and args.keep.exists() and any(args.keep.iterdir()):
         parser.error(f"--keep {args.keep} is not empty: give a new folder")
-    encoder = mm.load_encoder(args.encoder)
-    parts = ("methods", "prepared", "confusions", "notes", "left out")
-    rows: dict[str, list] = {part: [] for part in parts}
+    encoders = {name: mm.load_encoder(name) for name in args.encoder}
+    rows: dict[str, list] = {part: [] for part in (*PARTS, "left out")}
     with tempfile.TemporaryDirectory(prefix="mmclust-pictures-") as temporary:
         fetcher = PackageFetcher(Path(temporary))
         for name in args.sets:
@@ -552,22 +553,37 @@ def main(arguments: list[str] | None = None) -> None:
                 rows["left out"].append(f"{name}: {error}")
                 print(f"Left out: {name}: {error}")
                 continue
-            for part, new in measure(name, folder, encoder, args.seeds).items():
-                rows[part] += new
+            for encoder_name, encoder in encoders.items():
+                for part, new in measure(name, folder, encoder, args.seeds).items():
+                    rows[part] += [{"encoder": encoder_name, **row} for row in new]
         fetcher.close()
     if rows["methods"]:
-        print_report(rows, fetcher.packages, args)
+        print_reports(rows, fetcher.packages, args)
     if args.json:
         text = json.dumps(rows | {"packages": fetcher.packages}, indent=1)
         args.json.write_text(text, encoding="utf-8")
 
 
-def print_report(rows: dict, packages: dict, args: argparse.Namespace) -> None:
-    """Print the tables as Markdown."""
+def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per set and criterion; cells with a value of each encoder: the accuracy of the class
+    names, and the mean NMI of each method but CLIP_label, whose words are these names."""
+    index = ["set", "criterion", "n", "classes"]
+    methods = [method for method in METHODS if method != "CLIP_label"]
+    groups = rows.groupby([*index, "encoder"], sort=False)
+    values = {"zero-shot": groups["zero-shot"].max()}
+    for method in methods:
+        chosen = rows[rows["method"] == method].groupby([*index, "encoder"], sort=False)
+        values[method] = chosen["NMI"].mean()
+    cells = pd.DataFrame(values).map("{:.2f}".format)
+    return cells.groupby(index, sort=False).agg(" / ".join).reset_index()
 
-    def show(table: pd.DataFrame) -> None:
-        print(table.to_markdown(index=False, disable_numparse=True), end="\n\n")
 
+def show(table: pd.DataFrame) -> None:
+    print(table.to_markdown(index=False, disable_numparse=True), end="\n\n")
+
+
+def print_reports(rows: dict, packages: dict, args: argparse.Namespace) -> None:
+    """Print the tables as Markdown: those of each encoder, and the encoders side by side."""
     listed = [f"{name} {version} ({license_})" for name, (version, license_) in packages.items()]
     print(f"Pictures from {'; '.join(listed)}.\n")
     print(
@@ -576,9 +592,19 @@ def print_report(rows: dict, packages: dict, args: argparse.Namespace) -> None:
         "clusters to classes; zero-shot: the\nwords of CLIP_label without any matching; largest "
         "class: its share.\n"
     )
+    for name in args.encoder:
+        parts = {part: [row for row in rows[part] if row["encoder"] == name] for part in PARTS}
+        print_report(parts, name, args.seeds)
+    if len(args.encoder) > 1:
+        print(f"{' / '.join(args.encoder)}: accuracy of the class names, then NMI of each method\n")
+        show(side_by_side(pd.DataFrame(rows["methods"])))
+
+
+def print_report(rows: dict, encoder: str, seeds: int) -> None:
+    """Print the tables of one encoder."""
     scores = pd.DataFrame(rows["methods"])
     for metric in ("NMI", "ARI", "accuracy"):
-        print(f"{metric}, {args.encoder}, mean ± standard deviation of {args.seeds} seeds\n")
+        print(f"{metric}, {encoder}, mean ± standard deviation of {seeds} seeds\n")
         show(first_table(scores, metric))
     print("The same pictures, prepared in other ways: zero-shot accuracy / NMI of k-means\n")
     prepared = pd.DataFrame(rows["prepared"])
@@ -592,10 +618,10 @@ def print_report(rows: dict, packages: dict, args: argparse.Namespace) -> None:
         "Zero-shot accuracy by style; the same with the mean image of each class in the other "
         "styles instead of its\nword; the most frequent mistakes, and how many\n"
     )
-    show(pd.DataFrame(rows["confusions"]))
+    show(pd.DataFrame(rows["confusions"]).drop(columns="encoder"))
     for note in rows["notes"]:
         print(f"- {note['set']}, {note['criterion']}: {note['note'].rstrip('.')}.")
-    print(f"\n{rows['notes'][0]['general']}")
+    print(f"\n{rows['notes'][0]['general']}\n")
 
 
 if __name__ == "__main__":

@@ -185,6 +185,26 @@ def test_everything_as_released_is_one_more_flip_per_method():
     assert [(flip.before, flip.value) for flip in flips] == [("paper", "released")] * 2
 
 
+def test_an_encoder_whose_texts_and_tokens_differ_in_width_has_fewer_flips():
+    scripts = {"MultiMaP": {"variant": "released", "lr": 1.0}, "MultiSub": {"variant": "released"}}
+    params = {"MultiMaP": {}, "MultiSub": {}}
+    every, _ = mm.paper_vs_code.flips(params, released=scripts)
+    fewer, _ = mm.paper_vs_code.flips(params, released=scripts, text_as_tokens=False)
+    missing = {f"MultiMaP: {name} = text" for name in ("init", "targets")}
+    assert every.keys() - fewer.keys() == missing | {"MultiSub: init = text"}
+    encoder = mm.load_encoder("photo")
+    assert encoder.token_dim != encoder.embedding_dim
+    images = mm.load_dataset("demo-card", n=8, seed=0).images
+    for name in ("MultiMaP", "MultiSub"):
+        method, settings, _ = fewer[f"{name}: variant = released"]
+        assert settings["variant"] == "released" and settings["init"] != "text"
+        assert settings.get("lr") == scripts[name].get("lr")
+        few = {"epochs": 1} if name == "MultiMaP" else {"phase1_epochs": 1}
+        getattr(mm, method)(encoder, ["clubs", "spades"], n_clusters=2, **settings, **few).fit(
+            images
+        )
+
+
 def test_effects_are_paired_differences():
     flip = Flip("MultiSub", "intra", "squared", "plain", base="b")
     rows = pd.DataFrame(

@@ -159,6 +159,12 @@ TABLES = {
         ",file,color\n0,a.png,red\n1,b.png,blue\n",
         f"{READ}; left out: a column without a name",
     ),
+    "a column of splits": (
+        "a.png b.png",
+        "labels.csv",
+        "file,color,split\na.png,red,train\nb.png,blue,test\n",
+        f"{READ}; taken together: 2 splits (test, train)",
+    ),
     "labels that differ by case": (
         "1.png 2.png 3.png",
         "labels.csv",

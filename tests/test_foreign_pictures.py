@@ -102,13 +102,16 @@ def test_the_command_prints_the_tables_and_leaves_nothing_behind(tmp_path, monke
     settings = mm.load_profile("demo") | {"methods": QUICK}
     monkeypatch.setattr(mm, "load_profile", lambda name: settings, raising=False)
     options = ["--sets", "stick figures", "-n", "36", "--seeds", "2", "--json", "rows.json"]
+    # the default encoders are mini and photo
     foreign_pictures.main(options)
     assert os.listdir(tmp_path / "temporary") == []
     assert sorted(os.listdir(tmp_path)) == ["rows.json", "temporary"]
     out = capsys.readouterr().out
     assert "Left out" not in out and "clustpy" in out
     rows = json.loads((tmp_path / "rows.json").read_text())
-    table = foreign_pictures.first_table(pd.DataFrame(rows["methods"]), "accuracy")
+    scores = pd.DataFrame(rows["methods"])
+    assert set(scores["encoder"]) == {"mini", "photo"}
+    table = foreign_pictures.first_table(scores[scores["encoder"] == "photo"], "accuracy")
     methods = foreign_pictures.METHODS
     index = ["set", "criterion", "n", "classes", "largest class", "zero-shot"]
     assert list(table.columns) == [*index, *methods]
@@ -117,6 +120,10 @@ def test_the_command_prints_the_tables_and_leaves_nothing_behind(tmp_path, monke
     printed = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()]
     assert list(table.columns) in printed
     assert all(row in printed for row in table.astype(str).to_numpy().tolist())
+    both = foreign_pictures.side_by_side(scores)
+    assert all(row in printed for row in both.astype(str).to_numpy().tolist())
+    gpt = scores[(scores["method"] == "CLIP_GPT") & (scores["criterion"] == "legs")]["NMI"]
+    assert both["CLIP_GPT"][1] == " / ".join(gpt.map("{:.2f}".format))
     ways = {*foreign_pictures.PREPARED, foreign_pictures.WITHOUT_TEMPLATE}
     assert {row["prepared"] for row in rows["prepared"]} == ways
 

@@ -232,6 +232,23 @@ def test_cmuface_in_another_size_and_in_trees(root):
     assert len(load("cmuface")) == len(FACES)  # each picture once
 
 
+def test_faces_of_another_name_are_named(root):
+    members = faces(("_2",), "cmuface")
+    members = {path.replace("_straight_", "_forward_"): data for path, data in members.items()}
+    place(root, members)
+    data, messages = load_with_warnings("cmuface")
+    assert len(data) == 47 and data.n_clusters("pose") == 3
+    (named,) = [m for m in messages if "forward" in m]
+    assert f"{root / 'cmuface'}: left out 16 pictures (an2i_forward_angry_open_2.pgm" in named
+    assert "pose straight, left, right or up" in named
+    assert data.notes and data.notes[0] in named
+    for path in members:
+        if "_forward_" not in path:
+            (root / path).unlink()
+    with pytest.raises(FileNotFoundError, match=r"cmuface/<user>/.*pose straight, left"):
+        mm.load_dataset("cmuface")
+
+
 PHOTOS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -334,6 +351,53 @@ def test_labels_csv(root):
     place(root, {"cars/labels.csv": b"file,color\npictures/1.jpg,a\n"})
     with pytest.raises(ValueError, match=r"labels\.csv has no column 'type', only: color"):
         mm.load_dataset("cars")
+
+
+def place_parts(root):
+    """Pictures in the layouts of `card.tar` and of 2,000 test pictures of CIFAR-10, unpacked."""
+    place(root, {f"card/images/{i}.jpg": PICTURES[i] for i in range(6)})
+    splits = ["train", "train", "train", "valid", "test", "Test"]
+    rows = [f"images/{i}.jpg,{CARDS[i][0]},{CARDS[i][1]},{splits[i]}" for i in range(6)]
+    place(root, {"card/labels.csv": "\n".join(["file,order,suits,split", *rows]).encode()})
+    place(root, {f"cifar10-mc/images/{name}_0.jpg": PICTURES[i] for i, name in enumerate("ab")})
+    table = "file,class,type,environment\nimages/a_0.jpg,a,c,d\nimages/b_0.jpg,b,e,f\n"
+    place(root, {"cifar10-mc/labels.csv": table.encode(), "cifar10-mc/README.md": b"..."})
+
+
+def test_parts_of_a_data_set(root):
+    for name, columns in {
+        "card-test": r"order, suits, split \(test\)",
+        "cifar10-mc": "type, environment",
+    }.items():
+        remedy = f"place in {root} {name.removesuffix('-test')}/labels.csv with columns file"
+        with pytest.raises(FileNotFoundError, match=rf"{remedy} .*{columns}"):
+            mm.load_dataset(name)
+    place_parts(root)
+    sizes = {"card": 6, "card-train": 3, "card-valid": 1, "card-test": 2, "cifar10-mc": 2}
+    for name, size in sizes.items():
+        data = load(name)
+        assert len(data) == size
+        assert len(load(name, n=1)) == 1
+        assert data.domain == ("photo" if name == "cifar10-mc" else "card")
+    assert data.criteria == ["type", "environment"]
+    test = load("card-test")
+    assert test.criteria == ["order", "suits"]
+    assert classes_of(test) == true_classes(test, CARDS * 2)
+    complete = mm.load_folder(root / "card", domain="card", verbose=False)
+    assert complete.criteria == ["order", "suits"]
+    by_hand = complete.subset([row["split"].lower() == "test" for row in complete.rows])
+    assert by_hand.images.fingerprint == test.images.fingerprint
+    place(root, {"card/labels.csv": b"file,order,suits\nimages/0.jpg,ace,clubs\n"})
+    assert len(load("card")) == 1
+    with pytest.raises(ValueError, match=r"card/labels\.csv: no 'test' in a column 'split'"):
+        mm.load_dataset("card-test")
+
+
+def test_a_part_is_not_taken_from_trees(root):
+    place(root, trees("card/number", "card/suits", CARDS))
+    assert len(load("card")) == 6
+    with pytest.raises(FileNotFoundError, match=r"card-test is not in .*labels\.csv"):
+        mm.load_dataset("card-test")
 
 
 def test_a_copy_of_the_user_needs_no_download(root):

@@ -57,21 +57,27 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
     raise ValueError(f"data set {name!r} is neither a folder nor one of: {known}")
 
 
-def available_datasets(names: Names) -> Names:
-    """`names` (a list, or a dictionary with names as keys) without data sets, such as "cars", that
-    a user must provide and has not; a note on each is printed."""
-    root = data_folder()
+def to_be_placed(name: str, download: bool = True) -> bool:
+    """Whether a user must provide a data set, such as "cars", and has not; without `download`, the
+    papers' other data sets as well."""
+    spec = PAPER_DATASETS.get(name)
+    by_hand = spec is not None and not (spec.url and download)
+    return by_hand and find(name, data_folder()) is None
+
+
+def available_datasets(names: Names, download: bool = True) -> Names:
+    """`names` (a list, or a dictionary with names as keys) without data sets that are
+    `to_be_placed`; a note on each is printed."""
     available = []
     for name in names:
-        spec = PAPER_DATASETS.get(name)
-        if spec and not spec.url and find(name, root) is None:
-            print(f"without {name}: {how_to_place(name, root)}")
+        if to_be_placed(name, download):
+            print(f"without {name}: {how_to_place(name, data_folder())}")
         else:
             available.append(name)
     return {name: names[name] for name in available} if isinstance(names, dict) else available
 
 
-def where_from(name: str) -> str:
+def where_from(name: str, download: bool = True) -> str:
     """Where a data set is or comes from, as a phrase. Nothing is downloaded."""
     if name in RENDERED_WORLDS:
         return "rendered here"
@@ -80,6 +86,6 @@ def where_from(name: str) -> str:
     root = data_folder()
     if place := find(name, root):
         return f"present in {place}"
-    if url := PAPER_DATASETS[name].url:
+    if (url := PAPER_DATASETS[name].url) and download:
         return f"downloaded from {source(url)}"
     return f"left out: {how_to_place(name, root)}"

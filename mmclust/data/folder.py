@@ -14,7 +14,13 @@ from mmclust.data.contents import Files
 from mmclust.data.decoding import SUFFIXES, decode, describe_others, is_picture
 from mmclust.data.folder_tree import tree_labels, walk, without_pictures
 from mmclust.data.images import ImageDataset, Images, counted, encode_labels
-from mmclust.data.labels_table import TABLES, find_table, read_labels, similar_labels
+from mmclust.data.labels_table import (
+    TABLES,
+    find_table,
+    read_labels,
+    similar_labels,
+    split_column,
+)
 from mmclust.storage import key_of
 
 
@@ -24,10 +30,11 @@ def load_folder(
     """The pictures below `path`, with the labels that the folder has.
 
     Labels are read from `labels.csv` in the folder (a column `file`, relative to the folder, and
-    one column per criterion); without it from class folders (`<class>/<picture>`: one criterion,
-    "class"), or from one tree of class folders per criterion (`<criterion>/<class>/<picture>`, the
-    same pictures in each tree, matched by file name). Otherwise the pictures have no labels. What
-    was understood and left out is printed in one line; docs/folders.md lists what a folder may be.
+    one column per criterion; perhaps `split`, which is kept in `rows`); without it from class
+    folders (`<class>/<picture>`: one criterion, "class"), or from one tree of class folders per
+    criterion (`<criterion>/<class>/<picture>`, the same pictures in each tree, matched by file
+    name). Otherwise the pictures have no labels. What was understood and left out is printed in one
+    line; docs/folders.md lists what a folder may be.
 
     Args:
         domain: what the pictures show, for prompts and reference words ("photo", "fruit", ...).
@@ -74,12 +81,18 @@ def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
     if empty := without_pictures(folders, files):
         notes.append(f"without pictures: {counted(empty, 'folder')}")
     if source := find_table(root, all_files, notes):
-        return read_labels(source, files, notes), source.name
+        table = read_labels(source, files, notes)
+        if split := split_column(table):
+            notes.append(f"taken together: {counted(sorted(set(table[split])), 'split')}")
+        return table, source.name
     return tree_labels(root, files, notes), "folders"
 
 
 def from_table(name: str, domain: str, root: Path, table: pd.DataFrame) -> ImageDataset:
-    """The pictures in the index of `table`, relative to `root`, with its columns as criteria."""
+    """The pictures in the index of `table`, relative to `root`, with its columns as criteria.
+
+    A column with their splits is no criterion; it is in `rows`, as all columns are.
+    """
     files = Files(root, table.index)
 
     def make(i: int, side: int = 0) -> Image.Image:
@@ -93,7 +106,8 @@ def from_table(name: str, domain: str, root: Path, table: pd.DataFrame) -> Image
         return key_of("pictures", contents, code_fingerprint([decode]))
 
     images = Images(len(table), make, fingerprint, lambda i: str(files.path(i)), make)
-    labels, classes = encode_labels({c: table[c].tolist() for c in table.columns})
+    split = split_column(table)
+    labels, classes = encode_labels({c: table[c].tolist() for c in table.columns if c != split})
     rows = [{"file": f, **row} for f, row in zip(table.index, table.to_dict("records"))]
     return ImageDataset(name, domain, images, labels, classes, rows=rows)
 

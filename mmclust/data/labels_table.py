@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmclust.data.folder_tree import SPLITS
 from mmclust.data.images import clean, counted
 
 TABLES = {".csv", ".tsv", ".xlsx", ".xls", ".ods"}
@@ -60,6 +61,13 @@ def read_labels(source: Path, files: Sequence[Path], notes: list[str]) -> pd.Dat
     if unlisted := sorted({str(f) for f in files} - set(matched)):
         notes.append(f"left out, not in {source.name}: {counted(unlisted, 'picture')}")
     return table
+
+
+def split_column(table: pd.DataFrame) -> str | None:
+    """The column that says which split (train, test, ...) each picture is in: no criterion."""
+    return next(
+        (c for c in table if c.casefold() == "split" and {*table[c].str.casefold()} <= SPLITS), None
+    )
 
 
 def similar_labels(table: pd.DataFrame) -> list[str]:

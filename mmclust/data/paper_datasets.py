@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ _BUNDLE = "https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip"
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """A data set of the papers."""
+    """A data set of the papers, or a part of one."""
 
     domain: str  # the first word of its prompts
     folders: tuple[str, ...]  # accepted names of its folder, in lower case; our name first
@@ -38,13 +38,17 @@ class PaperDataset:
     optional: tuple[str, ...] = ()  # criteria that the released archive need not have
     images: tuple[int, ...] = ()  # image counts that are also accepted
     origin: str = ""  # where the pictures come from, for data sets without a download
+    part_of: str = ""  # the data set that it is a part of; its labels come from `labels.csv`
+    split: str = ""  # the value in the column `split` of its pictures; none: all of the table
 
 
+_CARD = PaperDataset("card", ("card", "cards"), _BUNDLE, trees={"order": "number"})
+_CARD_PART = replace(_CARD, url="", part_of="card", origin="a public collection of card pictures")
 PAPER_DATASETS = {
     # AugDMC's code keeps the trees of criteria in fruit_type, and one class per picture in fruit
     "fruit": PaperDataset("fruit", ("fruit", "fruit_type"), _BUNDLE, optional=("shape",)),
     "fruit360": PaperDataset("fruit", ("fruit360",), _BUNDLE),
-    "card": PaperDataset("card", ("card", "cards"), _BUNDLE, trees={"order": "number"}),
+    "card": _CARD,
     "cmuface": PaperDataset(
         "face", ("cmuface", "faces", "faces_4"),
         "https://archive.ics.uci.edu/static/public/124/cmu+face+images.zip",
@@ -62,6 +66,11 @@ PAPER_DATASETS = {
     ),
     "aloi": PaperDataset("object", ("aloi",), origin="288 of ALOI, "
         "https://aloi.science.uva.nl/: red and green objects, balls and cylinders"),
+    "card-train": replace(_CARD_PART, split="train", images=(7509,)),
+    "card-valid": replace(_CARD_PART, split="valid", images=(260,)),
+    "card-test": replace(_CARD_PART, split="test", images=(260,)),
+    "cifar10-mc": PaperDataset("photo", ("cifar10-mc", "cifar10_mc"), part_of="cifar10",
+        images=(2000,), origin="200 test pictures of each class of CIFAR-10"),
 }  # fmt: skip
 
 
@@ -72,9 +81,13 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
 
 
 def expected(name: str) -> pd.DataFrame:
-    """The papers' numbers: a row per criterion with images, clusters (missing if not stated)."""
+    """The papers' numbers: a row per criterion with images, clusters (missing if not stated).
+
+    Those of the complete data set for a part of it.
+    """
     table = pd.read_csv(Path(__file__).with_name("paper_datasets.csv"), dtype={"clusters": "Int64"})
-    return table[table["data set"] == name].set_index("criterion")
+    complete = PAPER_DATASETS[name].part_of or name
+    return table[table["data set"] == complete].set_index("criterion")
 
 
 def load_paper(
@@ -87,7 +100,8 @@ def load_paper(
     by their content, else by their names. CMU faces are labeled by their file names and read in the
     finest size of the folder. CIFAR-10 is that of torchvision, train and test, or the authors'
     trees (cifar10_mc.zip) where a user placed them. Any set may instead have a `labels.csv`, as in
-    `load_folder`. Other numbers of pictures or classes than the papers' give a warning.
+    `load_folder`; parts of a set, such as "card-test", are read from it alone. Other numbers of
+    pictures or classes than the papers' give a warning, and so do faces of another name.
 
     Args:
         n, seed: a random sample, see `draw`.
@@ -103,7 +117,7 @@ def load_paper(
     root = data_folder(data_dir)
     place = find(name, root) or obtain(name, root)
     data = read(name, place, criterion)
-    for difference in differences(name, data):
+    for difference in [*data.notes, *differences(name, data)]:
         warnings.warn(f"{name} in {place}: {difference}", stacklevel=3)  # load_dataset's caller
     return draw(data, n, seed)
 
@@ -125,7 +139,8 @@ def draw(data: ImageDataset, n: int | None, seed: int) -> ImageDataset:
 def differences(name: str, data: ImageDataset) -> list[str]:
     """How a complete data set differs from the papers' table: pictures, and classes."""
     table = expected(name)
-    counts = [int(table["images"].iloc[0]), *PAPER_DATASETS[name].images]
+    spec = PAPER_DATASETS[name]
+    counts = [*spec.images] if spec.part_of else [int(table["images"].iloc[0]), *spec.images]
     out = []
     if len(data) not in counts:
         listed = " or ".join(f"{k:,}" for k in counts)
@@ -146,13 +161,15 @@ def find(name: str, root: Path) -> Path | None:
     paths = [path for level in searched for path in sorted(level)]
     candidates = [p for p in paths if p.name.casefold() in spec.folders and p.is_dir()]
     complete = [path for path in candidates if not missing(name, path)]
-    return next(iter(complete or candidates), None)
+    return next(iter(complete if spec.part_of else complete or candidates), None)
 
 
 def missing(name: str, place: Path) -> list[str]:
     """The criteria without a tree of class folders; [] if the labels do not come from trees."""
     if (place / "labels.csv").exists() or name == "cmuface" or place.name == BATCHES:
         return []
+    if PAPER_DATASETS[name].part_of:
+        return ["labels.csv"]
     present = [*_trees(name, place), *PAPER_DATASETS[name].optional]
     return [c for c in expected(name).index if c not in present]
 
@@ -172,10 +189,16 @@ def _unpacked(root: Path, url: str) -> Path:
 
 def how_to_place(name: str, root: Path) -> str:
     """One sentence: which files a user must place where."""
-    top = PAPER_DATASETS[name].folders[0]
+    spec = PAPER_DATASETS[name]
+    top = spec.folders[0]
     criteria = list(expected(name).index)
     trees = " and ".join(f"{top}/{c}/<class>/<picture>" for c in criteria)
-    table = f"{top}/labels.csv with columns file (a picture in {top}), {', '.join(criteria)}"
+    columns = [*criteria, f"split ({spec.split})"] if spec.split else criteria
+    table = f"{top}/labels.csv with columns file (a picture in {top}), {', '.join(columns)}"
+    if spec.part_of:
+        return f"place in {root} {table}"
+    if name == "cmuface":
+        return f"place in {root} {top}/<user>/<picture>, named {paper_layouts.FACE_NAMES}"
     return f"place in {root} {trees}, the same pictures in each; or {table}"
 
 
@@ -211,17 +234,20 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     if absent := missing(name, place):
         raise ValueError(f"{place} has no folder {absent[0]!r}: {remedy}")
     criteria = list(expected(name).index)
+    notes: list[str] = []
     if (place / "labels.csv").exists():
-        other_names = {v: k for k, v in spec.trees.items()}
-        table = paper_layouts.from_csv(place, criteria, spec.optional, other_names)
+        names = {v: k for k, v in spec.trees.items()}
+        table = paper_layouts.from_csv(place, criteria, spec.optional, names, spec.split)
     elif name == "cmuface":
-        table = paper_layouts.from_names(place, criteria)
+        table = paper_layouts.from_names(place, criteria, notes)
     else:
         table = paper_layouts.from_trees(place, _trees(name, place), criterion)
     if table.empty:
         again = "remove it, and it is downloaded again, or " if spec.url else ""
         raise FileNotFoundError(f"{place} holds no pictures of {name}: {again}{remedy}")
     data = from_table(name, spec.domain, place, table)
-    data.provenance = f"the papers' {name}, {len(table)} pictures"
+    data.provenance = f"the papers' {spec.part_of or name}, {len(table)} pictures"
+    data.provenance += f" of the split {spec.split}" if spec.split else ""
+    data.notes = tuple(notes)
     data.derived_criteria = spec.optional  # the shape of a fruit follows from its species
     return data

@@ -17,13 +17,18 @@ from mmclust.data.cifar10_labels import PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.data.contents import Files
 from mmclust.data.folder import pictures
 from mmclust.data.folder_tree import match_trees
-from mmclust.data.images import ImageDataset, Images, encode_labels
-from mmclust.data.labels_table import read_labels
+from mmclust.data.images import ImageDataset, Images, counted, encode_labels
+from mmclust.data.labels_table import read_labels, split_column
 from mmclust.storage import key_of
 
+# as the README of the faces defines it, whose poses are these four
 FACE = re.compile(
     r"(?P<identity>[^_]+)_(?P<pose>straight|left|right|up)_(?P<emotion>neutral|happy|sad|angry)"
     r"_(?P<glasses>open|sunglasses)(_(?P<scale>[24]))?\.\w+"
+)
+FACE_NAMES = (
+    "user_pose_emotion_eyes.pgm, with pose straight, left, right or up, emotion neutral, happy, "
+    "sad or angry, eyes open or sunglasses, and _2 or _4 before .pgm in a smaller size"
 )
 BATCHES = "cifar-10-batches-py"  # the folder in CIFAR-10's archive
 
@@ -33,10 +38,22 @@ class SeparateCriteria(ValueError):
 
 
 def from_csv(
-    place: Path, criteria: list[str], optional: tuple[str, ...], other_names: dict[str, str]
+    place: Path,
+    criteria: list[str],
+    optional: tuple[str, ...],
+    other_names: dict[str, str],
+    split: str,
 ) -> pd.DataFrame:
-    """From `labels.csv`, whose columns may have other names (name -> criterion)."""
+    """From `labels.csv`, whose columns may have other names (name -> criterion); the pictures of
+    one split, all if it is ""."""
     table = read_labels(place / "labels.csv", pictures(place), []).rename(columns=other_names)
+    if split:
+        column = split_column(table)
+        splits = table[column].str.casefold() if column else pd.Series("", table.index)
+        table = table[splits == split]
+        if table.empty:
+            remedy = "add it to the rows of the pictures that belong to it"
+            raise ValueError(f"{place / 'labels.csv'}: no {split!r} in a column 'split': {remedy}")
     wanted = [c for c in criteria if c in table or c not in optional]
     if absent := [c for c in wanted if c not in table]:
         columns = ", ".join(table.columns)
@@ -44,9 +61,16 @@ def from_csv(
     return table[wanted]
 
 
-def from_names(place: Path, criteria: list[str]) -> pd.DataFrame:
-    """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the largest size."""
-    faces = {f.name: (str(f), match) for f in pictures(place) if (match := FACE.fullmatch(f.name))}
+def from_names(place: Path, criteria: list[str], notes: list[str]) -> pd.DataFrame:
+    """CMU faces: `user_pose_emotion_eyes[_scale].pgm`, each once, in the largest size.
+
+    Other names are not guessed at, but noted: `forward` for `straight`, say.
+    """
+    files = pictures(place)
+    faces = {f.name: (str(f), match) for f in files if (match := FACE.fullmatch(f.name))}
+    if others := [f.name for f in files if f.name not in faces]:
+        listed = counted(others, "picture")
+        notes.append(f"left out {listed}: rename them as {FACE_NAMES}")
     finest = min((match["scale"] or "1" for _, match in faces.values()), default="1")
     chosen = [face for face in faces.values() if (face[1]["scale"] or "1") == finest]
     labels = {c: [match[c] for _, match in chosen] for c in criteria}

@@ -40,7 +40,7 @@ class Flip:
 
 def flips(
     params: dict[str, dict], methods: Sequence[str] = METHODS,
-    released: dict[str, dict] | None = None,
+    released: dict[str, dict] | None = None, text_as_tokens: bool = True,
 ) -> tuple[Settings, list[Flip]]:  # fmt: skip
     """The settings for the paper's variant of each method and for all its flips, as `mm.ablation`
     takes them; and the flips among them.
@@ -48,6 +48,9 @@ def flips(
     Where `params` (method -> parameters) differs from the paper, the paper's value of that
     parameter is a flip, too. `released`: method -> parameters of the complete released variant,
     which is then one more flip, of the parameter "variant".
+
+    `text_as_tokens`: whether the encoder's outputs for texts can be token embeddings, whose width
+    must be the same. If not, parameters that would use them so stay as in the paper.
     """
     settings: Settings = {}
     changes = []
@@ -59,7 +62,8 @@ def flips(
 
     for method in methods:
         variants = method_class(method).VARIANTS
-        for name in [name for name in variants["paper"] if name not in SCHEDULE]:
+        fixed = () if text_as_tokens else method_class(method).TEXT_AS_TOKENS
+        for name in [name for name in variants["paper"] if name not in (*SCHEDULE, *fixed)]:
             representation = CLUSTERED.get(name, "prompt")
             base = f"{method} paper, {representation}"
             values = [variants[variant][name] for variant in ("paper", "released")]
@@ -70,7 +74,8 @@ def flips(
                     add(Flip(method, name, before, value, base), changed, representation)
         if released:
             flip = Flip(method, "variant", "paper", "released", f"{method} paper, prompt")
-            add(flip, released[method], "prompt")
+            unchanged = {name: variants["paper"][name] for name in fixed}
+            add(flip, override_params(released[method], **unchanged), "prompt")
     return settings, changes
 
 

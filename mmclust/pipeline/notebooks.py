@@ -23,12 +23,14 @@ import filelock
 
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
+from mmclust.data import to_be_placed
 from mmclust.data.folder import load_folder
 from mmclust.data.folder_tree import walk
+from mmclust.data.paper_datasets import PAPER_DATASETS
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
 from mmclust.pipeline.gallery import output_files, read_state, write_index
-from mmclust.pipeline.preflight import needs
+from mmclust.pipeline.preflight import datasets_of, needs
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_names, check_settings
 from mmclust.results.output import STATE
@@ -42,9 +44,11 @@ DEFAULT_SECONDS = 60  # a notebook's expected time where neither a run nor its p
 
 def select(only: list[str] | None, profile: str) -> list[str]:
     """Names of notebooks of a profile, in its order. `only` has full names, beginnings such as
-    "00", or "teaching" for the lessons and the explorer; None takes all but those. Raises
-    ValueError for an unknown name."""
-    entries = load_profile(profile)["notebooks"]
+    "00", or "teaching" for the lessons and the explorer; None takes the profile's `only`, else all
+    but those. Raises ValueError for an unknown name."""
+    loaded = load_profile(profile)
+    entries = loaded["notebooks"]
+    only = only or loaded.get("only")
     teaching = [name for name, entry in entries.items() if entry.get("teaching")]
     if not only:
         return [name for name in entries if name not in teaching]
@@ -86,11 +90,15 @@ def stamp(path: Path, parameters: dict) -> str:
             add([file.name, *_version_of(file)])
     profile = load_profile(parameters["profile"]) if parameters.get("profile") else {}
     add(profile)
-    for name in plugins.names_in([parameters, profile.get("notebooks", {}).get(path.stem, {})]):
+    entry = profile.get("notebooks", {}).get(path.stem, {})
+    for name in plugins.names_in([parameters, entry]):
         digest.update(plugins.source(name).encode())
     if profile.get("source", "lexicon") != "lexicon":
         for file in sorted(reviewed_answers.folder().glob("*.yaml")):
             digest.update(file.name.encode() + file.read_bytes())  # a person may edit answers
+    download = profile.get("download", True)
+    for name in datasets_of(entry | parameters):  # a person may place them
+        add([name, to_be_placed(name, download)])
     folder = parameters.get("data")
     if isinstance(folder, str) and Path(folder).is_dir():
         files, _ = walk(Path(folder), [])
@@ -196,7 +204,17 @@ def _accepted(parameters: dict, takes: dict[str, set[str]]) -> dict[str, dict]:
         accepted[notebook] = check_settings(chosen, notebook)
         if folder := accepted[notebook].get("data"):  # kernels run in the folder of the notebooks
             accepted[notebook]["data"] = str(Path(folder).expanduser().resolve())
+        if world := accepted[notebook].get("world"):
+            accepted[notebook]["world"] = _absolute(world)
+        if criteria := accepted[notebook].get("criteria"):
+            accepted[notebook]["criteria"] = {_absolute(k): v for k, v in criteria.items()}
     return accepted
+
+
+def _absolute(dataset: str) -> str:
+    """The complete path of a data set that is a folder; another name as it is."""
+    path = Path(dataset).expanduser()
+    return str(path.resolve()) if path.is_dir() and dataset not in PAPER_DATASETS else dataset
 
 
 def _lock(out: Path, on_event: OnEvent) -> AbstractContextManager:

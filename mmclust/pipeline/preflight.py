@@ -17,10 +17,11 @@ def needs(
     """What notebooks need and where it comes from: sentences on "data", "encoders" and "words".
 
     `parameters` replace the profile's. Raises ValueError for a data set or criterion that does not
-    exist, and as `describe_folder`.
+    exist, for notebooks without any data set that is there, and as `describe_folder`.
     """
     settings = load_profile(profile)
     source = settings.get("source", "lexicon")
+    download = settings.get("download", True)
     changes = {name: value for name, value in (parameters or {}).items() if value is not None}
     notebooks = []
     for name in names:
@@ -29,16 +30,16 @@ def needs(
         notebooks.append(entry | check_settings(chosen, name))
     criteria: dict[str, set[str]] = {}  # of each data set
     for notebook in notebooks:
-        wanted = {name: [] for name in notebook.get("datasets", [])} | notebook.get("criteria", {})
-        if "world" in notebook:
-            wanted[notebook["world"]] = notebook.get("keywords") or [notebook["keyword"]]
-        for name, keywords in wanted.items():
+        for name, keywords in datasets_of(notebook).items():
             criteria.setdefault(name, set()).update(keywords)
-    for name, keywords in criteria.items():
+    _require_data(dict(zip(names, notebooks)), download)
+    for name, asked in criteria.items():
         if name not in paper_datasets.PAPER_DATASETS and not plugins.is_plugin_name(name):
             dataset = data.load_dataset(name)
-            for keyword in keywords:
+            for keyword in asked:
                 dataset.n_clusters(keyword)
+                if source == "lexicon" and not changes.get("words"):
+                    words.reference_words(keyword, of=dataset.domain)
     used = [changes.get("encoder", settings["encoder"])]
     for notebook in notebooks:
         used += notebook.get("encoders") or []
@@ -53,10 +54,37 @@ def needs(
         if criterion != "identity"  # its words are random nouns
     }
     return {
-        "data": [f"{name}: {data.where_from(name)}" for name in criteria] + [f[0] for f in folders],
+        "data": [f"{name}: {data.where_from(name, download)}" for name in criteria]
+        + [f[0] for f in folders],
         "encoders": [f"{name}: {encoders.where_from(name)}" for name in dict.fromkeys(used)],
         "words": words.where_from(source, questions) + [f[1] for f in folders],
     }
+
+
+def datasets_of(notebook: dict) -> dict[str, list[str]]:
+    """Data set -> criteria, of a notebook with these settings."""
+    wanted = {name: [] for name in notebook.get("datasets", [])} | notebook.get("criteria", {})
+    if "world" in notebook:
+        wanted[notebook["world"]] = notebook.get("keywords") or [notebook["keyword"]]
+    return wanted
+
+
+def _require_data(notebooks: dict[str, dict], download: bool) -> None:
+    """Raise ValueError for notebooks (name -> settings) all of whose data sets must be placed."""
+    absent: dict[str, None] = {}
+    without = []
+    for name, notebook in notebooks.items():
+        wanted = datasets_of(notebook)
+        if wanted and all(data.to_be_placed(dataset, download) for dataset in wanted):
+            without.append(name)
+            absent |= dict.fromkeys(wanted)
+    if without:
+        root = paper_datasets.data_folder()
+        ways = [f"for {name}, {paper_datasets.how_to_place(name, root)}" for name in absent]
+        others = [name for name in notebooks if name not in without]
+        ways.append("or set the folder in which they are with --data-dir")
+        ways += [f"or run the others: --only {' '.join(others)}"] if others else []
+        raise ValueError("\n  ".join([f"there are no pictures for {', '.join(without)}:", *ways]))
 
 
 def describe_folder(parameters: dict) -> tuple[str, str]:

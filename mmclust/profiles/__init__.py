@@ -105,6 +105,7 @@ def settings(notebook: str, profile: str = "demo", **overrides: Any) -> SimpleNa
     changes = {name: value for name, value in overrides.items() if value is not None}
     values = entry | check_settings(changes, notebook)
     shared = {"encoder": loaded["encoder"], "source": loaded.get("source", "lexicon")}
+    shared["download"] = loaded.get("download", True)
     datasets = [values["world"]] if "world" in values else list(values.get("criteria", {}))
     for name in ("methods", "released"):
         methods = loaded.get(name, {})

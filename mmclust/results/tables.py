@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mmclust.data.paper_datasets import PAPER_DATASETS
 from mmclust.experiments.statistics import LEVEL, differ
 
 PAPER_NAMES = {"MultiMaP": "Multi-MaP", "MultiSub": "Multi-Sub", "MultiDProxy": "Multi-DProxy"}
-# rendered data set -> the data set of the papers whose values are printed next to it
-STANDS_FOR = {"demo-fruit": "fruit", "demo-card": "card", "demo-face": "cmuface"}
+# rendered data set, or part of one -> that of the papers whose values are printed next to it
+STANDS_FOR = {"demo-fruit": "fruit", "demo-card": "card", "demo-face": "cmuface"} | {
+    name: spec.part_of for name, spec in PAPER_DATASETS.items() if spec.part_of
+}
 # the encoder of the published values: CLIP ViT-B/32 with OpenAI's weights
 BACKBONE = "ViT-B-32-quickgelu/openai"
 PAIR = ["dataset", "criterion"]
