@@ -21,10 +21,9 @@ PAGES = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "notebooks/README.md",
-    "docs/folders.md",
-    "docs/scaling.md",
-    "docs/measured.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
     "mmclust/encoders/mini/README.md",
+    "mmclust/encoders/photo/README.md",
 ]
 NOTEBOOKS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "notebooks").rglob("*.ipynb"))
 PROFILES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "mmclust").rglob("*.yaml"))

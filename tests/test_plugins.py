@@ -1,4 +1,4 @@
-"""What a user adds by name: the README's method, encoder and data set; errors for wrong names."""
+"""What a user adds by name: the method, encoder and data set of docs/extend.md; errors for wrong names."""
 
 import re
 import subprocess
@@ -13,16 +13,16 @@ from mmclust.experiments.workbench import Workbench
 from mmclust.pipeline.notebooks import stamp
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FILES = {name: text for text, name in re.findall(r"```\w+\n(# (\w+\.\w+)\b.*?)```", README, re.S)}
+PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+FILES = {name: text for text, name in re.findall(r"```\w+\n(# (\w+\.\w+)\b.*?)```", PAGE, re.S)}
 USE = re.search(
-    r"```python\n(import mmclust as mm\n\nrows = mm\.run\([^`]*inked:digits.*?)```", README, re.S
+    r"```python\n(import mmclust as mm\n\nrows = mm\.run\([^`]*inked:digits.*?)```", PAGE, re.S
 ).group(1)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the README's files on Python's path; the modules are forgotten afterwards."""
+    """A folder with the page's files on Python's path; the modules are forgotten afterwards."""
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -33,10 +33,10 @@ def folder(tmp_path, monkeypatch):
         plugins._sources.pop(Path(name).stem, None)
 
 
-def test_the_readmes_examples_run_together(folder):
+def test_the_examples_run_together(folder):
     assert set(FILES) == {"linkage.py", "gray.py", "inked.py", "mine.yaml"}
     scope = {"mm": mm}
-    exec(compile(USE, "README.md", "exec"), scope)
+    exec(compile(USE, "extend.md", "exec"), scope)
     means = scope["rows"].groupby(["criterion", "encoder", "method"])["NMI"].mean()
     assert len(means) == 12
     assert means["color", "mini", "linkage:Linkage"] > 0.8

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mmclust.experiments.experiment import Experiment, Fit
     from mmclust.experiments.workbench import Workbench
 
-FEW_CORES = 2  # with so few, run_all.py starts no cluster by itself: README, "Measured"
+FEW_CORES = 2  # with so few, run_all.py starts no cluster by itself: docs/experiments.md
 ADDRESS = "MMCLUST_SCHEDULER"  # the environment variable with the scheduler's address
 CONNECTED = ("running", "connecting")  # a client's status
 # No profiler, and long intervals of the workers' event loops: both would slow down the fits.
