@@ -257,7 +257,8 @@ def main() -> None:
     ]
     print(
         f"{numbers['n']} pictures of 128 x 128 pixels, {args.encoder}, "
-        f"{numbers['threads']} threads; load of the machine at the start {numbers['load before']:.1f}"
+        f"{numbers['threads']} threads; "
+        f"load of the machine at the start {numbers['load before']:.1f}"
     )
     print("images per second of each part alone and of the encoding; its ratios; its peak memory")
     print(pd.DataFrame(rows).to_markdown(index=False, floatfmt=("", ".2f", "")))
