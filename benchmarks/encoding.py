@@ -66,7 +66,7 @@ PHOTOGRAPH_GOALS = {
 ENCODE = """
 import json, sys, time
 import mmclust as mm
-encoder, images = mm.load_encoder("mini"), mm.load_folder(sys.argv[1]).images
+encoder, images = mm.load_encoder(sys.argv[2]), mm.load_folder(sys.argv[1]).images
 start = time.perf_counter()
 images.fingerprint
 hashed = time.perf_counter()
@@ -89,8 +89,8 @@ def write_pictures(folder: Path, n: int) -> None:
 class Parts:
     """Times the model alone and decoding alone; each `measure` adds rows: part, n, seconds."""
 
-    def __init__(self, folder: Path, n: int) -> None:
-        self.encoder = load_encoder("mini")
+    def __init__(self, folder: Path, n: int, name: str = "mini") -> None:
+        self.encoder = load_encoder(name)
         self.images = load_folder(folder).images[:n]
         self.rows: list[dict[str, Any]] = []
         pixels = [self.encoder.preprocess(picture) for picture in self.images[: 4 * BATCH]]
@@ -130,13 +130,13 @@ class Parts:
         return (total["n"] / total["seconds"]).to_dict()
 
 
-def encode(folder: Path, cache: Path) -> dict:
+def encode(folder: Path, cache: Path, name: str = "mini") -> dict:
     """The report of a process that encodes the folder.
 
     `gigabytes` (10^9 bytes) is the peak of the resident memory of it and its children.
     """
     child = subprocess.Popen(
-        [sys.executable, "-c", ENCODE, str(folder)],
+        [sys.executable, "-c", ENCODE, str(folder), name],
         env={**os.environ, "MMCLUST_CACHE": str(cache)},
         stdout=subprocess.PIPE,
     )
@@ -155,16 +155,16 @@ def encode(folder: Path, cache: Path) -> dict:
     return report | {"gigabytes": peak / 1e9}
 
 
-def compare(n: int) -> dict:
+def compare(n: int, name: str = "mini") -> dict:
     """Rates in images per second, their ratios, and the peak memory."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pictures"
         folder.mkdir()
         write_pictures(folder, n)
-        parts = Parts(folder, 8 * BATCH)
+        parts = Parts(folder, 8 * BATCH, name)
         parts.measure()
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-        done = encode(folder, Path(temporary) / "cache")
+        done = encode(folder, Path(temporary) / "cache", name)
         parts.measure()
     rates = parts.rates()
     rate = n / done["seconds"]
@@ -246,17 +246,18 @@ def main() -> None:
     )
     parser.add_argument("-n", type=int, default=50_000, help="number of pictures")
     parser.add_argument("--photographs", type=int, default=32, help="number of photographs")
-    parser.add_argument("--encoder", default="mini", help="encoder of the photographs")
+    parser.add_argument("--encoder", default="mini", help="mini or photo")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     args = parser.parse_args()
-    numbers = compare(args.n)
+    numbers = compare(args.n, args.encoder)
     rows = [
         {"": name, "value": value, "goal": GOALS.get(name, "")}
         for name, value in numbers.items()
         if name not in ("n", "seconds", "mapped", "threads", "load before")
     ]
     print(
-        f"{numbers['n']} pictures of 128 x 128 pixels, mini, {numbers['threads']} threads; "
+        f"{numbers['n']} pictures of 128 x 128 pixels, {args.encoder}, "
+        f"{numbers['threads']} threads; "
         f"load of the machine at the start {numbers['load before']:.1f}"
     )
     print("images per second of each part alone and of the encoding; its ratios; its peak memory")
