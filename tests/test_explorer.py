@@ -181,6 +181,34 @@ def test_a_keyword_without_words(fruit):
     assert set(fruit.cluster("hairstyle", "long, short", n_clusters="2").names) == {"long", "short"}
 
 
+def test_suggestions_bring_their_words(mini, tmp_path):
+    """A folder of cards: "suits" has no words among those for photographs."""
+    (tmp_path / "cards").mkdir()
+    for i, image in enumerate(mm.load_dataset("demo-card", n=30, seed=3).images):
+        image.save(tmp_path / "cards" / f"{i}.png")
+    made = ExplorerSession(home=tmp_path)
+    made._encoders["mini"] = mini
+    made.load("folder", "cards")
+    with pytest.raises(InputError, match="no words for 'suits'"):
+        made.words("suits")
+    assert "suits" in made.suggest("mini")
+    assert "hearts" in made.words("suits") and made.words("suits").template.startswith("card")
+    made.load("demo-fruit")
+    assert made.words("color").template == "fruit with a color of *"
+
+
+def test_noise_has_no_suggestions(mini, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "noise").mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "noise" / f"{i}.png")
+    made = ExplorerSession(home=tmp_path)
+    made._encoders["mini"] = mini
+    made.load("folder", "noise")
+    assert made.suggest("mini") == []
+
+
 def test_a_folder(folder, tmp_path):
     explored = ExplorerSession(home=tmp_path, most=7)
     assert len(explored.load("folder", " photos ", domain="thing")) == 6
@@ -494,6 +522,7 @@ def test_the_users_pictures_are_sorted(explorer):
     explorer.path.value = "photos"
     assert errors(explorer) == {}
     assert "6 pictures" in explorer.notes["pictures"].value
+    assert "they can be sorted by color" in explorer.notes["pictures"].value
     assert explorer.keywords[0].value == "color"
     explorer.words[0].value = "red, green, blue"
     explorer.clusters.value = "3"
@@ -530,8 +559,9 @@ def test_the_encoder_is_that_for_the_pictures_unless_the_user_types_one(explorer
 
 def test_keywords_to_pick_from(explorer):
     chips, second_chips = ({c.description: c for c in box.children} for box in explorer.chips)
-    assert list(chips)[:3] == ["color", "species", "shape"]
-    assert "identity" not in chips
+    assert list(chips)[:2] == ["color", "species"]  # suggested by the pictures
+    assert len(chips) == 6 and "identity" not in chips
+    assert "they can be sorted by color, species" in explorer.notes["pictures"].value
     chips["species"].click()
     assert explorer.keywords[0].value == "species"
     assert explorer.words[0].value.startswith("apple, banana")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ from mmclust.encoders import load_encoder
 from mmclust.encoders.embedded import encoder_for
 from mmclust.explorer.pictures import read_folder, read_upload, thumbnails
 from mmclust.methods import method_class
+from mmclust.methods.suggestions import suggest_keywords
 from mmclust.metrics import score
 from mmclust.profiles import params_for_dataset, settings
+from mmclust.words import keywords as lexicon_keywords
 from mmclust.words import prompt_template, reference_words
 from mmclust.words.language_model import AskError
 
@@ -87,6 +90,7 @@ class ExplorerSession:
         self._encoders: dict[str, Encoder] = {}
         self._clusterings: dict[tuple, Clustering] = {}
         self._templates: dict[tuple[str, str], str | None] = {}  # by domain and keyword
+        self._suggested: dict[str, str] = {}  # keyword -> domain whose words fit the pictures
         self._upload: tempfile.TemporaryDirectory | None = None
 
     def load(self, source: str, value: Any = None, domain: str = "photo") -> ImageDataset:
@@ -110,6 +114,7 @@ class ExplorerSession:
                 directory.cleanup()
             raise InputError("pictures", error) from error
         self.data = data
+        self._suggested = {}
         if self._upload:
             self._upload.cleanup()
         self._upload = directory
@@ -123,10 +128,26 @@ class ExplorerSession:
             raise ValueError(f"{path} is a file: type the path of its folder")
         return path
 
+    def suggest(self, encoder: str) -> list[str]:
+        """Keywords by which the pictures can be sorted, see `mm.suggest_keywords`, best first; none
+        if none fits. Raises InputError as `encoder`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that none fits: the list is empty
+            table = suggest_keywords(self.data.images, self.encoder(encoder))
+        table = table[table["fits"]]
+        self._suggested = dict(zip(table["keyword"], table["of"]))
+        return list(self._suggested)
+
+    def _domain(self, keyword: str) -> str:
+        """The domain of the pictures; if it has no words for a keyword, the one suggested."""
+        domain = self.data.domain
+        known = keyword in lexicon_keywords(domain)
+        return domain if known else self._suggested.get(keyword, domain)
+
     def words(self, keyword: str) -> ReferenceWords:
         """Reference words with `source` and `template`. Raises InputError for "keyword"."""
         keyword = self.check_keyword(keyword)
-        domain = self.data.domain
+        domain = self._domain(keyword)
         self._templates[domain, keyword] = None
         try:
             words = reference_words(keyword, of=domain, source=self.cfg.source)
@@ -138,11 +159,11 @@ class ExplorerSession:
 
     def _template(self, keyword: str) -> str:
         """The template of the keyword's reference words, for edited words, too."""
-        key = self.data.domain, keyword
+        key = self._domain(keyword), keyword
         if key not in self._templates:
             with suppress(InputError):  # the lexicon has none: the user typed words
                 self.words(keyword)
-        return self._templates[key] or prompt_template(keyword, of=self.data.domain)
+        return self._templates[key] or prompt_template(keyword, of=key[0])
 
     def check_keyword(self, text: str) -> str:
         """A keyword with single blanks. Raises InputError for "keyword" if it is invalid."""

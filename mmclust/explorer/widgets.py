@@ -234,8 +234,14 @@ class Explorer:
             session.encoder(self.encoder.value).encode_images(data.images)
         self._pictures_loaded = True
         self.strip.value = markup.strip(session.thumbnails[:STRIP_LENGTH])
-        self._set_note("pictures", "; ".join([f"{len(data)} pictures", *data.notes]))
-        self._offer_keywords()
+        self._set_status(f"comparing keywords for {len(data)} pictures ...")
+        suggested: list[str] = []
+        with suppress(InputError):
+            suggested = session.suggest(self.encoder.value)
+        fits = f"they can be sorted by {', '.join(suggested[:N_CHIPS])}"
+        fits = fits if suggested else "no keyword of the lexicon fits them: type your own words"
+        self._set_note("pictures", "; ".join([f"{len(data)} pictures", fits, *data.notes]))
+        self._offer_keywords(suggested)
         self._set_status("ready: press the button to sort them", "idle")
 
     def _choose_encoder(self) -> None:
@@ -245,10 +251,12 @@ class Explorer:
             self.encoder.value = self._chosen[0]
             self._set_note("encoder", self._chosen[1])
 
-    def _offer_keywords(self) -> None:
-        """Offer keywords that have words; if the current one is unlabeled, select a labeled one."""
-        offered = lexicon_keywords(self.session.data.domain)
+    def _offer_keywords(self, suggested: list[str]) -> None:
+        """Offer the suggested keywords, and others with words. If the current keyword is unlabeled,
+        select a labeled one; for pictures without labels, the first suggestion."""
         criteria = self.session.data.criteria
+        listed = [*suggested, *lexicon_keywords(self.session.data.domain)]
+        offered = list(dict.fromkeys(listed))
         # The words of "identity" are drawn at random: only useful where it is a label.
         chips = [k for k in offered if k != "identity" or k in criteria][:N_CHIPS]
         for field, box in zip(self.keywords, self.chips):
@@ -257,11 +265,11 @@ class Explorer:
             for chip in box.children:
                 chip.on_click(partial(self._pick, field))
         keyword = self.keywords[0].value
-        labeled = next((k for k in offered if k in criteria), keyword)
-        if keyword in criteria or keyword == labeled:
+        wanted = [k for k in offered if k in criteria] if criteria else suggested[:1]
+        if keyword in criteria or not wanted or keyword == wanted[0]:
             self._change_keyword(0)
         else:
-            self.keywords[0].value = labeled  # this fetches its words
+            self.keywords[0].value = wanted[0]  # this fetches its words
         self._change_keyword(1)
 
     def _pick(self, field: Any, chip: Any) -> None:
