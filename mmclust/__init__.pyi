@@ -35,6 +35,7 @@ from .methods.multidproxy import MultiDProxy as MultiDProxy
 from .methods.multimap import MultiMaP as MultiMaP
 from .methods.multisub import MultiSub as MultiSub
 from .methods.n_clusters import choose_n_clusters as choose_n_clusters
+from .methods.suggestions import suggest_keywords as suggest_keywords
 from .methods.zero_shot import CLIP_GPT as CLIP_GPT
 from .methods.zero_shot import CLIP_label as CLIP_label
 from .metrics import name_accuracy as name_accuracy

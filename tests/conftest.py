@@ -62,7 +62,8 @@ def chromium():
         programs = []
     if not programs:
         missing("Chromium (apt-get install chromium) and playwright (the extra `test`)")
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox refuses root
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    options = ["--no-sandbox"] if root else []  # the sandbox refuses root
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=programs[0], args=options)
         yield browser

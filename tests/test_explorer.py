@@ -81,6 +81,51 @@ def test_the_other_methods_cluster_too(fruit, method):
     assert method != "MultiMaP" or clustering.model.concepts == ["color", "species"]
 
 
+def test_k_means_needs_no_keyword(fruit):
+    plain = fruit.cluster("", "", "KMeans", n_clusters="4")
+    assert plain.keyword == "" and plain.names == [f"cluster {c}" for c in (1, 2, 3, 4)]
+    assert plain.weights.shape == (N, 0)
+    named = fruit.cluster("color", "red, green, blue, yellow", "KMeans", n_clusters="4")
+    assert (named.labels == plain.labels).all()
+    assert set(named.names) == {"red", "green", "blue", "yellow"}
+    assert "No keyword" in views.heading(plain, fruit.data)
+    expected = mm.KMeans(fruit.encoder("mini"), n_clusters=4, random_state=0).fit(fruit.data.images)
+    assert (plain.labels == expected.labels_).all()
+
+
+def test_wrong_pictures_are_marked(fruit, clusterings):
+    color = clusterings[0]
+    wrong = views.wrong_pictures(color, fruit.data)
+    true = fruit.data.labels["color"]
+    share = np.mean([np.bincount(true[color.labels == c]).max() for c in set(color.labels)])
+    assert sum(map(bool, wrong)) == N - round(share * len(set(color.labels)))
+    labels = np.where(np.arange(N) == 5, (color.labels + 1) % 6, color.labels)
+    moved = Clustering("color", color.model, labels, color.names, color.weights, np.zeros((N, 1)))
+    wrong = views.wrong_pictures(moved, fruit.data)
+    classes = fruit.data.classes["color"]
+    assert wrong[5].startswith(f"{classes[true[5]]}; most of this cluster: ")
+    html = views.clusters(moved, ["data:,"] * N, [f"p{i}" for i in range(N)], wrong=wrong)
+    assert html.count('class="mm-wrong"') == sum(map(bool, wrong)) and wrong[5] in html
+    no_labels = Clustering("taste", None, labels, color.names, color.weights, np.zeros((N, 1)))
+    assert not any(views.wrong_pictures(no_labels, fruit.data))
+
+
+def test_other_light_and_lists_of_words(mini):
+    fruit = fruit_session(mini)
+    plain = fruit.data.images[0]
+    fruit.load("demo-fruit", shift=mm.Shift("dark"))
+    assert np.mean(fruit.data.images[0]) < np.mean(plain) / 2
+    words = set(fruit.words("species"))
+    true = words & set(fruit.data.classes["species"])
+    half = fruit.words("species", mm.WordList(kept=0.5))
+    assert words - set(half) < true and len(half) == len(words) - len(true) // 2
+    assert "true names kept" in half.source
+    assert set(fruit.words("weather", mm.WordList(kept=0.5))) == set(fruit.words("weather"))
+    with pytest.raises(InputError, match="wrong words") as error:
+        fruit.words("species", mm.WordList(length=999))
+    assert error.value.field == "word_list"
+
+
 def test_the_last_clusterings_are_remembered(mini, monkeypatch):
     monkeypatch.setattr(session, "REMEMBERED", 2)
     fruit = fruit_session(mini)
@@ -179,6 +224,34 @@ def test_a_keyword_without_words(fruit):
     assert fruit.words("Colours") == fruit.words("color")
     assert "common" in fruit.words("  time   of day ").source
     assert set(fruit.cluster("hairstyle", "long, short", n_clusters="2").names) == {"long", "short"}
+
+
+def test_suggestions_bring_their_words(mini, tmp_path):
+    """A folder of cards: "suits" has no words among those for photographs."""
+    (tmp_path / "cards").mkdir()
+    for i, image in enumerate(mm.load_dataset("demo-card", n=30, seed=3).images):
+        image.save(tmp_path / "cards" / f"{i}.png")
+    made = ExplorerSession(home=tmp_path)
+    made._encoders["mini"] = mini
+    made.load("folder", "cards")
+    with pytest.raises(InputError, match="no words for 'suits'"):
+        made.words("suits")
+    assert "suits" in made.suggest("mini")
+    assert "hearts" in made.words("suits") and made.words("suits").template.startswith("card")
+    made.load("demo-fruit")
+    assert made.words("color").template == "fruit with a color of *"
+
+
+def test_noise_has_no_suggestions(mini, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "noise").mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "noise" / f"{i}.png")
+    made = ExplorerSession(home=tmp_path)
+    made._encoders["mini"] = mini
+    made.load("folder", "noise")
+    assert made.suggest("mini") == []
 
 
 def test_a_folder(folder, tmp_path):
@@ -475,6 +548,50 @@ def test_two_keywords(explorer):
     assert f"by species: {species.label_names[0]} · labels: " in first.clusters.value
 
 
+def test_two_methods_side_by_side(explorer):
+    explorer.second_method.value = "KMeans"
+    assert "only name the clusters" in explorer.notes["second_method"].value
+    explorer.sort()
+    assert errors(explorer) == {}
+    first, second = explorer.panels
+    assert "by color, Multi-Sub" in first.heading.value and visible(second.box)
+    assert "by color, k-means" in second.heading.value
+    assert "1 - AMI" in explorer.comparison.value
+    content = re.search('base64,([^"]+)', explorer.download.value)[1]
+    table = pd.read_csv(io.BytesIO(base64.b64decode(content)))
+    assert {"color, Multi-Sub: name", "color, k-means: name"} < set(table)
+    explorer.second_method.value = "MultiSub"
+    explorer.sort()
+    assert "second method" in errors(explorer)["second"]
+    explorer.keywords[1].value = "species"
+    explorer.second_method.value = "CRL"
+    explorer.sort()
+    assert "by species" in second.heading.value and "Multi-Sub" not in first.heading.value
+
+
+def test_no_keyword_at_all(explorer):
+    explorer.method.value = "KMeans"
+    explorer.keywords[0].value = explorer.words[0].value = ""
+    assert errors(explorer) == {}
+    explorer.sort()
+    assert errors(explorer) == {}
+    assert "cluster 1" in explorer.panels[0].clusters.value
+    assert "pictures sorted by k-means" in explorer.status.value
+
+
+def test_light_and_word_lists_can_be_chosen(explorer):
+    before = explorer.words[0].value
+    explorer.word_list.value = "half of the true names missing"
+    assert len(explorer.words[0].value) < len(before)
+    assert "true names kept" in explorer.notes["words"].value
+    explorer.shift.value = ("evening light", 1.0)
+    explorer.sort()
+    assert errors(explorer) == {} and "sorted by color" in explorer.status.value
+    explorer.keywords[0].value = "weather"
+    explorer.word_list.value = "all words"
+    assert "true names" not in explorer.notes["words"].value
+
+
 def test_former_pictures_are_not_sorted_when_the_folder_is_invalid(explorer):
     explorer.source.value = "folder"
     assert errors(explorer) == {}
@@ -494,6 +611,7 @@ def test_the_users_pictures_are_sorted(explorer):
     explorer.path.value = "photos"
     assert errors(explorer) == {}
     assert "6 pictures" in explorer.notes["pictures"].value
+    assert "they can be sorted by color" in explorer.notes["pictures"].value
     assert explorer.keywords[0].value == "color"
     explorer.words[0].value = "red, green, blue"
     explorer.clusters.value = "3"
@@ -530,8 +648,9 @@ def test_the_encoder_is_that_for_the_pictures_unless_the_user_types_one(explorer
 
 def test_keywords_to_pick_from(explorer):
     chips, second_chips = ({c.description: c for c in box.children} for box in explorer.chips)
-    assert list(chips)[:3] == ["color", "species", "shape"]
-    assert "identity" not in chips
+    assert list(chips)[:2] == ["color", "species"]  # suggested by the pictures
+    assert len(chips) == 6 and "identity" not in chips
+    assert "they can be sorted by color, species" in explorer.notes["pictures"].value
     chips["species"].click()
     assert explorer.keywords[0].value == "species"
     assert explorer.words[0].value.startswith("apple, banana")

@@ -304,18 +304,22 @@ def test_a_folder_of_pictures(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_without_labels(tmp_path, main):
-    """Clusters are counted, nothing is scored."""
+def test_a_folder_without_labels_and_keyword(tmp_path, main):
+    """A keyword is suggested, clusters are counted, nothing is scored."""
     folder = tmp_path / "photos"
     colored_pictures(folder)
-    parameters = ("-p", f"data={folder}", "-p", "criterion=color", "-p", "domain=fruit")
+    parameters = ("-p", f"data={folder}")
     out = tmp_path / "out"
     profile = ("--profile", quick_profile(tmp_path))
     status, printed = main("--only", "00", *profile, *parameters, "--out", out)
     assert status == 0, printed
     assert 2 <= pd.read_csv(out / "00_quickstart_folder.csv")["cluster"].nunique() <= 8
     assert not list(out.glob("00_quickstart_folder_scores*"))
-    assert "clusters, estimated" in (out / "notebooks" / "00_quickstart.ipynb").read_text()
+    suggested = pd.read_csv(out / "00_quickstart_folder_suggestions.csv")
+    assert suggested["keyword"][0] == "color" and len(suggested) == 8
+    notebook = (out / "notebooks" / "00_quickstart.ipynb").read_text()
+    assert "clusters, estimated" in notebook
+    assert "the folder is sorted by color, the first of these suggestions" in notebook
 
 
 def test_files_of_a_run_with_other_parameters_are_removed(tmp_path):
@@ -337,7 +341,7 @@ def test_a_bad_folder_is_reported_before_anything_starts(tmp_path, main, option)
     for parameters, message in [
         (["data=nowhere"], "nowhere"),
         ([f"data={tmp_path / 'empty'}"], str(tmp_path / "empty")),
-        ([photos], "-p criterion="),
+        ([photos, "words=[red, blue]"], "-p criterion="),
         ([photos, "criterion=colr"], "did you mean 'color'?"),
         ([photos, "criterion=color", "n_clusters=2"], "n_clusters=2: "),
     ]:
@@ -359,6 +363,10 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
     )
     words = mm.reference_words("color", of="photo")
     assert f"colour of photo: {len(words)} from {words.source}" in printed
+    colored_pictures(tmp_path / "unlabeled", number=1)
+    parameters = ("-p", f"data={tmp_path / 'unlabeled'}")
+    status, printed = main("--only", "00", *parameters, "--dry-run", "--out", tmp_path / "out")
+    assert status == 0 and "a keyword will be suggested" in printed
 
 
 def test_the_remaining_time():

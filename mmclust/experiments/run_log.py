@@ -66,7 +66,7 @@ def note_progress(asked: int = 0, stored: int = 0, done: int = 0) -> None:
 def read_progress(path: Path) -> tuple[int, int, int]:
     """The sums of the numbers that `note_progress` appended; zeros if there is no valid file."""
     try:
-        lines = [line.split(",") for line in path.read_text().splitlines()]
+        lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
         asked, stored, done = (sum(map(int, column)) for column in zip(*lines))
         return asked, stored, done
     except (OSError, ValueError):

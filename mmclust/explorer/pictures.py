@@ -73,7 +73,8 @@ def read_upload(
     directory that they are in. Raises ValueError if the upload is refused; nothing of it stays on
     disk."""
     names = _check_names(files)
-    directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-")
+    # Windows cannot remove a file that is still open.
+    directory = tempfile.TemporaryDirectory(prefix="mmclust-upload-", ignore_cleanup_errors=True)
     folder = Path(directory.name) / "upload"
     try:
         if names[0].lower().endswith(".zip"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,14 +19,19 @@ import numpy as np
 import pandas as pd
 
 from mmclust.data import load_dataset
+from mmclust.data.shifts import Shift, shifted
 from mmclust.encoders import load_encoder
 from mmclust.encoders.embedded import encoder_for
 from mmclust.explorer.pictures import read_folder, read_upload, thumbnails
 from mmclust.methods import method_class
+from mmclust.methods.cluster_names import name_clusters
+from mmclust.methods.suggestions import suggest_keywords
 from mmclust.metrics import score
 from mmclust.profiles import params_for_dataset, settings
+from mmclust.words import keywords as lexicon_keywords
 from mmclust.words import prompt_template, reference_words
 from mmclust.words.language_model import AskError
+from mmclust.words.word_lists import WordList
 
 if TYPE_CHECKING:
     from mmclust.data.images import ImageDataset
@@ -38,6 +44,14 @@ METHOD_LABELS = {
     "MultiDProxy": "Multi-DProxy",
     "CLIP_GPT": "CLIP_GPT: the nearest word",
     "CRL": "CRL: k-means on the cosines with all words",
+    "KMeans": "k-means: without a keyword",
+}
+# Lists of words with errors, as in notebook 17; they need the true names, so a labeled criterion.
+WORD_LISTS = {
+    "all words": None,
+    "half of the true names missing": WordList(kept=0.5),
+    "half of the true names, nothing else": WordList(kept=0.5, length=0),
+    "the true names among 64 words": WordList(length=64),
 }
 REMEMBERED = 16  # clusterings
 MAX_LENGTH = 60  # characters of a keyword or a word
@@ -55,12 +69,16 @@ class InputError(ValueError):
 class Clustering:
     """The pictures clustered by one keyword."""
 
-    keyword: str
+    keyword: str  # "" for k-means without words for names
     model: Any  # the fitted estimator
     labels: np.ndarray  # (n,), indices into `names`
     names: list[str]  # of the clusters
     weights: pd.DataFrame  # (n, K), over the reference words
     representation: np.ndarray  # (n, d), what was clustered
+    title: str = ""  # in headings and files: the keyword, and the method where that is needed
+
+    def __post_init__(self) -> None:
+        self.title = self.title or self.keyword
 
     @property
     def label_names(self) -> list[str]:
@@ -87,13 +105,17 @@ class ExplorerSession:
         self._encoders: dict[str, Encoder] = {}
         self._clusterings: dict[tuple, Clustering] = {}
         self._templates: dict[tuple[str, str], str | None] = {}  # by domain and keyword
+        self._suggested: dict[str, str] = {}  # keyword -> domain whose words fit the pictures
         self._upload: tempfile.TemporaryDirectory | None = None
 
-    def load(self, source: str, value: Any = None, domain: str = "photo") -> ImageDataset:
+    def load(
+        self, source: str, value: Any = None, domain: str = "photo", shift: Shift | None = None
+    ) -> ImageDataset:
         """Replace the pictures. If that fails, keep the former ones and raise InputError.
 
         `source`: name of a rendered world; "folder", with its path as `value`; or "upload", with
         (name, content) of pictures or of one zip. `domain`: what a folder or an upload shows.
+        `shift`: a change of all pictures, such as of their light.
         """
         directory = None
         try:
@@ -103,6 +125,8 @@ class ExplorerSession:
                 data, directory = read_upload(value or [], domain, self.cfg.most)
             else:
                 data = load_dataset(source, n=self.cfg.n, seed=self.cfg.seed)
+            data = shifted(data, shift)
+            if source not in ("folder", "upload"):
                 data.images = data.images.cached()
             self.thumbnails = thumbnails(data.images)
         except (ValueError, OSError) as error:
@@ -110,6 +134,7 @@ class ExplorerSession:
                 directory.cleanup()
             raise InputError("pictures", error) from error
         self.data = data
+        self._suggested = {}
         if self._upload:
             self._upload.cleanup()
         self._upload = directory
@@ -123,10 +148,27 @@ class ExplorerSession:
             raise ValueError(f"{path} is a file: type the path of its folder")
         return path
 
-    def words(self, keyword: str) -> ReferenceWords:
-        """Reference words with `source` and `template`. Raises InputError for "keyword"."""
-        keyword = self.check_keyword(keyword)
+    def suggest(self, encoder: str) -> list[str]:
+        """Keywords by which the pictures can be sorted, see `mm.suggest_keywords`, best first; none
+        if none fits. Raises InputError as `encoder`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that none fits: the list is empty
+            table = suggest_keywords(self.data.images, self.encoder(encoder))
+        table = table[table["fits"]]
+        self._suggested = dict(zip(table["keyword"], table["of"]))
+        return list(self._suggested)
+
+    def _domain(self, keyword: str) -> str:
+        """The domain of the pictures; if it has no words for a keyword, the one suggested."""
         domain = self.data.domain
+        known = keyword in lexicon_keywords(domain)
+        return domain if known else self._suggested.get(keyword, domain)
+
+    def words(self, keyword: str, word_list: WordList | None = None) -> ReferenceWords:
+        """Reference words with `source` and `template`; for labeled keywords, `word_list` changes
+        them. Raises InputError for "keyword", or "word_list" if there are too few words."""
+        keyword = self.check_keyword(keyword)
+        domain = self._domain(keyword)
         self._templates[domain, keyword] = None
         try:
             words = reference_words(keyword, of=domain, source=self.cfg.source)
@@ -134,15 +176,20 @@ class ExplorerSession:
             message = f"{str(error).rstrip('.')}; or type the reference words yourself"
             raise InputError("keyword", message) from error
         self._templates[domain, keyword] = words.template
-        return words
+        if word_list is None or keyword not in self.data.criteria:
+            return words
+        try:
+            return word_list.apply(words, self.data.classes[keyword], self.cfg.seed)
+        except ValueError as error:
+            raise InputError("word_list", error) from error
 
     def _template(self, keyword: str) -> str:
         """The template of the keyword's reference words, for edited words, too."""
-        key = self.data.domain, keyword
+        key = self._domain(keyword), keyword
         if key not in self._templates:
             with suppress(InputError):  # the lexicon has none: the user typed words
                 self.words(keyword)
-        return self._templates[key] or prompt_template(keyword, of=self.data.domain)
+        return self._templates[key] or prompt_template(keyword, of=key[0])
 
     def check_keyword(self, text: str) -> str:
         """A keyword with single blanks. Raises InputError for "keyword" if it is invalid."""
@@ -207,14 +254,17 @@ class ExplorerSession:
     ) -> Clustering:  # fmt: skip
         """Cluster the pictures; `keyword`, `words`, `n_clusters` are as the user typed them.
 
-        `method`: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`. `encoder=None`: that
-        of the pictures (`encoder_for`). Multi-MaP contrasts the keyword with the `other_keywords`.
+        `method`: a key of `METHOD_LABELS`; CLIP_GPT does not use `n_clusters`, and KMeans uses
+        keyword and words, which may be empty, for the names of its clusters alone. `encoder=None`:
+        that of the pictures (`encoder_for`). Multi-MaP contrasts the keyword with `other_keywords`.
         Raises InputError for the invalid field, or for "run" if the method itself fails.
         """
-        keyword = self.check_keyword(keyword)
-        word_list = self.check_words(words)
+        without = method == "KMeans" and not (keyword.strip() and words.strip())
+        keyword = "" if without else self.check_keyword(keyword)
+        word_list = [] if without else self.check_words(words)
+        template = None if without else self._template(keyword)
         params = params_for_dataset(self.cfg.methods.get(method, {}), self.data.name)
-        params |= self.cfg.quick.get(method, {}) | {"template": self._template(keyword)}
+        params |= self.cfg.quick.get(method, {})
         if method != "CLIP_GPT":
             params["n_clusters"] = self.check_clusters(n_clusters)
             params["random_state"] = self.cfg.seed
@@ -222,14 +272,37 @@ class ExplorerSession:
             params["concepts"] = [keyword, *other_keywords]
         loaded = self.encoder(self.choose_encoder()[0] if encoder is None else encoder)
         pictures = self.data.images.fingerprint
-        key = (pictures, method, loaded.name, keyword, tuple(word_list), str(params))
+        key = (pictures, method, loaded.name, keyword, tuple(word_list), template, str(params))
         if key not in self._clusterings:
-            estimator = method_class(method)(loaded, word_list, **params)
-            self._clusterings[key] = self._fit(keyword, estimator)
+            if method == "KMeans":
+                model = method_class(method)(loaded, **params)
+                clustering = self._fit_kmeans(keyword, model, word_list, template)
+            else:
+                model = method_class(method)(loaded, word_list, template=template, **params)
+                clustering = self._fit(keyword, model)
+            self._clusterings[key] = clustering
         self._clusterings[key] = self._clusterings.pop(key)  # the most recently used is last
         if len(self._clusterings) > REMEMBERED:
             del self._clusterings[next(iter(self._clusterings))]
         return self._clusterings[key]
+
+    def _fit_kmeans(
+        self, keyword: str, model: Any, words: list[str], template: str | None
+    ) -> Clustering:
+        """k-means does not use words; if there are some, they name its clusters."""
+        try:
+            model.fit(self.data.images)
+        except (ValueError, OSError, RuntimeError) as error:
+            raise InputError("run", error) from error
+        names = [f"cluster {c + 1}" for c in range(model.n_clusters_)]
+        weights = pd.DataFrame(index=range(len(self.data)))
+        if words:
+            nearest = method_class("CLIP_GPT")(model.encoder, words, template=template)
+            weights = nearest.fit(self.data.images).explain()
+            texts = model.encoder.encode_words(words, template)
+            names = name_clusters(model.labels_, model.image_embeddings_, texts, words)
+        features = model.image_embeddings_
+        return Clustering(keyword, model, model.labels_, names, weights, features)
 
     def _fit(self, keyword: str, model: Any) -> Clustering:
         try:
@@ -254,10 +327,10 @@ class ExplorerSession:
         return 1 - scores["AMI"], 1 - scores["RI"], pd.crosstab(*named, dropna=False)
 
     def export(self, *clusterings: Clustering) -> str:
-        """CSV: picture, file, and for each keyword the cluster and its name."""
+        """CSV: picture, file, and for each clustering the cluster and its name."""
         files = [row.get("file", "") for row in self.data.rows or [{}] * len(self.data)]
         table = pd.DataFrame({"picture": range(len(files)), "file": files})
         for clustering in clusterings:
-            table[f"{clustering.keyword}: cluster"] = clustering.labels
-            table[f"{clustering.keyword}: name"] = clustering.label_names
+            table[f"{clustering.title}: cluster"] = clustering.labels
+            table[f"{clustering.title}: name"] = clustering.label_names
         return table.to_csv(index=False)

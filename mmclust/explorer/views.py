@@ -53,19 +53,39 @@ def cluster_styles(names: Sequence[str]) -> list[dict[str, str]]:
 
 
 def heading(clustering: Clustering, data: ImageDataset) -> str:
-    """Keyword, number of clusters, agreement with the labels, and what the encoder has learned."""
+    """Title, number of clusters, agreement with the labels, and what the encoder has learned."""
     facts = f"{clustering.model.n_clusters_} clusters"
     if clustering.keyword in data.labels:
         nmi = score(data.labels[clustering.keyword], clustering.labels)["NMI"]
-        facts += f", NMI {nmi:.2f} with the labels"
+        n_wrong = sum(map(bool, wrong_pictures(clustering, data)))
+        facts += (
+            f", NMI {nmi:.2f} with the labels; {n_wrong} marked: not their cluster's main class"
+        )
     # Clusters may be named by words that a small encoder has never seen in training.
-    vocabulary = clustering.model.encoder.training_vocabulary_note(clustering.model.words)
-    return markup.heading(clustering.keyword, facts, vocabulary)
+    words = list(clustering.weights)
+    note = "No keyword: the clusters have numbers."
+    if words:
+        note = clustering.model.encoder.training_vocabulary_note(words)
+    return markup.heading(clustering.title or "no keyword", facts, note)
+
+
+def wrong_pictures(clustering: Clustering, data: ImageDataset) -> list[str]:
+    """For each picture whose label is not the most frequent one of its cluster, both classes; ""
+    for the others, and for all if the keyword is no criterion of the pictures."""
+    if clustering.keyword not in data.labels:
+        return [""] * len(data)
+    true = data.labels[clustering.keyword]
+    classes = data.classes[clustering.keyword]
+    counts = np.zeros((len(clustering.names), len(classes)), np.int64)
+    np.add.at(counts, (clustering.labels, true), 1)
+    main = counts.argmax(1)[clustering.labels]  # (n,)
+    texts = [f"{classes[t]}; most of this cluster: {classes[m]}" for t, m in zip(true, main)]
+    return [text if wrong else "" for text, wrong in zip(texts, true != main)]
 
 
 def captions(data: ImageDataset, others: Sequence[Clustering]) -> list[str]:
     """A caption for each picture: its clusters in other clusterings, and its labels."""
-    facts = [[f"by {c.keyword}: {name}" for name in c.label_names] for c in others]
+    facts = [[f"by {c.title}: {name}" for name in c.label_names] for c in others]
     if data.criteria:
         rows = data.frame()[data.criteria].itertuples(index=False)
         facts.append([f"labels: {', '.join(row)}" for row in rows])
@@ -73,11 +93,13 @@ def captions(data: ImageDataset, others: Sequence[Clustering]) -> list[str]:
 
 
 def clusters(
-    clustering: Clustering, uris: list[str], picture_names: list[str], captions: Sequence[str] = ()
-) -> str:
+    clustering: Clustering, uris: list[str], picture_names: list[str],
+    captions: Sequence[str] = (), wrong: Sequence[str] = (),
+) -> str:  # fmt: skip
     """The clusters, largest first, with some of their pictures; a click shows a picture's weights.
 
-    `uris` (thumbnails), `picture_names` and `captions` have one entry for each picture.
+    `uris` (thumbnails), `picture_names`, `captions` and `wrong` (see `wrong_pictures`) have one
+    entry for each picture.
     """
     names = clustering.names
     styles = cluster_styles(names)
@@ -93,9 +115,10 @@ def clusters(
             top = np.argsort(-values[i], kind="stable")[:TOP_WORDS]
             weights = [(words[k], values[i, k]) for k in top]
             picture = {"name": picture_names[i], "uri": uris[i], "weights": weights}
+            picture["wrong"] = wrong[i] if wrong else ""
             pictures.append(picture | ({"caption": captions[i]} if captions else {}))
         groups.append(styles[c] | {"name": names[c], "size": sizes[c], "pictures": pictures})
-    return markup.clusters(clustering.keyword, groups)
+    return markup.clusters(clustering.title, groups)
 
 
 def tsne(x: np.ndarray, seed: int = 0) -> np.ndarray | None:
@@ -120,7 +143,7 @@ def scatter(clustering: Clustering, positions: np.ndarray | None, picture_names:
         styles[c] | {"x": x, "y": y, "title": f"{name}: {clustering.names[c]}"}
         for (x, y), c, name in zip(places, clustering.labels, picture_names)
     ]
-    title = f"t-SNE of {len(dots)} pictures by {clustering.keyword}"
+    title = f"t-SNE of {len(dots)} pictures by {clustering.title}"
     return markup.map(title, dots, MAP_SIDE, 4.5 if len(dots) < 600 else 2.5)
 
 
@@ -133,5 +156,5 @@ def cross_table(counts: pd.DataFrame, one: Clustering, other: Clustering, uris: 
         lightness = 100 - 35 * row / max(1, row.sum())
         colors = [f"hsl(210 85% {value:.0f}%)" for value in lightness]
         cells.append([(row[c], colors[c], first.get((r, c))) for c in range(len(row))])
-    corner = f"{one.keyword} \\ {other.keyword}"
+    corner = f"{one.title} \\ {other.title}"
     return markup.cross_table(corner, list(counts.index), list(counts.columns), cells)

@@ -12,13 +12,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmclust.explorer import views
+from mmclust.data.shifts import Shift
+from mmclust.explorer import labels, views
 from mmclust.explorer.pictures import MAX_UPLOAD, MB
-from mmclust.explorer.session import METHOD_LABELS, Clustering, ExplorerSession, InputError
+from mmclust.explorer.session import Clustering, ExplorerSession, InputError
 from mmclust.explorer.views import markup
 from mmclust.words import keywords as lexicon_keywords
 
@@ -26,26 +28,6 @@ try:
     import ipywidgets
 except ImportError:  # `Explorer` explains how to install it
     ipywidgets = None
-
-WORLD_LABELS = {
-    "demo-fruit": "rendered fruit",
-    "demo-card": "rendered playing cards",
-    "demo-face": "rendered faces",
-}
-LABELS = {
-    "pictures": "Pictures", "keyword": "Keyword", "words": "Reference words",
-    "second": "Second keyword", "second_words": "Second reference words", "method": "Method",
-    "clusters": "Clusters", "encoder": "Encoder", "run": "the note at the button",
-}  # fmt: skip
-KEYWORD_FIELDS = ("keyword", "second")
-WORDS_FIELDS = ("words", "second_words")
-N_CHIPS = 6  # keywords to pick with one click
-STRIP_LENGTH = 21  # pictures in the form
-ENCODERS = ("mini", "photo", "mini-half", "mini-quarter")  # offered; others can be typed
-NO_KERNEL = (
-    "The explorer needs a running kernel: run this notebook in JupyterLab, "
-    "or show it as a web page with python run_all.py explore."
-)
 
 
 class ResultPanel:
@@ -86,39 +68,49 @@ class Explorer:
         combobox = partial(ipywidgets.Combobox, continuous_update=False)
         textarea = partial(ipywidgets.Textarea, continuous_update=False)
         cfg = self.session.cfg
-        sources = [(WORLD_LABELS.get(name, name), name) for name in cfg.worlds]
+        sources = [(labels.WORLD_LABELS.get(name, name), name) for name in cfg.worlds]
         sources += [("a folder on this machine", "folder"), ("an upload", "upload")]
-        self.source = ipywidgets.Dropdown(options=sources, description=LABELS["pictures"])
+        self.source = ipywidgets.Dropdown(options=sources, description=labels.LABELS["pictures"])
         self.path = text(description="Path of the folder", placeholder="/home/me/photos")
         kinds = {"accept": ".zip,image/*,.heic,.heif,.jfif", "multiple": True, "icon": ""}
         self.upload = ipywidgets.FileUpload(description="Choose pictures or a zip", **kinds)
         self.domain = text(value="photo", description="What they show, in one word")
         self.keywords = [
-            combobox(placeholder="type or pick one", description=LABELS["keyword"]),
-            combobox(placeholder="none", description=LABELS["second"]),
+            combobox(placeholder="type or pick one", description=labels.LABELS["keyword"]),
+            combobox(placeholder="none", description=labels.LABELS["second"]),
         ]
         self.keywords[0].value = cfg.keyword
-        self.chips = [ipywidgets.HBox().add_class("mm-chips") for _ in KEYWORD_FIELDS]
-        self.words = [textarea(description=LABELS[name]) for name in WORDS_FIELDS]
-        methods = list(zip(METHOD_LABELS.values(), METHOD_LABELS))
-        self.method = ipywidgets.Dropdown(options=methods, description=LABELS["method"])
+        self.chips = [ipywidgets.HBox().add_class("mm-chips") for _ in labels.KEYWORD_FIELDS]
+        self.words = [textarea(description=labels.LABELS[name]) for name in labels.WORDS_FIELDS]
+        choice = ipywidgets.Dropdown
+        self.method = choice(options=labels.METHODS, description=labels.LABELS["method"])
+        self.second_method = choice(
+            options=labels.SECOND_METHODS, description=labels.LABELS["second_method"]
+        )
+        self.shift = choice(options=labels.SHIFT_CHOICES, description=labels.LABELS["shift"])
+        self.word_list = choice(
+            options=labels.WORD_LIST_CHOICES, description=labels.LABELS["word_list"]
+        )
         self.clusters = text(value="auto", description="Clusters: a number, or auto")
         self._chosen = (cfg.encoder, "")  # the encoder that we chose, and why
-        self.encoder = combobox(value=cfg.encoder, options=ENCODERS, description=LABELS["encoder"])
+        self.encoder = combobox(
+            value=cfg.encoder, options=labels.ENCODERS, description=labels.LABELS["encoder"]
+        )
         self.sort_button = ipywidgets.Button(description="Sort the pictures").add_class("mm-go")
 
     def _lay_out(self) -> None:
-        self.notes = {name: ipywidgets.HTML() for name in LABELS}
+        self.notes = {name: ipywidgets.HTML() for name in labels.LABELS}
         self.status, self.download, self.strip = (ipywidgets.HTML() for _ in range(3))
         self.comparison = ipywidgets.HTML().add_class("mm-card")
-        self.panels = [ResultPanel() for _ in KEYWORD_FIELDS]
+        self.panels = [ResultPanel() for _ in labels.KEYWORD_FIELDS]
         self.results = ipywidgets.VBox([panel.box for panel in self.panels]).add_class("mm-results")
         controls = {
             "pictures": [self.source, self.path, self.upload, self.domain],
             "keyword": [self.keywords[0], self.chips[0]], "words": [self.words[0]],
             "second": [self.keywords[1], self.chips[1]], "second_words": [self.words[1]],
-            "method": [self.method], "clusters": [self.clusters], "encoder": [self.encoder],
-            "run": [self.sort_button],
+            "method": [self.method], "second_method": [self.second_method],
+            "clusters": [self.clusters], "encoder": [self.encoder],
+            "shift": [self.shift], "word_list": [self.word_list], "run": [self.sort_button],
         }  # fmt: skip
         self.fields = {}
         for name, widgets in controls.items():
@@ -132,19 +124,21 @@ class Explorer:
         self.box.add_class("mmx")
 
     def _connect(self) -> None:
-        for widget in (self.source, self.path, self.upload, self.domain):
+        for widget in (self.source, self.path, self.upload, self.domain, self.shift):
             widget.observe(lambda _: self._change_pictures(), "value")
         for k, keyword in enumerate(self.keywords):
             keyword.observe(lambda _, k=k: self._change_keyword(k), "value")
-        self.method.observe(lambda _: self._change_method(), "value")
+        self.word_list.observe(lambda _: self._change_word_list(), "value")
+        for widget in (self.method, self.second_method):
+            widget.observe(lambda _: self._change_method(), "value")
         inputs = [*self.words, self.encoder, self.clusters]
-        for name, widget in zip((*WORDS_FIELDS, "encoder", "clusters"), inputs):
+        for name, widget in zip((*labels.WORDS_FIELDS, "encoder", "clusters"), inputs):
             widget.observe(lambda _, name=name: self._set_note(name), "value")
         self.sort_button.on_click(lambda _: self.sort())
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         self.start()
-        texts = {"text/plain": NO_KERNEL, "text/html": f"<p>{NO_KERNEL}</p>"}
+        texts = {"text/plain": labels.NO_KERNEL, "text/html": f"<p>{labels.NO_KERNEL}</p>"}
         return self.box._repr_mimebundle_() | texts
 
     def start(self) -> None:
@@ -192,9 +186,9 @@ class Explorer:
         if not isinstance(error, InputError):
             error = InputError("run", f"unexpected error: {type(error).__name__}: {error}")
         self._set_note(error.field, str(error), error=True)
-        fields = [LABELS[f] for f, note in self.notes.items() if "mm-error" in note.value]
-        keywords = [clustering.keyword for clustering in self._clusterings]
-        result = f"sorted by {keywords[0]} only" if keywords else "nothing was sorted"
+        fields = [labels.LABELS[f] for f, note in self.notes.items() if "mm-error" in note.value]
+        titles = [clustering.title for clustering in self._clusterings]
+        result = f"sorted by {titles[0]} only" if titles else "nothing was sorted"
         self._set_status(f"{result}: see {' and '.join(fields)}", "failed")
 
     def _show_used_fields(self) -> None:
@@ -227,15 +221,22 @@ class Explorer:
         uploads = [(file["name"], bytes(file["content"])) for file in self.upload.value]
         value = uploads if self.source.value == "upload" else self.path.value
         self._set_status("reading the pictures ...")
-        data = session.load(self.source.value, value, self.domain.value)
+        shift = Shift(*self.shift.value) if self.shift.value else None
+        data = session.load(self.source.value, value, self.domain.value, shift)
         self._set_status(f"encoding {len(data)} pictures ...")
         self._choose_encoder()
         with suppress(InputError):  # shown when the pictures are sorted
             session.encoder(self.encoder.value).encode_images(data.images)
         self._pictures_loaded = True
-        self.strip.value = markup.strip(session.thumbnails[:STRIP_LENGTH])
-        self._set_note("pictures", "; ".join([f"{len(data)} pictures", *data.notes]))
-        self._offer_keywords()
+        self.strip.value = markup.strip(session.thumbnails[: labels.STRIP_LENGTH])
+        self._set_status(f"comparing keywords for {len(data)} pictures ...")
+        suggested: list[str] = []
+        with suppress(InputError):
+            suggested = session.suggest(self.encoder.value)
+        fits = f"they can be sorted by {', '.join(suggested[: labels.N_CHIPS])}"
+        fits = fits if suggested else "no keyword of the lexicon fits them: type your own words"
+        self._set_note("pictures", "; ".join([f"{len(data)} pictures", fits, *data.notes]))
+        self._offer_keywords(suggested)
         self._set_status("ready: press the button to sort them", "idle")
 
     def _choose_encoder(self) -> None:
@@ -245,23 +246,25 @@ class Explorer:
             self.encoder.value = self._chosen[0]
             self._set_note("encoder", self._chosen[1])
 
-    def _offer_keywords(self) -> None:
-        """Offer keywords that have words; if the current one is unlabeled, select a labeled one."""
-        offered = lexicon_keywords(self.session.data.domain)
+    def _offer_keywords(self, suggested: list[str]) -> None:
+        """Offer the suggested keywords, and others with words. If the current keyword is unlabeled,
+        select a labeled one; for pictures without labels, the first suggestion."""
         criteria = self.session.data.criteria
+        listed = [*suggested, *lexicon_keywords(self.session.data.domain)]
+        offered = list(dict.fromkeys(listed))
         # The words of "identity" are drawn at random: only useful where it is a label.
-        chips = [k for k in offered if k != "identity" or k in criteria][:N_CHIPS]
+        chips = [k for k in offered if k != "identity" or k in criteria][: labels.N_CHIPS]
         for field, box in zip(self.keywords, self.chips):
             field.options = offered
             box.children = [ipywidgets.Button(description=keyword) for keyword in chips]
             for chip in box.children:
                 chip.on_click(partial(self._pick, field))
         keyword = self.keywords[0].value
-        labeled = next((k for k in offered if k in criteria), keyword)
-        if keyword in criteria or keyword == labeled:
+        wanted = [k for k in offered if k in criteria] if criteria else suggested[:1]
+        if keyword in criteria or not wanted or keyword == wanted[0]:
             self._change_keyword(0)
         else:
-            self.keywords[0].value = labeled  # this fetches its words
+            self.keywords[0].value = wanted[0]  # this fetches its words
         self._change_keyword(1)
 
     def _pick(self, field: Any, chip: Any) -> None:
@@ -275,23 +278,45 @@ class Explorer:
         for chip in self.chips[k].children:
             (chip.add_class if chip.description == keyword else chip.remove_class)("mm-chosen")
         self._show_used_fields()
-        self._set_note(KEYWORD_FIELDS[k])
-        if k == 1 and not keyword:
+        self._set_note(labels.KEYWORD_FIELDS[k])
+        if not keyword and (k == 1 or self.method.value == "KMeans"):
             return
-        self._set_note(WORDS_FIELDS[k])
+        self._set_note(labels.WORDS_FIELDS[k])
         try:
-            words = self.session.words(keyword)
+            words = self.session.words(keyword, labels.WORD_LISTS[self.word_list.value])
             self.words[k].value = ", ".join(words)
-            self._set_note(WORDS_FIELDS[k], f"from {words.source}; change them as you like")
+            self._set_note(labels.WORDS_FIELDS[k], f"from {words.source}; change them as you like")
         except InputError as error:
             self.words[k].value = ""
-            self._set_note(KEYWORD_FIELDS[k], str(error), error=True)
+            field = labels.KEYWORD_FIELDS[k] if error.field == "keyword" else error.field
+            self._set_note(field, str(error), error=True)
+
+    def _change_word_list(self) -> None:
+        """Fetch the words again; lists with errors need a labeled keyword."""
+        self._set_note("word_list")
+        for k in (0, 1):
+            self._change_keyword(k)
+        if self.keywords[0].value not in self.session.data.criteria:
+            self._set_note("word_list", "only where the true names of the keyword are known")
 
     def _change_method(self) -> None:
-        self.clusters.disabled = self.method.value == "CLIP_GPT"
+        methods = {self.method.value, self.second_method.value or self.method.value}
+        self.clusters.disabled = methods == {"CLIP_GPT"}
         self._set_note("clusters")
-        note = "one cluster per word that is nearest to a picture; nothing is learned"
-        self._set_note("method", note if self.clusters.disabled else "")
+        self._set_note("method", labels.METHOD_NOTES.get(self.method.value, ""))
+        self._set_note("second_method", labels.METHOD_NOTES.get(self.second_method.value, ""))
+
+    def _sides(self) -> list[tuple[int, str, str]]:
+        """What stands side by side, one or two: the number of the words' field, keyword, method."""
+        keyword, second = (" ".join(field.value.split()) for field in self.keywords)
+        method, second_method = self.method.value, self.second_method.value
+        sides = [(0, keyword, method)]
+        if second or second_method:
+            sides.append((int(bool(second)), second or keyword, second_method or method))
+        if len(sides) == 2 and sides[0][1:] == sides[1][1:]:
+            message = "the same keyword as the first: type another, none, or a second method"
+            raise InputError("second", message)
+        return sides
 
     def sort(self) -> None:
         """Cluster the pictures as the fields say; errors are shown at the fields."""
@@ -306,27 +331,29 @@ class Explorer:
         self._clear_results()
         if not self._pictures_loaded:
             self._load_pictures()
-        keywords = [" ".join(field.value.split()) for field in self.keywords]
-        keywords = keywords if keywords[1] else keywords[:1]
-        if keywords[1:] == keywords[:1]:
-            raise InputError("second", "the same keyword as the first: type another, or none")
-        choices = (self.method.value, self.encoder.value, self.clusters.value)
+        sides = self._sides()
+        keywords = [keyword for _, keyword, _ in sides]
+        same = len(set(keywords)) < len(keywords)
         n = len(self.session.data)
-        for k, keyword in enumerate(keywords):
-            self._set_status(f"sorting {n} pictures by {keyword} ...")
+        for k, keyword, method in sides:
+            short = labels.METHOD_LABELS[method].partition(":")[0]
+            title = f"{keyword}, {short}" if same or method == "KMeans" else keyword
+            title = title.removeprefix(", ")
+            self._set_status(f"sorting {n} pictures by {title} ...")
             others = [other for other in keywords if other != keyword]
+            choices = (method, self.encoder.value, self.clusters.value, others)
             try:
-                clustering = self.session.cluster(keyword, self.words[k].value, *choices, others)
+                clustering = self.session.cluster(keyword, self.words[k].value, *choices)
             except InputError as error:
                 self._draw_maps()
-                names = {"keyword": KEYWORD_FIELDS[k], "words": WORDS_FIELDS[k]}
+                names = {"keyword": labels.KEYWORD_FIELDS[k], "words": labels.WORDS_FIELDS[k]}
                 raise InputError(names.get(error.field, error.field), error) from error
-            self._clusterings.append(clustering)
-            self._set_note(KEYWORD_FIELDS[k])
-            self._show_results(len(keywords))  # the first is visible while the second is computed
+            self._clusterings.append(replace(clustering, title=title))
+            self._set_note(labels.KEYWORD_FIELDS[k])
+            self._show_results(len(sides))  # the first is visible while the second is computed
         self._set_status(f"sorted in {time.perf_counter() - start:.1f} s; drawing the map ...")
         self._draw_maps()
-        result = f"{n} pictures sorted by {' and by '.join(keywords)}"
+        result = f"{n} pictures sorted by {' and by '.join(c.title for c in self._clusterings)}"
         result += f" in {time.perf_counter() - start:.1f} s. Click a picture for its word weights."
         self._set_status(result, "done")
 
@@ -338,18 +365,19 @@ class Explorer:
             panel.heading.value = panel.clusters.value = panel.map.value = ""
             panel.box.layout.display = "none"
 
-    def _show_results(self, n_keywords: int) -> None:
+    def _show_results(self, n_sides: int) -> None:
         """Show the clusters so far, their comparison and the file of labels."""
         clusterings = self._clusterings
         session = self.session
         uris = session.thumbnails
         names = session.picture_names()
-        (self.results.add_class if n_keywords == 1 else self.results.remove_class)("mm-single")
+        (self.results.add_class if n_sides == 1 else self.results.remove_class)("mm-single")
         for panel, clustering in zip(self.panels, clusterings):
             panel.heading.value = views.heading(clustering, session.data)
             others = [other for other in clusterings if other is not clustering]
             captions = views.captions(session.data, others)
-            panel.clusters.value = views.clusters(clustering, uris, names, captions)
+            wrong = views.wrong_pictures(clustering, session.data)
+            panel.clusters.value = views.clusters(clustering, uris, names, captions, wrong)
             panel.map.value = markup.map("", [], views.MAP_SIDE, 0)  # keeps the place
             panel.box.layout.display = None
         if len(clusterings) == 2:
@@ -359,7 +387,7 @@ class Explorer:
             self.comparison.value = markup.comparison(difference, apart, table)
             self.comparison.layout.display = None
         content = base64.b64encode(session.export(*clusterings).encode()).decode()
-        name = re.sub(r"\W+", "-", "-".join(["mmclust", *(c.keyword for c in clusterings)]))
+        name = re.sub(r"\W+", "-", "-".join(["mmclust", *(c.title for c in clusterings)]))
         self.download.value = markup.download(name, content)
 
     def _draw_maps(self) -> None:

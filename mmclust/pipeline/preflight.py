@@ -90,8 +90,8 @@ def _require_data(notebooks: dict[str, dict], download: bool) -> None:
 def describe_folder(parameters: dict) -> tuple[str, str]:
     """A sentence on a user's images and one on the words for the keyword, from 00's settings.
 
-    Raises ValueError if images, readable labels, a keyword or words for it are missing, or if there
-    are fewer images than clusters.
+    Raises ValueError if images, readable labels or words for the keyword are missing, if there are
+    words without a keyword, or fewer images than clusters.
     """
     path = parameters["data"]
     domain = parameters.get("domain", "photo")
@@ -100,12 +100,14 @@ def describe_folder(parameters: dict) -> tuple[str, str]:
     except OSError as error:
         raise ValueError(str(error)) from error
     keyword = photos.criterion(parameters.get("criterion"))
-    if not keyword:
-        raise ValueError(f"{path} has no labels: give a keyword with -p criterion=...")
+    if not keyword and parameters.get("words"):
+        raise ValueError(f"{path} has no labels: give the words a keyword with -p criterion=...")
     n_clusters = parameters.get("n_clusters")
     if isinstance(n_clusters, int) and n_clusters > len(photos):
         raise ValueError(f"n_clusters={n_clusters}: {path} has only {len(photos)} pictures")
     images = f"{path}: {photos.provenance}"
+    if not keyword:
+        return images, "a keyword will be suggested from the pictures, with the lexicon's words"
     if parameters.get("words"):
         return images, f"{keyword} of {domain}: from the parameter words"
     if parameters["source"] != "lexicon":

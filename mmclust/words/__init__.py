@@ -14,6 +14,7 @@ from mmclust.profiles.values import brief, check_settings, hint, same_name
 from mmclust.words import reviewed_answers
 
 SOURCES = ("lexicon", "openai")
+ANY_DOMAIN = "photo"  # pictures of which nothing else is known
 ASKED_FOR = 20  # words that a language model is asked for, unless `n` is set
 NOT_DOMAINS = ("nouns", "common")  # lists of the lexicon that belong to no domain
 RANDOM_NOUNS = 40  # words of a criterion without natural words, unless `n` is set
@@ -54,6 +55,18 @@ def prompt_template(keyword: str, of: str) -> str:
 def keywords(of: str) -> list[str]:
     """The keywords with words in the lexicon: those of the domain first, then the common ones."""
     return list(dict.fromkeys([*_domains().get(of, {}), *_lexicon()["common"]]))
+
+
+def lexicon_lists() -> list[tuple[str, str]]:
+    """All (keyword, domain) whose `reference_words` differ and are not random nouns."""
+    pairs = [(keyword, domain) for domain, entry in _domains().items() for keyword in entry]
+    pairs += [(keyword, ANY_DOMAIN) for keyword in keywords(ANY_DOMAIN)]
+    different: dict[str, tuple[str, str]] = {}
+    for keyword, domain in pairs:
+        words, _ = _listed(keyword, domain)
+        if words != "random":
+            different.setdefault(str(words), (keyword, domain))
+    return list(different.values())
 
 
 def _known(keyword: str, of: str) -> str:
