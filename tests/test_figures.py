@@ -17,7 +17,8 @@ from matplotlib.path import Path
 from matplotlib.text import Text
 from PIL import Image
 
-from mmclust.experiments.statistics import interval
+from mmclust.data.images import ImageDataset
+from mmclust.experiments.statistics import interval, paired_within
 from mmclust.results import figures
 from mmclust.results.figures.theme import escape_missing_letters
 
@@ -149,9 +150,9 @@ def pictures(n=60):
 
 
 def labeled_dataset(criteria, n=60):
-    return type("Labeled", (list,), {"images": property(lambda self: self), "criteria": criteria})(
-        pictures(n)
-    )
+    labels = {c: np.arange(n) % 2 for c in criteria}
+    classes = {c: ["strawberry", "playing"] for c in criteria}
+    return ImageDataset("labeled", "photo", pictures(n), labels, classes)
 
 
 def spaces(n=60, panels=7, classes=8):
@@ -197,19 +198,14 @@ ENCODERS = frame(
     value=["mini after a quarter of its training", "mini after half of it", "mini"],
 )
 ENCODERS["parameter"] = "encoder"
-EFFECTS = pd.DataFrame(
-    list(
-        itertools.product(
-            METHODS[3:5], [("choose_by", "image"), ("batch_size", 20), ("final_norm", True)]
-        )
-    ),
-    columns=["method", "change"],
-)
-EFFECTS = EFFECTS.assign(
-    parameter=EFFECTS["change"].str[0],
-    flipped=EFFECTS["change"].str[1],
-    effect=[-0.1, 0.01, 0.02, 0, 0.05, -0.02],
-).assign(**{"±": 0.015})
+CHANGES = ["the reference is chosen by a text", "batches of 20", "the final LayerNorm is left out"]
+EFFECTS = pd.DataFrame(itertools.product(METHODS[3:5], CHANGES), columns=["method", "change"])
+EFFECTS["difference"] = [-0.1, 0.01, 0.02, 0, 0.05, -0.02]
+EFFECTS["±"] = 0.015
+GAINS = paired_within(
+    frame(method=METHODS, criterion=CRITERIA[:4]),
+    [(method, "CLIP_GPT") for method in METHODS[3:]], "criterion", by="method",
+)  # fmt: skip
 SETTINGS = [
     "as in the paper",
     "without L_a",
@@ -248,7 +244,11 @@ DRAW = {
         mark={"early_stopping": True},
     ),
     "curves of encoders": lambda: figures.curves(ENCODERS, hue="method"),
-    "effects": lambda: figures.effects(EFFECTS),
+    "effects": lambda: figures.differences(EFFECTS, "change", panel="method", hue="method"),
+    "gains": lambda: figures.differences(GAINS, "criterion", hue="one"),
+    "differences of one": lambda: figures.differences(
+        EFFECTS.drop_duplicates("change"), "change", references={"CLIP_GPT": -0.12, "KMeans": -0.3}
+    ),
     "convergence": lambda: figures.convergence(history()),
     "convergence of one": lambda: figures.convergence(
         history(["MultiDProxy"]).drop(columns="event")
@@ -260,8 +260,8 @@ DRAW = {
     "quality of equals": lambda: figures.quality_time(
         timed().assign(NMI=lambda rows: 0.8 + rows["NMI"] / 100)
     ),
-    "seconds": lambda: figures.cost_bars(costs()),
-    "megabytes": lambda: figures.cost_bars(costs("megabytes", METHODS[3:5]), "megabytes", "MB"),
+    "seconds": lambda: figures.costs(costs()),
+    "megabytes": lambda: figures.costs(costs("megabytes", METHODS[3:5]), "megabytes", "MB"),
     "candidates": lambda: figures.candidates(pruned(WORDS), 80, COLORS),
     "many candidates": lambda: figures.candidates(
         pruned([f"{w} {k}" for w in WORDS for k in range(3)], 5, 2), 100
@@ -291,6 +291,21 @@ DRAW = {
     "teaser": lambda: figures.teaser(
         pictures(),
         {"color": (np.arange(60) % 6, COLORS), "species": (np.arange(60) % 8, FRUITS[:8])},
+    ),
+    "gallery with marks": lambda: figures.gallery(
+        pictures(), np.arange(60) % 6, LONG, truth=np.arange(60) % 5
+    ),
+    "mistakes": lambda: figures.mistakes(
+        pictures(), {i: "strawberry\nin the cluster\npineapple 0.51" for i in range(20)}
+    ),
+    "magnified scores": lambda: figures.method_scores(
+        frame(method=METHODS, criterion=CRITERIA),
+        references={"KMeans": 0.5, "CLIP_GPT": 0.9},
+        magnified=0.75,
+    ),
+    "curves of differences": lambda: figures.curves(
+        sweep(parameters=["lr", "alpha"]).assign(NMI=lambda rows: rows["NMI"] - 0.7),
+        each_seed=True,
     ),
     "teaser of long names": lambda: figures.teaser(
         pictures(), {"color": (np.arange(60) % 3, LONG)}
@@ -605,7 +620,7 @@ def test_quality_against_seconds():
 def test_costs_and_their_ratios():
     rows = costs()
     rows.loc[rows["method"] == "MultiSub", "seconds"] *= [2, 1]
-    ax = figures.cost_bars(rows).axes[0]
+    ax = figures.costs(rows).axes[0]
     table = rows.pivot_table(index="method", columns="way", values="seconds").loc[METHODS[3:]]
     assert [[bar.get_width() for bar in bars] for bars in ax.containers] == [
         list(table["authors' way"]),

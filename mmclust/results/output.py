@@ -46,8 +46,8 @@ class NotebookOutput:
     def figure(
         self, fig: Figure, name: str = "", data: pd.DataFrame | None = None, caption: str = ""
     ) -> None:
-        """Save a figure as PNG and SVG, and `data`, the numbers in it, as CSV. A notebook then shows
-        the figure, and its caption below it."""
+        """Save a figure as PNG and SVG, and `data`, the numbers in it, as CSV. A notebook also
+        shows the figure, and its caption below it."""
         from mmclust.results.figures.theme import escape_missing_letters
 
         if escaped := escape_missing_letters(fig):
