@@ -128,7 +128,7 @@ def sample_grid(datasets: Mapping[str, ImageDataset], columns: int = 6) -> Figur
 
 def teaser(
     images: Sequence[Image.Image], clusterings: Mapping[str, tuple[np.ndarray, Sequence[str]]],
-    truth: Mapping[str, ArrayLike] | None = None, n: int = 30,
+    truth: Mapping[str, ArrayLike] | None = None, n: int = 24,
 ) -> Figure:  # fmt: skip
     """The idea in one figure: the first n pictures unsorted, and the same ones sorted into rows
     once per keyword.
@@ -152,7 +152,7 @@ def teaser(
     for _, _, names, _ in panels:
         letters = max(len(line) for name in names or [""] for line in name.split("\n"))
         texts.append(0.14 + TITLE_LETTER * letters)
-    side = min(0.4, (MOST_WIDTH - sum(texts)) / sum(columns))
+    side = round(min(0.4, (MOST_WIDTH - sum(texts)) / sum(columns)), 2)
     widths = [side * count + text for count, text in zip(columns, texts)]
     lines = max((1 + name.count("\n") for _, _, names, _ in panels for name in names), default=1)
     fig = plt.figure(figsize=(sum(widths), max(side * 1.1, 0.18 * lines) * rows + 0.35))

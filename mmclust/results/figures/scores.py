@@ -93,12 +93,12 @@ def ablation(
 
 def differences(
     table: pd.DataFrame, by: str, metric: str = "NMI", hue: str | None = None,
-    panel: str | None = None, references: Mapping[str, float] | None = None,
+    panel: str | None = None, references: Mapping[str, float] | None = None, magnify: bool = True,
 ) -> Figure:  # fmt: skip
     """A row per value of `by`: paired differences of the metric with their 95 % intervals.
 
     The marker is filled if the difference is certain, and hollow if not. If a few differences are
-    far larger than the others, a second column of panels magnifies the small ones.
+    far larger than the others, a second column of panels magnifies the small ones (`magnify`).
 
     `table`: a row per difference, as `mm.paired_within` or `mm.paper_vs_code.effects` return it:
     `by`, difference, ± (half the width of the interval, NaN: none) and, optionally, adjusted p,
@@ -108,7 +108,7 @@ def differences(
     """
     groups = [("", table)] if panel is None else list(table.groupby(panel, sort=False))
     styles = list(theme.looks(table[hue].unique())) if hue else [("", theme.PALETTE[0], "o")]
-    near = _magnified_limit(table)
+    near = _magnified_limit(table) if magnify else None
     columns = 1 if near is None else 2
     row_height = max(0.27, 0.13 * len(styles))
     heights = [row_height * group[by].nunique() + 0.3 for _, group in groups]

@@ -59,7 +59,7 @@ def class_panels(
         for c, (name, color, marker) in enumerate(looks(names)):
             ax.scatter(*xy[labels == c].T, color=color, marker=marker, label=name, **dots)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(wrap(title, 20), fontsize=11)
+        ax.set_title(wrap(title, 18), fontsize=10)
     for ax in axes.flat[len(points) :]:
         ax.axis("off")
     entries = axes.flat[0].get_legend_handles_labels()

@@ -33,7 +33,7 @@ PALETTE = [
     "#0173b2", "#de8f05", "#029e73", "#cc78bc", "#56b4e9", "#d55e00", "#949494", "#ece133",
     "#ca9161", "#fbafe4",
 ]  # fmt: skip
-MARKERS = "osD^vPX<>p"
+MARKERS = "o^sDXvP<>p"  # with their colors, none of the first ten is that of a method
 # Color and marker of a method, by its printed name: the same in every figure.
 METHOD_STYLES = {
     "k-means on v": (PALETTE[6], "o"), "CLIP_GPT": (PALETTE[1], "s"),
@@ -134,20 +134,24 @@ def hue_style(hue: str, levels: Sequence[str]) -> dict[str, Any]:
 def reference_lines(
     ax: Axes, references: Mapping[str, float] | None, vertical: bool = True
 ) -> list:
-    """A thin dashed line per method at its value, and its entry for `legend_above`."""
+    """A thin dashed line per method at its value, with its entry for `legend_above`. A name may end
+    with a remark: "Multi-Sub (published)"."""
     draw = ax.axvline if vertical else ax.axhline
     style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
     values = {} if references is None else dict(references)
-    colors = {name: color for name, color, _ in looks(values)}
+    methods = [name.partition(" (")[0] for name in values]
+    colors = {name: color for name, (_, color, _) in zip(values, looks(methods))}
     return [
-        draw(value, color=colors[printed(name)], label=f"{printed(name)} {value:.3f}", **style)
+        draw(value, color=colors[name], label=f"{printed(name)} {value:.3f}", **style)
         for name, value in values.items()
     ]
 
 
 def wrap(text: object, width: int = 22) -> str:
-    """Text in lines of at most `width` letters."""
-    lines = textwrap.wrap(str(text), width) or [str(text)]
+    """Text in lines of at most `width` letters; its own lines stay apart."""
+    lines = [
+        line for part in str(text).split("\n") for line in textwrap.wrap(part, width) or [part]
+    ]
     return "\n".join(lines).replace("$", r"\$")  # no formula
 
 
