@@ -142,7 +142,8 @@ def costs(rows: pd.DataFrame, value: str = "seconds", unit: str = "s") -> Figure
         ax.plot(table[way], range(len(methods)), marker, color=color, markersize=8, label=way)
         for i, cost in enumerate(table[way]):
             right = cost >= table.iloc[i].max()
-            place = {"xytext": (9 if right else -9, 0), "ha": "left" if right else "right"}
+            place: dict[str, Any] = {"xytext": (9 if right else -9, 0)}
+            place["ha"] = "left" if right else "right"
             ax.annotate(f"{_amount(cost)} {unit}", (cost, i), **place, **text)
     theme.category_rows(ax, [printed(method) for method in methods])
     _log_ticks(ax)
