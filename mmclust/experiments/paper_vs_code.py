@@ -101,6 +101,8 @@ def effects(rows: pd.DataFrame, flips: Iterable[Flip], metric: str = "NMI") -> p
     for flip in flips:
         change = paired(rows, flip.name, flip.base, metric)
         text = f"{flip.parameter} = {flip.value}"
+        if flip.parameter == "batch_size":
+            text = f"{flip.value} images per step"
         row = {"method": flip.method, "change": DESCRIPTIONS.get(text, text)}
         row |= {"parameter": flip.parameter, "here": flip.before, "flipped": str(flip.value)}
         table.append(row | {name: change[name] for name in ("difference", "±", "p", "seeds")})

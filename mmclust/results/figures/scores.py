@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 import mmclust.results.figures.theme as theme
 from mmclust.results.tables import printed
 
-ROW_LETTERS = 38  # of the name of a difference, in one line
+ROW_LETTERS = 40  # of the name of a difference, in one line
 DWARFED = 8  # differences that are this many times smaller than the largest are magnified
 
 
@@ -34,7 +34,7 @@ def method_scores(
     measured = list(rows["method"].unique())
     methods = measured if order is None else [name for name in order if name in measured]
     criteria = list(rows["criterion"].unique())
-    height = (0.1 * len(methods) + 0.14) * len(criteria) + 1.3
+    height = (0.1 * len(methods) + 0.14) * len(criteria) + 1.5
     panels = 1 if magnified is None else 2
     size = (5.6 if panels == 1 else 7.2, height)
     fig, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
