@@ -599,7 +599,10 @@ def test_convergence_has_a_panel_per_term_with_gaps():
     assert [line.get_xdata()[0] for line in panels[terms[0]].lines[1:]] == [40, 60]
     (legend,) = fig.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert "14 to 7 candidates, 7 to 6 candidates" in texts
+    assert texts == ["Phase II", "14 to 7 candidates, 7 to 6 candidates"]
+    first_without_event = rows[(rows["method"] == "MultiSub") & (rows["epoch"] > 0)]
+    (legend,) = figures.convergence(first_without_event).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Phase II"]
 
 
 def test_quality_against_seconds():

@@ -2,12 +2,14 @@
 
 The animated one is drawn from a fit of Multi-Sub: clusters and names are its result, not the
 labels; a cross marks a picture that is not of the class of most of its cluster. With `--figures`,
-the folder of a run of `run_all.py`, its main comparison is copied as well.
+the folder of a run of `run_all.py`, its main comparison is copied as well, and its gallery drawn by
+the browser of playwright.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import matplotlib
@@ -120,6 +122,17 @@ def copy_comparison(figures: Path, path: Path = IMAGES / "comparison.png") -> No
     picture.save(path, optimize=True)
 
 
+def draw_gallery(figures: Path, path: Path = IMAGES / "gallery.png") -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto((figures / "index.html").resolve().as_uri(), timeout=300_000)
+        page.screenshot(path=path, timeout=300_000)
+        browser.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--figures", type=Path, help="the folder of a run of run_all.py")
@@ -127,6 +140,7 @@ def main() -> None:
     animate()
     if args.figures:
         copy_comparison(args.figures)
+        draw_gallery(args.figures)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def convergence(history: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.tick_params(labelsize=9)
+        ax.grid(axis="x", visible=False)  # it looks like an event
         sns.despine(ax=ax)
     fig.supxlabel("epoch", fontsize=11)
     if entries:
@@ -81,11 +82,13 @@ def _draw_events(ax: Axes, rows: pd.DataFrame) -> dict[str, Any]:
     if not events["event"].duplicated().any():
         drawn = [ax.axvline(x, color="0.45", linewidth=1, linestyle=":") for x in starts]
         return {", ".join(events["event"]): drawn[0]} if drawn else {}
-    second = list(events["event"].unique())[1]
+    # the phase that does not come first is shaded; the first may begin without an event
+    phases = list(events["event"].unique())
+    shaded = phases[1] if starts[0] == rows["epoch"].min() else phases[0]
     ends = [*starts[1:], rows["epoch"].max() + 1]
-    spans = [(x, end) for x, end, event in zip(starts, ends, events["event"]) if event == second]
+    spans = [(x, end) for x, end, event in zip(starts, ends, events["event"]) if event == shaded]
     shades = [ax.axvspan(x, end, color="0.88", linewidth=0) for x, end in spans]
-    return {second: shades[0]}
+    return {shaded: shades[0]}
 
 
 def candidates(
