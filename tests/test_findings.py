@@ -267,7 +267,7 @@ def test_when_asking_fails(finding):
         differences = mm.paired_within(rows, pairs, "condition", by="method")
         means = rows.groupby(["condition", "method"])["NMI"].mean().unstack()
         cfg = SimpleNamespace(learned=learned)
-        text = finding("17", ["nmi"], differences=differences, means=means, cfg=cfg)
+        text = finding("17", ["gains"], differences=differences, means=means, cfg=cfg)
         if level > 0.7:
             assert "Multi-Sub is certainly above CLIP_GPT under 2 of 2 conditions" in text
             assert "its lowest mean NMI is 0.80, that of CLIP_GPT 0.70" in text
