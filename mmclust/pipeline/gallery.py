@@ -92,7 +92,8 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
     """What the template needs of a notebook."""
     state = read_state(out, name)
     html = f"notebooks/{name}.html"
-    items = [_item(out, note) for note in read_notes(out, name)]
+    notes = sorted(read_notes(out, name), key=itemgetter("kind"))  # figures, then tables
+    items = [_item(out, note) for note in notes]
     facts = {
         "name": name,
         "number": re.findall(r"^\d*", name)[0],

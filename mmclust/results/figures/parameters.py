@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -87,14 +87,13 @@ def heat_maps(
 
 def curves(
     rows: pd.DataFrame, metric: str = "NMI", hue: str = "criterion",
-    mark: dict[str, Any] | None = None, log: Container[str] = (), each_seed: bool = False,
+    mark: dict[str, Any] | None = None, each_seed: bool = False,
 ) -> Figure:  # fmt: skip
     """A panel per parameter: the metric by its values, with a line and a 95 % band per `hue`; or,
     with `each_seed`, a thin line per seed instead of the band.
 
     `rows`: a tidy frame with parameter, value (numbers; text, bools and None are categories), the
-    column `hue`, seed and the metric; `mark`: parameter -> default value, drawn as a dashed line;
-    `log`: the parameters with a logarithmic axis.
+    column `hue`, seed and the metric; `mark`: parameter -> default value, drawn as a dashed line.
     """
     names = list(rows["parameter"].unique())
     rows = rows.assign(**{hue: rows[hue].map(printed)})
@@ -119,8 +118,6 @@ def curves(
         if each_seed:
             sns.lineplot(points, x="value", y=metric, ax=ax, **thin)
         sns.lineplot(points, x="value", y=metric, legend=legend, ax=ax, **style)
-        if name in log:
-            _logarithmic(ax, list(positions.values()))
         if mark and name in mark:
             default = _text(mark[name])
             _mark_default(ax, positions.get(default, mark[name]), f"default {default}")
@@ -141,19 +138,6 @@ def curves(
     if n > 1:
         theme.legend_above(fig, axes[0, 0])
     return fig
-
-
-def _logarithmic(ax: Axes, values: list[float]) -> None:
-    """A logarithmic x; a value of zero is drawn one decade below the smallest positive one."""
-    if min(values) > 0:
-        ax.set_xscale("log")
-    else:
-        ax.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
-    scale = ax.xaxis.get_transform()
-    ends = scale.transform([min(values), max(values)])
-    margin = 0.06 * (np.ptp(ends) or 1)  # the margins of symlog itself are not equal
-    left, right = scale.inverted().transform(ends + np.array([-margin, margin]))
-    ax.set_xlim(left, right)
 
 
 def _mark_default(ax: Axes, x: float, text: str) -> None:
