@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 import mmclust as mm
-from mmclust.results.tables import PAPER_NAMES, STANDS_FOR, published
+from mmclust.results.tables import PRINTED_NAMES, STANDS_FOR, published
 
 ENCODERS = ("mini", "photo")
 REPRESENTATIONS = {
@@ -53,7 +53,7 @@ def compute(criteria: dict, words: list[str] | None = None) -> pd.DataFrame:
 def table_of(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per data set, criterion and encoder, and one with the published values."""
     methods = list(rows["method"].unique())
-    theirs = published("NMI").replace({"method": {v: k for k, v in PAPER_NAMES.items()}})
+    theirs = published("NMI").replace({"method": {v: k for k, v in PRINTED_NAMES.items()}})
     out = []
     for (dataset, criterion), group in rows.groupby(["dataset", "criterion"], sort=False):
         pair = {"data": Path(dataset).name, "criterion": criterion}

@@ -217,7 +217,7 @@ def test_effects_are_paired_differences():
     )
     (row,) = mm.paper_vs_code.effects(rows, [flip]).to_dict("records")
     assert (row["parameter"], row["here"], row["flipped"]) == ("intra", "squared", "plain")
-    assert row["effect"] == pytest.approx(0.1) and row["seeds"] == 3
+    assert row["difference"] == pytest.approx(0.1) and row["seeds"] == 3
     assert row["±"] == pytest.approx(interval([0.1, 0.0, 0.2]))
 
 

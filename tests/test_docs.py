@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -126,7 +127,13 @@ def test_a_notebook_with_outputs_does_not_pass(tmp_path):
     assert "hi" not in file.read_text(encoding="utf-8")
 
 
-def test_the_animated_picture_is_drawn(tmp_path):
-    animate.main(tmp_path / "idea.gif", n=80)
-    drawn, committed = Image.open(tmp_path / "idea.gif"), Image.open(animate.IDEA)
+def test_the_pictures_of_the_readme_are_drawn_in_true_color(tmp_path):
+    animate.animate(tmp_path / "idea.webp", n=80)
+    drawn, committed = Image.open(tmp_path / "idea.webp"), Image.open(animate.IDEA)
     assert drawn.n_frames == committed.n_frames > 30 and drawn.height == committed.height
+    first = np.asarray(drawn.convert("RGB"))[animate.TOP :, animate.LEFT :]
+    assert (first < 240).any(axis=(0, 2)).mean() > 0.8, "the first frame is filled"
+    Image.new("RGBA", (1520, 800), "#029e73").save(tmp_path / animate.COMPARISON)
+    animate.copy_comparison(tmp_path, tmp_path / "comparison.png")
+    for path in [tmp_path / "comparison.png", *animate.IMAGES.glob("*")]:
+        assert Image.open(path).mode != "P", f"{path.name} was reduced to a palette"

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import shutil
@@ -247,6 +248,59 @@ def test_faces_of_another_name_are_named(root):
             (root / path).unlink()
     with pytest.raises(FileNotFoundError, match=r"cmuface/<user>/.*pose straight, left"):
         mm.load_dataset("cmuface")
+
+
+def clevr4(top=""):
+    """Clevr-4's archive: pictures, and a JSON file of their classes; some counts are numbers."""
+    classes = {
+        f"CLEVR_new_{i:06d}": {
+            "split": "train" if i % 2 else "test",
+            "color": COLORS[i % 3],
+            "texture": "metal" if i % 2 else "checkered",
+            "count": i % 4 + 1 if i < 6 else str(i % 4 + 1),
+            "shape": "torus" if i < 5 else "cube",
+        }
+        for i in range(12)
+    }
+    members = {f"{top}images/{name}.png": picture(i, "png") for i, name in enumerate(classes)}
+    return zipped(members | {f"{top}clevr_4_annots.json": json.dumps(classes).encode()})
+
+
+def sums(archive):
+    digest = hashlib.sha512(archive).hexdigest()
+    return f"{'0' * 128}  other.zip\n{digest}  clevr_4_10k_v1.zip\n".encode()
+
+
+@pytest.mark.parametrize("top", ["", "clevr_4_10k_v1/", "clevr4/"])
+def test_clevr4_is_labeled_by_its_annotations(web, top):
+    archive = clevr4(top)
+    web.files |= {"clevr_4_10k_v1.zip": archive, "SHA512SUMS": sums(archive)}
+    data = load("clevr4")
+    assert (data.domain, data.criteria) == ("object", ["texture", "shape", "color", "count"])
+    assert names(data, "count") == [str(i % 4 + 1) for i in range(12)]
+    assert data.classes["count"] == ["1", "2", "3", "4"], "numbers and texts are one class"
+    assert names(data, "shape") == ["torus"] * 5 + ["cube"] * 7
+    for i, image in enumerate(data.images):
+        np.testing.assert_array_equal(np.asarray(image), pixels_of(picture(i, "png")))
+    assert load("clevr4").images.fingerprint == data.images.fingerprint
+    assert sorted(web.requests) == ["/SHA512SUMS", "/clevr_4_10k_v1.zip"]
+    for criterion in data.criteria:
+        assert len(mm.reference_words(criterion, of=data.domain)) >= 10
+
+
+def test_clevr4_that_is_not_what_its_server_lists(web):
+    archive = clevr4()
+    web.files |= {"clevr_4_10k_v1.zip": archive, "SHA512SUMS": sums(archive + b"x")}
+    with pytest.raises(ValueError, match=r"clevr_4_10k_v1\.zip does not have the hash sha512:"):
+        load("clevr4")
+    web.files["SHA512SUMS"] = b"0  other.zip\n"
+    with pytest.raises(ValueError, match=r"SHA512SUMS has no line for clevr_4_10k_v1\.zip"):
+        load("clevr4")
+    web.files["SHA512SUMS"] = sums(archive)
+    data = load("clevr4")
+    (paper_datasets.data_folder() / "clevr_4_10k_v1" / data.rows[3]["file"]).unlink()
+    with pytest.raises(ValueError, match=r"CLEVR_new_000003\.png is missing.*remove .*again"):
+        load("clevr4")
 
 
 PHOTOS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -275,7 +275,7 @@ def test_all_notebooks_in_the_paper_profile(tmp_path):
     rows = pd.read_csv(out / "04_text_encoders.csv")
     assert {encoders[name] for name in rows["encoder"]} == {"CLIP", "ALIGN", "BLIP"}
     table = (out / "04_text_encoders.md").read_text()
-    assert all(f"{name}: MultiSub" in table for name in ("CLIP", "ALIGN", "BLIP"))
+    assert all(f"{name}: Multi-Sub" in table for name in ("CLIP", "ALIGN", "BLIP"))
     main = pd.read_csv(out / "02_main_comparison.csv")
     criteria = load_profile("paper")["criteria"].items()
     expected = {(dataset, criterion) for dataset, names in criteria for criterion in names}

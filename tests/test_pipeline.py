@@ -218,6 +218,7 @@ def test_every_notebook_runs_and_leaves_its_figures_and_tables(tmp_path):
         files = [file for note in notes for file in note["files"]]
         assert files and all((out / file).stat().st_size for file in files), name
         assert all(note["caption"] for note in notes), name
+        assert any(note.get("finding") for note in notes), name
         assert all(any(f.endswith(".csv") for f in note["files"]) for note in notes), name
         assert not printed_errors(out / "notebooks" / f"{name}.ipynb"), name
     check_numbers(out)

@@ -83,7 +83,7 @@ def main() -> None:
         settings, changes = flips(profile["methods"], args.method)
         rows = ablation(settings, **axes)
         compared = effects(rows, changes)
-        formats = ("", "", "", "", "+.4f", ".4f", ".3f", "")
+        formats = ("", "", "", "", "", "+.4f", ".4f", ".3f", "", ".3f")
     else:
         settings = variants(profile)
         rows = ablation(settings, **axes)

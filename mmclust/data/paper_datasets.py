@@ -19,7 +19,7 @@ from mmclust import storage
 from mmclust.data import download, paper_layouts
 from mmclust.data.folder import from_table
 from mmclust.data.images import ImageDataset, unknown_criterion
-from mmclust.data.paper_layouts import BATCHES
+from mmclust.data.paper_layouts import ANNOTATIONS, BATCHES
 
 # The READMEs of Multi-Sub's repository link to it, but do not give its layout: `find` searches it.
 _BUNDLE = "https://faculty.washington.edu/juhuah/images/AugDMC_datasets.zip"
@@ -34,6 +34,7 @@ class PaperDataset:
     url: str = ""  # of the archive that holds it; none: it is placed by hand
     inner: str | None = None  # file name of archives inside it
     md5: str | None = None  # of the archive
+    sums: str = ""  # URL of a file with the SHA-512 of the archive, as sha512sum writes it
     trees: dict[str, str] = field(default_factory=dict)  # criterion -> its folder, if different
     optional: tuple[str, ...] = ()  # criteria that the released archive need not have
     images: tuple[int, ...] = ()  # image counts that are also accepted
@@ -63,6 +64,11 @@ PAPER_DATASETS = {
         "photo", ("cifar10", "cifar10_mc", BATCHES),
         "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         md5="c58f30108f718f92721af3b95e74349a",
+    ),
+    "clevr4": PaperDataset(  # of CRL's comparison; CC BY 4.0
+        "object", ("clevr4", "clevr_4_10k_v1"),
+        "https://thor.robots.ox.ac.uk/clevr4/clevr_4_10k_v1.zip",
+        sums="https://thor.robots.ox.ac.uk/clevr4/SHA512SUMS",
     ),
     "aloi": PaperDataset("object", ("aloi",), origin="288 of ALOI, "
         "https://aloi.science.uva.nl/: red and green objects, balls and cylinders"),
@@ -166,7 +172,8 @@ def find(name: str, root: Path) -> Path | None:
 
 def missing(name: str, place: Path) -> list[str]:
     """The criteria without a tree of class folders; [] if the labels do not come from trees."""
-    if (place / "labels.csv").exists() or name == "cmuface" or place.name == BATCHES:
+    tables = (place / "labels.csv", place / ANNOTATIONS)
+    if any(map(Path.exists, tables)) or name == "cmuface" or place.name == BATCHES:
         return []
     if PAPER_DATASETS[name].part_of:
         return ["labels.csv"]
@@ -217,12 +224,26 @@ def obtain(name: str, root: Path) -> Path:
         if unpacked.exists():
             problem = f"{unpacked} holds no folder {folders}"
             raise ValueError(f"{problem}: remove it, and it is unpacked again")
-        archive = download.fetch(spec.url, root, f"md5:{spec.md5}" if spec.md5 else None)
+        archive = download.fetch(spec.url, root, _known_hash(spec, root))
         download.unpack(archive, unpacked, spec.inner)
         if place := find(name, root):
             return place
     remedy = f"another version may be served at {spec.url}"
     raise ValueError(f"{archive} holds no folder {folders}: {remedy}")
+
+
+def _known_hash(spec: PaperDataset, root: Path) -> str | None:
+    """The hash of a data set's archive, as `download.fetch` takes it; None if none is known."""
+    if not spec.sums:
+        return f"md5:{spec.md5}" if spec.md5 else None
+    sums = download.fetch(spec.sums, root)
+    lines = map(str.split, sums.read_text(encoding="utf-8").splitlines())
+    hashes = {line[1].lstrip("*"): line[0] for line in lines if len(line) == 2}
+    sums.unlink()  # the next download reads it anew
+    archive = download.file_name(spec.url)
+    if archive not in hashes:
+        raise ValueError(f"{spec.sums} has no line for {archive}: another version may be served")
+    return f"sha512:{hashes[archive]}"
 
 
 def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
@@ -238,6 +259,8 @@ def read(name: str, place: Path, criterion: str | None = None) -> ImageDataset:
     if (place / "labels.csv").exists():
         names = {v: k for k, v in spec.trees.items()}
         table = paper_layouts.from_csv(place, criteria, spec.optional, names, spec.split)
+    elif (place / ANNOTATIONS).exists():
+        table = paper_layouts.from_annotations(place, criteria)
     elif name == "cmuface":
         table = paper_layouts.from_names(place, criteria, notes)
     else:

@@ -1,10 +1,12 @@
-"""How the papers' data sets are laid out on disk: trees, a table, file names, or CIFAR-10's files.
+"""How the papers' data sets are laid out on disk: trees, a table, file names, or files of their
+own.
 
 The `from_*` functions return a table: index: files relative to `place`; columns: criteria.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -30,6 +32,7 @@ FACE_NAMES = (
     "user_pose_emotion_eyes.pgm, with pose straight, left, right or up, emotion neutral, happy, "
     "sad or angry, eyes open or sunglasses, and _2 or _4 before .pgm in a smaller size"
 )
+ANNOTATIONS = "clevr_4_annots.json"
 BATCHES = "cifar-10-batches-py"  # the folder in CIFAR-10's archive
 
 
@@ -75,6 +78,18 @@ def from_names(place: Path, criteria: list[str], notes: list[str]) -> pd.DataFra
     chosen = [face for face in faces.values() if (face[1]["scale"] or "1") == finest]
     labels = {c: [match[c] for _, match in chosen] for c in criteria}
     return pd.DataFrame(labels, index=[file for file, _ in chosen])
+
+
+def from_annotations(place: Path, criteria: list[str]) -> pd.DataFrame:
+    """Clevr-4: `images/<name>.png`, and name -> class by each criterion in a JSON file, where a
+    count may be a number."""
+    annotations = json.loads((place / ANNOTATIONS).read_text(encoding="utf-8"))
+    files = [f"images/{name.removesuffix('.png')}.png" for name in annotations]
+    if absent := [file for file in files if not (place / file).exists()]:
+        problem = f"{place / absent[0]} is missing, and {len(absent) - 1} others of {ANNOTATIONS}"
+        raise ValueError(f"{problem}: remove {place}, and it is downloaded again")
+    labels = {c: [str(classes[c]) for classes in annotations.values()] for c in criteria}
+    return pd.DataFrame(labels, index=files)
 
 
 def from_trees(place: Path, trees: dict[str, Path], criterion: str | None) -> pd.DataFrame:

@@ -13,12 +13,27 @@ from typing import Any
 import pandas as pd
 
 from mmclust.experiments.ablations import Settings
-from mmclust.experiments.statistics import paired
+from mmclust.experiments.statistics import adjusted_for_all, paired
 from mmclust.methods import method_class
 from mmclust.profiles import override_params
 
 METHODS = ("MultiMaP", "MultiSub")  # Multi-DProxy has no released code
 SCHEDULE = ("epochs", "alternations", "phase1_epochs")  # no flips: how long to train, not how
+DESCRIPTIONS = {  # of a flip: parameter and value -> what it changes
+    "choose_by = word": "reference word chosen by the word alone",
+    "positions = False": "prompt without positional embeddings",
+    "final_norm = False": "prompt without the final LayerNorm",
+    "init = text": "proxies start at a text output",
+    "targets = text": "constraints compare with text outputs",
+    "concept_loss = mse": "distance to one concept, no contrast",
+    "reduction = sum": "squared norm as in the paper",
+    "reduction = mean": "squared norm, mean over dimensions",
+    "optimizer = adagrad": "Adagrad",
+    "intra = plain": "distances not squared",
+    "phase2_epochs = 0": "no Phase II",
+    "normalize_image = False": "images not normalized (word+image)",
+    "variant = released": "everything as released",
+}
 CLUSTERED = {"normalize_image": "word+image"}  # a flip's representation, if not "prompt"
 
 
@@ -82,14 +97,18 @@ def flips(
 def effects(rows: pd.DataFrame, flips: Iterable[Flip], metric: str = "NMI") -> pd.DataFrame:
     """The change of the metric by each flip, paired by seed, as a mean over criteria.
 
-    `rows`: as `mm.ablation` returns them for the settings of `flips`. Returns method, parameter,
-    `here` (its value in the setting that the flip is compared with), `flipped` (its value in the
-    flip, as text), effect, ± (half its 95 % interval), p, seeds.
+    `rows`: as `mm.ablation` returns them for the settings of `flips`. Returns method, change (in
+    words), parameter, `here` (its value in the setting that the flip is compared with), `flipped`
+    (its value in the flip, as text), difference, ± (half its 95 % interval), p, `adjusted p` (for
+    all flips, by Benjamini and Yekutieli), seeds.
     """
     table = []
     for flip in flips:
         change = paired(rows, flip.name, flip.base, metric)
-        row = {"method": flip.method, "parameter": flip.parameter, "here": flip.before}
-        row |= {"flipped": str(flip.value), "effect": change["difference"]}
-        table.append(row | {name: change[name] for name in ("±", "p", "seeds")})
-    return pd.DataFrame(table)
+        text = f"{flip.parameter} = {flip.value}"
+        if flip.parameter == "batch_size":
+            text = f"{flip.value} images per step"
+        row = {"method": flip.method, "change": DESCRIPTIONS.get(text, text)}
+        row |= {"parameter": flip.parameter, "here": flip.before, "flipped": str(flip.value)}
+        table.append(row | {name: change[name] for name in ("difference", "±", "p", "seeds")})
+    return adjusted_for_all(pd.DataFrame(table))

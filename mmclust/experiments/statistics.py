@@ -48,18 +48,22 @@ def paired_within(
     rows: pd.DataFrame, pairs: Iterable[tuple[str, str]], within: str, metric: str = "NMI",
     by: str = "row",
 ) -> pd.DataFrame:  # fmt: skip
-    """`paired` for each value of the column `within` and each pair of settings, as a data frame.
-
-    `adjusted p`: p after the correction of Benjamini and Yekutieli for all comparisons, which holds
-    for dependent ones too; its level is the false discovery rate. NaN if p is NaN.
-    """
+    """`paired` for each value of the column `within` and each pair of settings, as a data frame,
+    `adjusted_for_all` of them."""
     pairs = list(pairs)
     table = [
         {within: value} | paired(group, one, other, metric, by)
         for value, group in rows.groupby(within, sort=False)
         for one, other in pairs
     ]
-    frame = pd.DataFrame(table)
-    known = frame["p"].notna()
-    frame.loc[known, "adjusted p"] = stats.false_discovery_control(frame["p"][known], method="by")
-    return frame
+    return adjusted_for_all(pd.DataFrame(table))
+
+
+def adjusted_for_all(differences: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `adjusted p`: p after the correction of Benjamini and Yekutieli for all rows.
+
+    It holds for dependent tests too; its level is the false discovery rate. NaN if p is NaN.
+    """
+    known = differences["p"].notna()
+    adjusted = stats.false_discovery_control(differences["p"][known], method="by")
+    return differences.assign(**{"adjusted p": pd.Series(adjusted, differences.index[known])})

@@ -28,6 +28,7 @@ TEMPLATE = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
 ).get_template("gallery.html.j2")
 PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; others come after
+HERO = ["00_quickstart", "17_when_asking_fails", "12_paper_vs_code"]  # their findings come first
 FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice their reading size
 PREVIEW_ROWS = 9  # of a table, on its card
 LONG_CELL = 45  # characters; the text of a longer cell breaks into lines
@@ -45,7 +46,12 @@ def write_index(out: Path, profile: str) -> Path:
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
     axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
     paper_class = {paper: f"paper-{i}" for i, paper in enumerate(PAPERS)}
-    html = TEMPLATE.render(notebooks=notebooks, profile=profile, axes=axes, paper_class=paper_class)
+    with_finding = [notebook for notebook in notebooks if notebook["findings"]]
+    rank = {name: place for place, name in enumerate(HERO, -len(HERO))}
+    with_finding.sort(key=lambda notebook: rank.get(notebook["name"], 0))
+    hero = [notebook["findings"][0] for notebook in with_finding[:3]]
+    context = {"notebooks": notebooks, "hero": hero, "profile": profile, "axes": axes}
+    html = TEMPLATE.render(**context, paper_class=paper_class)
     page = out / "index.html"
     write_atomically(page, html.encode())
     return page
@@ -86,10 +92,13 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
     """What the template needs of a notebook."""
     state = read_state(out, name)
     html = f"notebooks/{name}.html"
+    notes = sorted(read_notes(out, name), key=itemgetter("kind"))  # figures, then tables
+    items = [_item(out, note) for note in notes]
     facts = {
         "name": name,
         "number": re.findall(r"^\d*", name)[0],
-        "items": [_item(out, note) for note in read_notes(out, name)],
+        "items": items,
+        "findings": [item for item in items if item.get("finding")],
         "html": html if (out / html).exists() else "",
         "made": _provenance(name, state, profile),
         "error": state["error"],

@@ -46,7 +46,8 @@ class NotebookOutput:
     def figure(
         self, fig: Figure, name: str = "", data: pd.DataFrame | None = None, caption: str = ""
     ) -> None:
-        """Save a figure as PNG and SVG, and `data`, the numbers in it, as CSV."""
+        """Save a figure as PNG and SVG, and `data`, the numbers in it, as CSV. A notebook also
+        shows the figure, and its caption below it."""
         from mmclust.results.figures.theme import escape_missing_letters
 
         if escaped := escape_missing_letters(fig):
@@ -59,6 +60,20 @@ class NotebookOutput:
             data.to_csv(f"{stem}.csv", index=False)
             suffixes.append(".csv")
         self._write_caption(name, "figure", suffixes, caption, escaped=escaped)
+        _show_in_notebook(fig, caption)
+
+    def finding(self, text: str, name: str = "") -> None:
+        """What the figure or table `name` shows, as a sentence that was computed from its numbers.
+
+        The notebook shows it, and the gallery under the notebook's title and in the caption. Raises
+        ValueError if this notebook has no such figure or table.
+        """
+        path = self._note(name)
+        if not path.exists():
+            raise ValueError(f"{self.notebook} has no figure or table {name!r}: write it first")
+        note = json.loads(path.read_text(encoding="utf-8"))
+        write_atomically(path, json.dumps(note | {"finding": text}, indent=1).encode())
+        _show_in_notebook(None, f"> **{text}**")
 
     def table(
         self, frame: pd.DataFrame, name: str = "", caption: str = "",
@@ -107,6 +122,9 @@ class NotebookOutput:
     def _stem(self, name: str) -> Path:
         return self.out / (f"{self.notebook}_{name}" if name else self.notebook)
 
+    def _note(self, name: str) -> Path:
+        return self.out / STATE / f"{self.notebook}--{name or 'main'}.json"
+
     def _write_caption(
         self, name: str, kind: str, suffixes: list[str], caption: str, **more: str
     ) -> None:
@@ -118,8 +136,21 @@ class NotebookOutput:
             "caption": caption,
             "order": len(list((self.out / STATE).glob(f"{self.notebook}--*.json"))),
         }
-        path = self.out / STATE / f"{self.notebook}--{name or 'main'}.json"
-        write_atomically(path, json.dumps(note | more, indent=1).encode())
+        write_atomically(self._note(name), json.dumps(note | more, indent=1).encode())
+
+
+def _show_in_notebook(fig: Figure | None, markdown: str) -> None:
+    """Show a figure, and a text below it; nothing outside a notebook."""
+    from IPython import get_ipython
+    from IPython.display import Markdown, display
+    from matplotlib.pyplot import close
+
+    if get_ipython() is None:
+        return
+    if fig is not None:
+        display(fig)
+        close(fig)  # else it appears again at the end of the cell
+    display(Markdown(markdown))
 
 
 def missing_font(letters: str) -> str:

@@ -1,10 +1,13 @@
 """Tables of scores: a row per method and a column per criterion, measured next to published values.
 
-`published.csv` holds the published values that could be read in a source, each with that source.
+`published.csv` holds the values that a method's authors published and that could be read in a
+source, each with that source; `reruns.csv` those of comparisons that others ran. The two have
+different columns in every table.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,14 +17,25 @@ import pandas as pd
 from mmclust.data.paper_datasets import PAPER_DATASETS
 from mmclust.experiments.statistics import LEVEL, differ
 
-PAPER_NAMES = {"MultiMaP": "Multi-MaP", "MultiSub": "Multi-Sub", "MultiDProxy": "Multi-DProxy"}
+# class of a method -> its name in tables and figures
+PRINTED_NAMES = {
+    "KMeans": "k-means on v", "MultiMaP": "Multi-MaP", "MultiSub": "Multi-Sub",
+    "MultiDProxy": "Multi-DProxy",
+}  # fmt: skip
 # rendered data set, or part of one -> that of the papers whose values are printed next to it
 STANDS_FOR = {"demo-fruit": "fruit", "demo-card": "card", "demo-face": "cmuface"} | {
     name: spec.part_of for name, spec in PAPER_DATASETS.items() if spec.part_of
 }
 # the encoder of the published values: CLIP ViT-B/32 with OpenAI's weights
 BACKBONE = "ViT-B-32-quickgelu/openai"
+RERUN_ENCODER = "CLIP ViT-B/32"  # its name in reruns.csv
 PAIR = ["dataset", "criterion"]
+RERUN = "rerun by "  # of the names of columns
+
+
+def printed(name: object) -> str:
+    """A text with the printed names of the methods in it: "Multi-Sub: word" of "MultiSub: word"."""
+    return re.sub(rf"\b({'|'.join(PRINTED_NAMES)})\b", lambda m: PRINTED_NAMES[m[0]], str(name))
 
 
 def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd.DataFrame:
@@ -36,6 +50,7 @@ def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd
     text = cells.apply(lambda cell: _cell(cell["mean"], cell["std"]), axis=1).unstack()
     text = text.reindex(index=order, columns=rows["column"].unique())
     text["mean"] = cells["mean"].unstack().reindex(order).mean(axis=1).map("{:.3f}".format)
+    text.index = text.index.map(printed)
     return text.reset_index().rename_axis(columns=None)
 
 
@@ -85,6 +100,18 @@ def published(metric: str | None = None) -> pd.DataFrame:
     return values if metric is None else values[values["metric"] == metric].reset_index(drop=True)
 
 
+def reruns(metric: str | None = None) -> pd.DataFrame:
+    """The values of `reruns.csv`: dataset, criterion, method, encoder, metric, value, source, `by`.
+
+    They are of comparisons that others ran, with the papers' encoder or one that they do not name;
+    `by`: whose they are, the beginning of the source.
+    """
+    values = pd.read_csv(Path(__file__).with_name("reruns.csv"))
+    values = values[values["encoder"].isin([RERUN_ENCODER, "as in that paper"])]
+    values = values.assign(by=values["source"].str.partition(",")[0])
+    return values if metric is None else values[values["metric"] == metric].reset_index(drop=True)
+
+
 def paper_datasets() -> pd.DataFrame:
     """The papers' data sets: data set, images, criterion, clusters (NA: no source), remark."""
     path = Path(__file__).parents[1] / "data/paper_datasets.csv"
@@ -99,7 +126,8 @@ def compare_with_published(
     Methods have the names of the papers; those that were measured come first. A value that was not
     measured, or not published, is NaN. `comparable`: data set and encoder are those of the source;
     else `difference` (measured - published) is NaN. `published_dataset`: the data set itself, or
-    the one in `STANDS_FOR`; "" if no source has it.
+    the one in `STANDS_FOR`; "" if no source has it. Values of comparisons that others ran have a
+    column per source, "rerun by ...".
 
     `rows`: a tidy frame with dataset, criterion, encoder, method, seed, the metric and the column
     `by`. Raises ValueError for a criterion that was measured with several encoders.
@@ -107,23 +135,28 @@ def compare_with_published(
     pairs = _published_pairs(rows)
     key = [*PAIR, "source_method"]
     names = {"method": rows[by], "source_method": rows["method"]}
-    named = rows.assign(**{name: column.replace(PAPER_NAMES) for name, column in names.items()})
+    named = rows.assign(**{name: column.map(printed) for name, column in names.items()})
     groups = named.groupby([*PAIR, "method", "source_method"], sort=False)[metric]
     measured = groups.agg(measured="mean", measured_std="std", seeds="count").reset_index()
     renamed = {"dataset": "published_dataset", "method": "source_method", "value": "published"}
     sources = published(metric).rename(columns=renamed)
     theirs = pairs.merge(sources, on=["published_dataset", "criterion"])
+    others = reruns(metric).rename(columns={"dataset": "published_dataset"})
+    others["source_method"] = others["method"].map(printed)
+    others = pairs.merge(others, on=["published_dataset", "criterion"])
+    others = others.pivot(index=key, columns="by", values="value").add_prefix(RERUN)
     long = measured.merge(theirs[[*key, "published", "source"]], on=key, how="outer")
+    long = long.merge(others.reset_index(), on=key, how="outer")
     long["method"] = long["method"].fillna(long["source_method"])
     long["seeds"] = long["seeds"].fillna(0).astype(int)
     long = long.merge(pairs, on=PAIR).assign(metric=metric)
     long["difference"] = (long["measured"] - long["published"]).where(long["comparable"])
 
-    methods = pd.unique(pd.concat([measured["method"], sources["source_method"]]))
+    methods = pd.unique(pd.concat([measured["method"], sources["source_method"], long["method"]]))
     rank = long["method"].map({name: i for i, name in enumerate(methods)})
     long = long.assign(rank=rank).sort_values(["pair", "rank"], kind="stable")
     columns = [*PAIR, "encoder", "method", "metric", "measured", "measured_std", "seeds"]
-    columns += ["published", "published_dataset", "comparable", "difference", "source"]
+    columns += ["published", "published_dataset", "comparable", "difference", "source", *others]
     return long[columns].reset_index(drop=True)
 
 
@@ -136,7 +169,7 @@ def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"several encoders for {dataset} by {criterion}: {names}; choose one")
     pairs = rows.drop_duplicates(PAIR)[[*PAIR, "encoder"]]
     source = pairs["dataset"].replace(STANDS_FOR)
-    source = source.where(source.isin(published()["dataset"]), "")
+    source = source.where(source.isin([*published()["dataset"], *reruns()["dataset"]]), "")
     comparable = (pairs["dataset"] == source) & (pairs["encoder"] == BACKBONE)
     return pairs.assign(published_dataset=source, comparable=comparable, pair=range(len(pairs)))
 
@@ -160,15 +193,23 @@ def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             what = "encoder" if first["published_dataset"] == first["dataset"] else "data"
             header += f" ({first['published_dataset']}: other {what})"
         table[criterion] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
-        # the digits of the source, at least three
-        texts = [np.format_float_positional(value, min_digits=3) for value in cells["published"]]
-        table[header] = pd.Series(texts, methods).replace("nan", "")
+        table[header] = _digits_of_source(cells["published"])
         gray[header] = cells["published"].notna() & (not first["comparable"])
         if cells["difference"].notna().any():
             differences = cells["difference"].map("{:+.3f}".format, na_action="ignore")
             table[f"{criterion} difference"] = differences.fillna("")
+        for column in cells.columns[cells.columns.str.startswith(RERUN)]:
+            if cells[column].notna().any():
+                table[f"{criterion} {column}"] = _digits_of_source(cells[column])
+                gray[f"{criterion} {column}"] = cells[column].notna() & (not first["comparable"])
     not_comparable = pd.DataFrame(gray, methods).reindex(columns=table.columns, fill_value=False)
     return table.reset_index(drop=True), not_comparable.reset_index(drop=True)
+
+
+def _digits_of_source(values: pd.Series) -> pd.Series:
+    """The values as text with the digits of their source, at least three; "" where missing."""
+    texts = [np.format_float_positional(value, min_digits=3) for value in values]
+    return pd.Series(texts, values.index).replace("nan", "")
 
 
 def _columns(rows: pd.DataFrame) -> pd.Series:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import mmclust.results.figures.theme as theme
+from mmclust.results.tables import printed
 
 
 def _is_number(value: Any) -> bool:
@@ -66,7 +67,9 @@ def heat_maps(
         table = means[name].unstack().reindex(down, columns=across)
         sns.heatmap(table, fmt=".3f" if cell > 0.5 else ".2f", ax=ax, **style)
         lowest = k + columns >= len(panels)
-        ax.set(facecolor="0.9", xlabel=x if lowest else "", ylabel=y if k % columns == 0 else "")
+        names = [theme.PARAMETERS.get(name, name) for name in (x, y)]
+        ax.set(facecolor="0.9", xlabel=names[0] if lowest else "")
+        ax.set(ylabel=names[1] if k % columns == 0 else "")
         ax.set_title(name, fontsize=11)
         ax.tick_params(axis="x", rotation=90 if vertical else 0, labelbottom=lowest)
         ax.tick_params(axis="y", rotation=0)
@@ -84,15 +87,16 @@ def heat_maps(
 
 def curves(
     rows: pd.DataFrame, metric: str = "NMI", hue: str = "criterion",
-    mark: dict[str, Any] | None = None, log: Container[str] = (),
+    mark: dict[str, Any] | None = None, each_seed: bool = False,
 ) -> Figure:  # fmt: skip
-    """A panel per parameter: the metric by its values, with a line and a 95 % band per `hue`.
+    """A panel per parameter: the metric by its values, with a line and a 95 % band per `hue`; or,
+    with `each_seed`, a thin line per seed instead of the band.
 
     `rows`: a tidy frame with parameter, value (numbers; text, bools and None are categories), the
-    column `hue`, seed and the metric; `mark`: parameter -> default value, drawn as a dashed line;
-    `log`: the parameters with a logarithmic axis.
+    column `hue`, seed and the metric; `mark`: parameter -> default value, drawn as a dashed line.
     """
     names = list(rows["parameter"].unique())
+    rows = rows.assign(**{hue: rows[hue].map(printed)})
     levels = list(rows[hue].unique())
     n = len(levels)
     columns = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
@@ -101,22 +105,28 @@ def curves(
     fig, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
     low = rows[metric].min()
     high = rows[metric].max()
-    style = {"hue": hue, "hue_order": levels, "style": hue, "style_order": levels, "dashes": False}
-    style |= {"palette": theme.palette(n), "markers": theme.markers(n), **theme.EDGE}
-    style |= {"errorbar": theme.confidence_bounds, "markersize": 6}
+    style = theme.hue_style(hue, levels) | {"style": hue, "style_order": levels, "dashes": False}
+    style |= {"errorbar": None if each_seed else theme.confidence_bounds, "markersize": 6}
+    thin = {"hue": hue, "hue_order": levels, "palette": style["palette"], "legend": False}
+    thin |= {"units": "seed", "estimator": None, "linewidth": 0.7, "alpha": 0.6}
     for k, (ax, name) in enumerate(zip(axes.flat, names)):
         group = rows[rows["parameter"] == name]
         positions = _positions(group["value"])
         points = group.assign(value=[positions[_text(value)] for value in group["value"]])
         points = points.groupby(["value", hue, "seed"], as_index=False)[metric].mean()
         legend = k == 0 and n > 1
+        if each_seed:
+            sns.lineplot(points, x="value", y=metric, ax=ax, **thin)
         sns.lineplot(points, x="value", y=metric, legend=legend, ax=ax, **style)
-        if name in log:
-            _logarithmic(ax, list(positions.values()))
         if mark and name in mark:
             default = _text(mark[name])
             _mark_default(ax, positions.get(default, mark[name]), f"default {default}")
-        ax.set(xlabel=name, ylabel=metric, ylim=(max(0, low - 0.05), min(1.02, high + 0.05)))
+        if low < 0:  # differences
+            ax.axhline(0, color="0.2", linewidth=1.2, zorder=1)
+            ax.set_ylim(low - 0.02, high + 0.02)
+        else:
+            ax.set_ylim(max(0, low - 0.05), min(1.02, high + 0.05))
+        ax.set(xlabel=theme.PARAMETERS.get(name, name), ylabel=metric)
         ax.yaxis.set_major_locator(MaxNLocator(5))
     fig.draw_without_rendering()
     for ax, name in zip(axes.flat, names):
@@ -128,19 +138,6 @@ def curves(
     if n > 1:
         theme.legend_above(fig, axes[0, 0])
     return fig
-
-
-def _logarithmic(ax: Axes, values: list[float]) -> None:
-    """A logarithmic x; a value of zero is drawn one decade below the smallest positive one."""
-    if min(values) > 0:
-        ax.set_xscale("log")
-    else:
-        ax.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
-    scale = ax.xaxis.get_transform()
-    ends = scale.transform([min(values), max(values)])
-    margin = 0.06 * (np.ptp(ends) or 1)  # the margins of symlog itself are not equal
-    left, right = scale.inverted().transform(ends + np.array([-margin, margin]))
-    ax.set_xlim(left, right)
 
 
 def _mark_default(ax: Axes, x: float, text: str) -> None:

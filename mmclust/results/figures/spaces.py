@@ -16,12 +16,13 @@ from scipy.optimize import linear_sum_assignment
 
 from mmclust.results.figures.theme import legend_above, looks, wrap
 
-PANEL_WIDTH = 2.3  # inches, of a t-SNE panel
+FIGURE_WIDTH = 7.2  # inches
+MOST_IN_CELL = 9  # entries of a legend that fit in a panel's cell
 
 
 def tsne_panels(
     representations: Mapping[str, np.ndarray], labels: ArrayLike, names: Sequence[str],
-    columns: int = 3, seed: int = 0,
+    columns: int = 4, seed: int = 0,
 ) -> tuple[Figure, pd.DataFrame]:  # fmt: skip
     """t-SNE of each representation (n, d), as `class_panels`; and a tidy frame of the coordinates:
     panel, x, y, class."""
@@ -46,10 +47,11 @@ def class_panels(
     points: Mapping[str, np.ndarray], labels: ArrayLike, names: Sequence[str], columns: int = 3
 ) -> Figure:
     """Points (n, 2), a panel per title, in the colors and markers of their classes: `labels` (n,)
-    are indices in `names`."""
+    are indices in `names`. The legend is in the first cell without a panel, else above them."""
     columns = min(columns, len(points))
     rows = math.ceil(len(points) / columns)
-    size = (max(PANEL_WIDTH * columns, 4), 2.45 * rows + 0.2 + 0.06 * len(names))
+    side = min(2.3, FIGURE_WIDTH / columns)
+    size = (max(side * columns, 4), (side + 0.35) * rows + 0.3)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     labels = np.asarray(labels)
     dots: dict[str, Any] = {"s": 17, "linewidths": 0.3, "edgecolors": "0.25"}
@@ -57,10 +59,14 @@ def class_panels(
         for c, (name, color, marker) in enumerate(looks(names)):
             ax.scatter(*xy[labels == c].T, color=color, marker=marker, label=name, **dots)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(wrap(title, 20), fontsize=11)
+        ax.set_title(wrap(title, 18), fontsize=10)
     for ax in axes.flat[len(points) :]:
         ax.axis("off")
-    legend_above(fig, axes.flat[0], *axes.flat[0].get_legend_handles_labels())
+    entries = axes.flat[0].get_legend_handles_labels()
+    if len(points) < rows * columns and len(names) <= MOST_IN_CELL:
+        axes.flat[len(points)].legend(*entries, loc="center", fontsize=10)
+    else:
+        legend_above(fig, axes.flat[0], *entries)
     return fig
 
 

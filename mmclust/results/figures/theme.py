@@ -7,9 +7,10 @@ least 9 points, so that a figure is readable in a column of a paper and on a pro
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -25,14 +26,28 @@ from PIL import Image
 
 from mmclust.data.rendered import COLORS
 from mmclust.experiments.statistics import interval
+from mmclust.results.tables import printed
 
 # seaborn's palette "colorblind", reordered: the first colors differ most.
 PALETTE = [
     "#0173b2", "#de8f05", "#029e73", "#cc78bc", "#56b4e9", "#d55e00", "#949494", "#ece133",
     "#ca9161", "#fbafe4",
 ]  # fmt: skip
-MARKERS = "osD^vPX<>p"
+MARKERS = "o^sDXvP<>p"  # with their colors, none of the first ten is that of a method
+# Color and marker of a method, by its printed name: the same in every figure.
+METHOD_STYLES = {
+    "k-means on v": (PALETTE[6], "o"), "CLIP_GPT": (PALETTE[1], "s"),
+    "CLIP_label": ("#262626", "X"), "CRL": (PALETTE[4], "v"), "CRL, softmax": (PALETTE[8], "<"),
+    "Multi-MaP": (PALETTE[3], "^"), "Multi-Sub": (PALETTE[2], "D"),
+    "Multi-DProxy": (PALETTE[0], "P"),
+}  # fmt: skip
+PARAMETERS = {  # printed names of parameters: the papers' letters
+    "alpha": "α", "beta": "β", "lam": "λ", "update_every": "R (epochs between prunings)",
+    "layers": "L (layers)", "tau": "τ", "tau_alpha": "$τ_α$",
+}  # fmt: skip
 EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
+
+WRONG = "#c00000"  # of the cross on a picture that is in the wrong cluster
 
 FONT = "DejaVu Sans"  # it comes with matplotlib
 # Fonts of Linux, Windows and macOS for letters that it lacks, where they are installed.
@@ -96,29 +111,63 @@ def class_colors(names: Sequence[str]) -> list:
     return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in map(COLORS.__getitem__, names)]
 
 
-def looks(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-    """Name, color and marker of each class, or of each method."""
-    return zip(names, class_colors(names), markers(len(names)))
+def looks(names: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
+    """Printed name, color and marker of each class or method: of a method, its `METHOD_STYLES`."""
+    texts = [printed(name) for name in names]
+    styles = {name: METHOD_STYLES[name] for name in texts if name in METHOD_STYLES}
+    if not styles:
+        return zip(texts, class_colors(texts), markers(len(texts)))
+    taken = [color for color, _ in styles.values()]
+    free = [look for look in zip(PALETTE, MARKERS) if look[0] not in taken]
+    others = [name for name in texts if name not in styles]
+    styles |= zip(others, itertools.cycle(free))
+    return ((name, *styles[name]) for name in texts)
+
+
+def hue_style(hue: str, levels: Sequence[str]) -> dict[str, Any]:
+    """`looks` of the printed `levels` of a column, as arguments of seaborn."""
+    names, colors, shapes = zip(*looks(levels))
+    styles = {"hue": hue, "hue_order": list(names), "palette": list(colors)}
+    return styles | {"markers": list(shapes)} | EDGE
+
+
+def reference_lines(
+    ax: Axes, references: Mapping[str, float] | None, vertical: bool = True
+) -> list:
+    """A thin dashed line per method at its value, with its entry for `legend_above`. A name may end
+    with a remark: "Multi-Sub (published)"."""
+    draw = ax.axvline if vertical else ax.axhline
+    style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
+    values = {} if references is None else dict(references)
+    methods = [name.partition(" (")[0] for name in values]
+    colors = {name: color for name, (_, color, _) in zip(values, looks(methods))}
+    return [
+        draw(value, color=colors[name], label=f"{printed(name)} {value:.3f}", **style)
+        for name, value in values.items()
+    ]
 
 
 def wrap(text: object, width: int = 22) -> str:
-    """Text in lines of at most `width` letters."""
-    lines = textwrap.wrap(str(text), width) or [str(text)]
+    """Text in lines of at most `width` letters; its own lines stay apart."""
+    lines = [
+        line for part in str(text).split("\n") for line in textwrap.wrap(part, width) or [part]
+    ]
     return "\n".join(lines).replace("$", r"\$")  # no formula
 
 
 def confidence_bounds(values: pd.Series) -> tuple[float, float]:
-    """Bounds of the 95 % t-interval of a mean over seeds, for the parameter `errorbar` of seaborn.
+    """Bounds of the 95 % t-interval of a mean over seeds, for the parameter `errorbar` of seaborn;
+    not above 1, the largest value of a metric.
 
     seaborn's default, a bootstrap, is random, and too narrow for five seeds. Two seeds get no
     interval (NaN): with 12.7 standard errors it would fill the panel.
     """
     half = interval(values) if len(values) > 2 else np.nan
-    return np.mean(values) - half, np.mean(values) + half
+    return np.mean(values) - half, min(np.mean(values) + half, 1)
 
 
-def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
-    """One picture without ticks; `edge` is the color of its frame."""
+def show_image(ax: Axes, image: Image.Image, edge: Any = None, wrong: bool = False) -> None:
+    """One picture without ticks; `edge` is the color of its frame, `wrong` marks its corner."""
     smooth = "nearest" if max(image.size) < 64 else "antialiased"
     # Not clipped: the name of a clip rectangle in an SVG has the last digits of the layout, which
     # differ from run to run.
@@ -126,6 +175,9 @@ def show_image(ax: Axes, image: Image.Image, edge: Any = None) -> None:
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.spines[:].set(visible=edge is not None, color=edge, linewidth=2.5)
+    if wrong:
+        style: dict[str, Any] = {"markersize": 9, "markeredgecolor": "white", "clip_on": False}
+        ax.plot(0.88, 0.88, "X", color=WRONG, transform=ax.transAxes, **style)
 
 
 def row_title(ax: Axes, text: str, fontsize: float = 10) -> None:
@@ -139,27 +191,32 @@ def text_at_right(ax: Axes, y: float, text: str, **style: Any) -> None:
 
 
 def legend_above(
-    fig: Figure, ax: Axes, handles: Sequence[Any] | None = None, texts: Sequence[str] | None = None
-) -> None:
-    """One legend above all panels, in as few lines as possible.
+    fig: Figure, ax: Axes, handles: Sequence[Any] | None = None, texts: Sequence[str] | None = None,
+    lines: Sequence[Any] = (),
+) -> None:  # fmt: skip
+    """One legend above all panels, in as few rows as possible.
 
     By default it has the handles and texts of the legend of `ax`, and replaces that legend.
+    `lines`: more entries, as of `reference_lines`.
     """
     if handles is None or texts is None:
         legend: Any = ax.get_legend()
         handles = legend.legend_handles
         texts = [text.get_text() for text in legend.get_texts()]
         legend.remove()
+    handles = [*handles, *lines]
+    texts = [*texts, *(line.get_label() for line in lines)]
     width = len(texts) * (LETTER_WIDTH * max(map(len, texts)) + LEGEND_KEY_WIDTH)
-    lines = math.ceil(width / (fig.get_figwidth() - 0.2))
+    rows = math.ceil(width / (fig.get_figwidth() - 0.2))
     style: dict[str, Any] = {"fontsize": 10.5, "columnspacing": 1.2, "handletextpad": 0.4}
-    ncols = math.ceil(len(texts) / lines)
+    ncols = math.ceil(len(texts) / rows)
     fig.legend(handles, texts, loc="outside upper center", ncols=ncols, **style)
 
 
-def category_rows(ax: Axes, names: Sequence[str]) -> None:
-    """The y axis of horizontal charts: wrapped names, light bands, and no grid lines."""
-    ax.set_yticks(range(len(names)), [wrap(name) for name in names])
+def category_rows(ax: Axes, names: Sequence[str], letters: int = 22) -> None:
+    """The y axis of horizontal charts: names in lines of so many letters, light bands, and no grid
+    lines."""
+    ax.set_yticks(range(len(names)), [wrap(name, letters) for name in names])
     ax.set(ylim=(len(names) - 0.5, -0.5), ylabel="")
     for i in range(0, len(names), 2):
         ax.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 import mmclust.results.figures.theme as theme
 from mmclust.experiments.statistics import interval
+from mmclust.results.tables import printed
 
 BAR_COLORS = {True: theme.PALETTE[0], False: "0.75"}  # whether the candidate is a true class
-EVENT_LETTER = 0.078  # inches, mean width of a letter at 9.5 points
+TERM_COLUMNS = 4  # of the panels of `convergence`
 LABEL_OFFSETS = ((0, 13), (0, -13), (13, 6), (-13, 6), (13, -6), (-13, -6))  # points, as tried
 
 
@@ -36,74 +36,59 @@ def _log_ticks(ax: Axes) -> None:
 
 
 def convergence(history: pd.DataFrame) -> Figure:
-    """A row per method: its loss by epoch; to the right, each term divided by its largest absolute
-    value.
+    """A panel per method and term of its loss, by epoch, with an axis of its own.
+
+    A line has a gap where a term does not exist. Phases that take turns are shaded in turn; other
+    events are dotted lines.
 
     `history`: a tidy frame with method, epoch, term ("loss" and its terms), value and, optionally,
     event (a text at some epochs, missing at the others).
     """
-    methods = list(history["method"].unique())
-    fig = plt.figure(figsize=(6.6, 2.5 * len(methods)))
-    grid = fig.add_gridspec(len(methods), 2)
-    for k, method in enumerate(methods):
-        rows = history[history["method"] == method]
-        loss = rows[rows["term"] == "loss"]
-        terms = rows[rows["term"] != "loss"]
-        panels = [fig.add_subplot(grid[k, 0] if len(terms) else grid[k, :])]
-        sns.lineplot(loss, x="epoch", y="value", color="0.2", errorbar=None, ax=panels[0])
-        panels[0].set(ylabel="loss")
-        if len(terms):
-            panels.append(fig.add_subplot(grid[k, 1]))
-            _draw_terms(panels[1], terms)
-        lines = _draw_events(panels, rows) if "event" in rows else 0
-        panels[0].set_title(method, pad=6 + 13 * lines, loc="left", fontsize=12)
-        for ax in panels:
-            ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-            ax.yaxis.set_major_locator(MaxNLocator(4))
-            ax.set_xlabel("epoch" if k == len(methods) - 1 else "")
-            sns.despine(ax=ax)
+    panels: list[Any] = []
+    for _, rows in history.groupby("method", sort=False):
+        panels += [(rows, term) for term in rows["term"].unique()]
+        panels += [None] * (-len(panels) % TERM_COLUMNS)  # a method starts a line
+    lines = len(panels) // TERM_COLUMNS
+    size = (7.2, 1.6 * lines + 0.5)
+    fig, axes = plt.subplots(lines, TERM_COLUMNS, figsize=size, squeeze=False)
+    entries: dict[str, Any] = {}
+    for ax, panel in zip(axes.flat, panels):
+        if panel is None:
+            ax.axis("off")
+            continue
+        rows, term = panel
+        values = rows[rows["term"] == term].set_index("epoch")["value"]
+        values = values.reindex(range(values.index.min(), values.index.max() + 1))
+        _, color, _ = next(theme.looks(rows["method"].iloc[:1]))
+        ax.plot(values, color=color)
+        entries |= _draw_events(ax, rows) if "event" in rows else {}
+        ax.set_title(f"{printed(rows['method'].iloc[0])}\n{term}", fontsize=10)
+        ax.set_xlim(rows["epoch"].min() - 1, rows["epoch"].max() + 1)
+        ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+        ax.tick_params(labelsize=9)
+        ax.grid(axis="x", visible=False)  # it looks like an event
+        sns.despine(ax=ax)
+    fig.supxlabel("epoch", fontsize=11)
+    if entries:
+        theme.legend_above(fig, axes[0, 0], list(entries.values()), list(entries))
     return fig
 
 
-def _draw_terms(ax: Axes, terms: pd.DataFrame) -> None:
-    """A line per term, divided by its largest absolute value; the legend has that value."""
-    largest = terms.groupby("term")["value"].agg(lambda values: values.abs().max())
-    shares = terms["value"] / terms["term"].map(largest).replace(0, 1)
-    names = [f"{term} (max. {_amount(largest[term])})" for term in terms["term"]]
-    shares = terms.assign(value=shares, term=names)
-    colors = theme.palette(len(largest))
-    style: dict[str, Any] = {"hue": "term", "style": "term", "errorbar": None, "palette": colors}
-    sns.lineplot(shares, x="epoch", y="value", ax=ax, **style)
-    style = {"ncols": 2, "fontsize": 9.5, "columnspacing": 0.8, "handlelength": 1.8}
-    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), title=None, **style)
-    ax.set(ylabel="share of max.")
-
-
-def _draw_events(panels: Sequence[Axes], rows: pd.DataFrame) -> int:
-    """A dotted line at the epoch of each event, and its text above the first panel.
-
-    Texts that would overlap are on different lines; returns the number of lines of text.
-    """
-    width = 2.5 if len(panels) > 1 else 5.8  # inches of the first panel
-    first = rows["epoch"].min()
-    span = max(rows["epoch"].max() - first, 1)
-    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9.5, "color": "0.25"}
-    style["xycoords"] = panels[0].get_xaxis_transform()
-    ends: list[float] = []  # of the last text on each line, in inches
+def _draw_events(ax: Axes, rows: pd.DataFrame) -> dict[str, Any]:
+    """Draw the events of a method; returns the entries of a legend."""
     events = rows.dropna(subset="event").drop_duplicates("epoch")
-    for epoch, event in zip(events["epoch"], events["event"]):
-        for ax in panels:
-            ax.axvline(epoch, color="0.45", linewidth=0.9, linestyle=":")
-        start = (epoch - first) / span * width
-        length = EVENT_LETTER * len(event) + 0.1
-        place = "left"
-        if start + length > width:
-            place = "right"
-            start -= length
-        line = next((i for i, end in enumerate(ends) if end <= start), len(ends))
-        ends[line : line + 1] = [start + length]
-        panels[0].annotate(event, (epoch, 1), (0, 3 + 12 * line), ha=place, **style)
-    return len(ends)
+    starts = list(events["epoch"])
+    if not events["event"].duplicated().any():
+        drawn = [ax.axvline(x, color="0.45", linewidth=1, linestyle=":") for x in starts]
+        return {", ".join(events["event"]): drawn[0]} if drawn else {}
+    # the phase that does not come first is shaded; the first may begin without an event
+    phases = list(events["event"].unique())
+    shaded = phases[1] if starts[0] == rows["epoch"].min() else phases[0]
+    ends = [*starts[1:], rows["epoch"].max() + 1]
+    spans = [(x, end) for x, end, event in zip(starts, ends, events["event"]) if event == shaded]
+    shades = [ax.axvspan(x, end, color="0.88", linewidth=0) for x, end in spans]
+    return {shaded: shades[0]}
 
 
 def candidates(
@@ -140,83 +125,75 @@ def candidates(
     return fig
 
 
-def cost_bars(rows: pd.DataFrame, value: str = "seconds", unit: str = "s") -> Figure:
-    """A pair of horizontal bars per method on a logarithmic axis, with the cost at their ends.
+def costs(rows: pd.DataFrame, value: str = "seconds", unit: str = "s") -> Figure:
+    """Two dots per method on a logarithmic axis, joined by a line, with the cost next to each.
 
-    To the right of each pair: the cost of the first way divided by that of the second. `rows`:
-    method, way (two of them) and the column `value`; rows with equal method and way are averaged.
+    To the right: the cost of the first way divided by that of the second. `rows`: method, way (two
+    of them) and the column `value`; rows with equal method and way are averaged.
     """
     methods = list(rows["method"].unique())
     ways = list(rows["way"].unique())
-    table = rows.pivot_table(index="method", columns="way", values=value)
+    table = rows.pivot_table(index="method", columns="way", values=value).loc[methods, ways]
     low = table.min().min()
     high = table.max().max()
-    fig, ax = plt.subplots(figsize=(6, 0.62 * len(methods) + 1.4))
-    style = {"palette": theme.palette(len(ways)), "saturation": 1, "errorbar": None}
-    orders = {"order": methods, "hue_order": ways}
-    sns.barplot(rows, y="method", x=value, hue="way", ax=ax, **orders, **style)
-    xlim = (10 ** np.floor(np.log10(low / 1.5)), high * (high / low) ** 0.25 * 2)
-    ax.set(xscale="log", xlim=xlim, xlabel=f"{value} ({unit}), logarithmic")
-    for bars in cast(list[BarContainer], ax.containers):
-        ax.bar_label(bars, fmt=lambda width: f"{_amount(width)} {unit}", padding=3, fontsize=10)
-    theme.category_rows(ax, methods)
+    margin = max(high / low, 4) ** 0.35  # beside the outermost dots, for their labels
+    fig, ax = plt.subplots(figsize=(6, 0.5 * len(methods) + 1.4))
+    ax.set(xscale="log", xlim=(low / margin, high * margin), xlabel=f"{value} ({unit})")
+    ax.hlines(range(len(methods)), table.min(axis=1), table.max(axis=1), color="0.6", linewidth=2)
+    text: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10}
+    for way, marker, color in zip(ways, "Xo", ("0.45", "0.1")):
+        ax.plot(table[way], range(len(methods)), marker, color=color, markersize=8, label=way)
+        for i, cost in enumerate(table[way]):
+            right = cost >= table.iloc[i].max()
+            place: dict[str, Any] = {"xytext": (9 if right else -9, 0)}
+            place["ha"] = "left" if right else "right"
+            ax.annotate(f"{_amount(cost)} {unit}", (cost, i), **place, **text)
+    theme.category_rows(ax, [printed(method) for method in methods])
     _log_ticks(ax)
-    if len(ways) > 1:
-        for i, ratio in enumerate((table[ways[0]] / table[ways[-1]])[methods]):
-            if np.isfinite(ratio):
-                text = f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
-                theme.text_at_right(ax, i, text, fontsize=11, fontweight="bold")
-    theme.legend_above(fig, ax)
+    for i, ratio in enumerate(table[ways[0]] / table[ways[-1]] if len(ways) > 1 else []):
+        if np.isfinite(ratio):
+            times = f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+            theme.text_at_right(ax, i, times, fontsize=11, fontweight="bold")
+    theme.legend_above(fig, ax, *ax.get_legend_handles_labels())
     return fig
 
 
 def quality_time(rows: pd.DataFrame, metric: str = "NMI") -> Figure:
-    """The metric, a mean over criteria with its 95 % interval over seeds, by seconds (logarithmic).
+    """The metric, a mean over criteria, by seconds (logarithmic); with several seeds, their 95 %
+    intervals.
 
-    A line per method, whose dots are its numbers of epochs; methods without epochs are horizontal
-    dashed lines. `rows`: method, epochs (NaN: none), seconds, criterion, seed and the metric.
+    A line per method, whose dots are its numbers of epochs; a method without epochs is one dot.
+    `rows`: method, epochs (NaN: none), seconds, criterion, seed and the metric.
     """
-    trained = rows[rows["epochs"].notna()]
-    untrained = rows[rows["epochs"].isna()].groupby("method", sort=False)[metric].mean()
     fig, ax = plt.subplots(figsize=(6, 4.2))
     ax.set(xscale="log", xlabel="seconds for one clustering")
     ax.set_ylabel(f"{metric}, mean over criteria")
     labels: list[tuple[float, float, str]] = []  # x, y and the number of epochs of a dot
     lines: list[Any] = []  # the lines that labels must not cover, as points (x, y)
-    for method, color, marker in theme.looks(trained["method"].unique()):
-        group = trained[trained["method"] == method]
+    methods = list(rows["method"].unique())
+    for method, (name, color, marker) in zip(methods, theme.looks(methods)):
+        group = rows[rows["method"] == method].fillna({"epochs": 0})
         seconds = group.groupby("epochs")["seconds"].mean()
         per_seed = group.groupby(["epochs", "seed"])[metric].mean().groupby("epochs")
         means = per_seed.mean()
         errors = per_seed.agg(interval)
+        bounds = [errors, np.minimum(errors, 1 - means)]
         style = {"color": color, "marker": marker, "markersize": 7, "capsize": 2}
-        ax.errorbar(seconds, means, errors, label=method, elinewidth=1.2, **style)
-        labels += [(seconds[e], means[e], f"{e:g}") for e in seconds.index]
+        ax.plot(seconds, means, label=name, color=color, marker=marker, markersize=7)
+        if errors.notna().any():
+            ax.errorbar(seconds, means, bounds, elinewidth=1.2, linestyle="none", **style)
+        labels += [(seconds[e], means[e], f"{e:g}") for e in seconds.index if e]
         lines.append(np.stack([seconds, means], 1))
         for x, y, error in zip(seconds, means, errors.fillna(0)):
             lines.append([[x, y - error], [x, y + error]])
-    lines += _draw_untrained(ax, untrained.sort_values())
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(0, low), min(1.02, high))
+    ax.margins(x=0.08)
+    _log_ticks(ax)
     theme.legend_above(fig, ax, *ax.get_legend_handles_labels())
     fig.draw_without_rendering()
     _label_dots(ax, labels, lines)
     return fig
-
-
-def _draw_untrained(ax: Axes, values: pd.Series) -> list[list[list[float]]]:
-    """A dashed line per method, with its name to the right; names do not overlap. Sets the limits
-    of the axes. Returns the two ends of each line."""
-    ax.margins(x=0.08)
-    low = min([ax.get_ylim()[0], *(values - 0.02)])
-    high = max([ax.get_ylim()[1], *(values + 0.02)])
-    left, right = ax.get_xlim()
-    ax.set(xlim=(left, right), ylim=(max(0, low), min(1.02, high)))
-    _log_ticks(ax)
-    text_y = -1.0
-    for method, value in values.items():
-        ax.axhline(value, color="0.35", linestyle="--", linewidth=1.2)
-        text_y = max(value, text_y + 0.06 * (high - low))
-        theme.text_at_right(ax, text_y, str(method), fontsize=10)
-    return [[[left, value], [right, value]] for value in values]
 
 
 def _label_dots(ax: Axes, labels: list[tuple[float, float, str]], lines: list[Any]) -> None:

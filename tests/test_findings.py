@@ -1,0 +1,281 @@
+"""The sentences that notebooks compute: the numbers in them follow the rows.
+
+Each test runs the cell of a notebook that has the tag "finding" with other rows than those of a
+run, and reads the sentence from the note that the gallery reads.
+"""
+
+import itertools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mmclust as mm
+from mmclust.pipeline.gallery import read_notes
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+METHODS = ["KMeans", "CLIP_GPT", "CRL", "MultiMaP", "MultiSub", "MultiDProxy"]
+
+
+def finding_cells(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "finding" in cell["metadata"].get("tags", [])]
+    return ["".join(cell["source"]) for cell in tagged]
+
+
+def test_every_notebook_with_figures_has_a_finding():
+    without = [path.stem for path in NOTEBOOKS if not finding_cells(path)]
+    assert without == ["16_explorer"]
+
+
+@pytest.fixture
+def finding(tmp_path):
+    """Runs the n-th finding cell of a notebook in a namespace; returns the sentences."""
+
+    def run(prefix, written, cell=0, **namespace):
+        (path,) = (path for path in NOTEBOOKS if path.stem.startswith(prefix))
+        output = mm.NotebookOutput(path.stem, tmp_path)
+        for name in written:
+            output.table(pd.DataFrame({"x": [1]}), name)
+        exec(finding_cells(path)[cell], {"mm": mm, "pd": pd, "output": output, **namespace})
+        return " ".join(note["finding"] for note in read_notes(tmp_path, path.stem))
+
+    return run
+
+
+def rows_of(levels, criteria=("color", "species"), seeds=5, by="method"):
+    """A row per setting, criterion and seed, at the level of the setting; seeds differ a little."""
+    rows = itertools.product(levels, criteria, range(seeds))
+    frame = pd.DataFrame(rows, columns=[by, "criterion", "seed"])
+    wobble = np.random.default_rng(0).normal(0, 0.002, len(frame))
+    levels_of = [
+        level[criterion] if isinstance(level := levels[name], dict) else level
+        for name, criterion in zip(frame[by], frame["criterion"])
+    ]
+    return frame.assign(NMI=np.array(levels_of) + wobble)
+
+
+def at(level, **levels):
+    return dict.fromkeys(METHODS, level) | levels
+
+
+def test_quickstart(finding):
+    for gpt in (0.94, 0.51):
+        scores = pd.DataFrame(
+            [
+                ("color", "Multi-Sub", 0.92),
+                ("color", "CLIP_GPT", gpt),
+                ("color", "k-means on v", 0.4),
+            ],
+            columns=["criterion", "method", "NMI"],
+        )
+        text = finding("00", ["idea"], scores=scores, models={"color": None})
+        assert f"by {gpt}" in text and "of 0.92" in text and "by 0.40" in text
+
+
+def test_datasets(finding):
+    pairs = pd.DataFrame({"criteria": ["color and species", "shape and size"], "AMI": [0.01, 0.4]})
+    text = finding("01", ["samples"], independence=pairs)
+    assert text.startswith("1 of 2 pairs") and text.endswith("shape and size.")
+    text = finding("01", ["samples"], independence=pairs.assign(AMI=0))
+    assert text.startswith("2 of 2 pairs") and text.endswith("none.")
+
+
+def test_main_comparison(finding):
+    equal = finding("02", ["nmi"], judged_main=rows_of(at(0.9, KMeans=0.4)))
+    assert "between 0.90 and 0.90, without one 0.40" in equal and "0 show a certain gain" in equal
+    better = finding("02", ["nmi"], judged_main=rows_of(at(0.8, KMeans=0.3, MultiSub=0.9)))
+    assert "between 0.80 and 0.90, without one 0.30" in better
+    assert "Of 12 comparisons" in better and "4 show a certain gain and 0 a certain loss" in better
+
+
+def test_zero_shot(finding):
+    learned = METHODS[3:]
+    for level, certain in ((0.8, 0), (0.9, 2)):
+        rows = rows_of(at(0.8, MultiSub=level))
+        pairs = [(method, "CLIP_GPT") for method in learned]
+        gains = mm.paired_within(rows, pairs, "criterion", by="method")
+        text = finding("03", ["gains"], gains=gains, cfg=SimpleNamespace(learned=learned))
+        assert f"; {certain} of 6 differences are certain" in text
+        assert ("Multi-Sub by color +0.1" in text) == (certain > 0)
+
+
+def test_text_encoders(finding):
+    encoders = {"half": "after half", "mini": "mini"}
+    gains = pd.DataFrame(
+        [("color", "after half", 0.3), ("species", "after half", 0.01), ("color", "mini", 0.1),
+         ("species", "mini", 0.02)],
+        columns=["criterion", "encoder", "difference"],
+    )  # fmt: skip
+    cfg = SimpleNamespace(learned="MultiSub", encoders=encoders)
+    text = finding("04", ["gain"], gains=gains, cfg=cfg)
+    assert "one criterion, color" in text and "+0.155 (+0.010) with after half" in text
+    swapped = gains.assign(
+        criterion=gains["criterion"].map({"color": "species", "species": "pose"})
+    )
+    assert "one criterion, species" in finding("04", ["gain"], gains=swapped, cfg=cfg)
+
+
+def test_subspaces(finding):
+    for image in (0.6, 0.2):
+        levels = {"prompt": 0.95, "image": image}
+        per_seed = pd.DataFrame(
+            [
+                (c, s, 0, nmi + 0.01 * (s == "text"))
+                for c, nmi in levels.items()
+                for s in ("token", "text")
+            ],
+            columns=["clustered", "subspace", "seed", "NMI"],
+        )
+        text = finding(
+            "05", ["dots"], per_seed=per_seed, references={"CLIP_GPT": 0.9, "KMeans": 0.5}
+        )
+        assert f"from {image:.2f} (image) to 0.95 (prompt)" in text and "by 0.010" in text
+
+
+def test_constraints(finding):
+    for without in (0.4, 0.9):
+        rows = rows_of(
+            {
+                "both constraints": 0.9,
+                "w/o reference": without,
+                "w/o concept": 0.9,
+                "w/o both": 0.4,
+            },
+            by="row",
+        )
+        zero_shot = rows_of({"CLIP_GPT": {"color": 0.8, "species": 0.9}, "KMeans": 0.45})
+        text = finding(
+            "06", ["bars"], rows=rows, zero_shot=zero_shot, profile_weights=(0.1, 1.0),
+            references=zero_shot.groupby("method")["NMI"].mean(),
+        )  # fmt: skip
+        assert f"changes by {without - 0.9:+.2f}" in text.replace("-0.00", "+0.00")
+        assert "β = 1 pins" in text and "within 0.10" in text
+
+
+def test_parts(finding):
+    for fusion, seen in ((0.9, "not seen"), (0.6, "seen")):
+        rows = rows_of({"full": 0.9, "visual only": 0.4, "w/o gated fusion": fusion}, by="row")
+        pairs = [("visual only", "full"), ("w/o gated fusion", "full")]
+        drops = mm.paired_within(rows.assign(over="all"), pairs, within="over")
+        text = finding("07", ["drops"], drops=drops.sort_values("difference", ignore_index=True))
+        assert f"w/o gated fusion, is {seen} here" in text and "visual only, -0.50" in text
+    model = SimpleNamespace(candidates_=["pear", "car", "fig"])
+    context = {"words": ["pear", "fig", "car", "sea"], "classes": ["pear", "lime", "fig"]}
+    text = finding("07", ["candidates"], cell=1, model=model, **context)
+    assert text == "Of 4 words 3 remain: 2 of the 2 true names, and 1 others."
+
+
+def test_spaces(finding):
+    multisub = SimpleNamespace(name_clusters=lambda: ["red", "sea"])
+    data = mm.load_dataset("demo-fruit", n=5)
+    data.classes["color"] = ["red", "blue"]
+    nmi = {"image features v (no keyword)": 0.4, "CLIP_GPT": 0.8, "Multi-Sub": 0.9}
+    for n_wrong in (0, 2):
+        text = finding(
+            "08", ["color"],
+            scores={"color": nmi},
+            models={"color": (None, None, multisub)},
+            wrong={"color": np.arange(5) < n_wrong},
+            data=data,
+        )  # fmt: skip
+        assert "reaches 0.40" in text and "0.90 in the space of Multi-Sub" in text
+        assert f"{n_wrong} of 5 pictures" in text and "1 of 2 cluster names" in text
+
+
+def test_hyperparameters(finding):
+    frame = pd.DataFrame(
+        [
+            ("MultiSub", "lam", "color", "0.1", -0.01),
+            ("MultiDProxy", "layers", "color", "4", -0.05),
+        ],
+        columns=["method", "parameter", "series", "value", "difference in NMI"],
+    )
+    text = finding("09", ["MultiDProxy"], frame=frame)
+    assert "L (layers) of Multi-DProxy: 4 changes the NMI of color by -0.050" in text
+    assert text.endswith("at most 0.010.")
+    frame["difference in NMI"] *= [10, 1]
+    assert "λ of Multi-Sub: 0.1" in finding("09", ["MultiSub"], frame=frame)
+
+
+def test_efficiency(finding):
+    series = pd.Series([5.0, 50.0])
+    text = finding(
+        "10", ["epoch_mini"], times=series, memory=3 * series, ratios=lambda frames, _: frames,
+        cfg=SimpleNamespace(architectures=["mini"]),
+    )  # fmt: skip
+    assert "5 to 50 times less time" in text and "15 to 150 times less memory" in text
+    rows = [("MultiSub", 10, 0.5, 1.0), ("MultiSub", 20, 0.895, 2.0), ("MultiSub", 40, 0.9, 4.0)]
+    rows += [("CLIP_GPT", np.nan, 0.8, 0.08)]
+    quality = pd.DataFrame(rows, columns=["method", "epochs", "NMI", "seconds"])
+    text = finding("10", ["quality"], cell=1, quality=quality)
+    assert "0.800 after 0.08 s" in text and "Multi-Sub 0.895 after 2.00 s" in text
+    later = quality.assign(NMI=[0.5, 0.7, 0.9, 0.8])
+    assert "after 4.00 s" in finding("10", ["quality"], cell=1, quality=later)
+
+
+def test_a_failure(finding):
+    names = ["score of the names", "agreement with another seed", "agreement with CRL"]
+    for score in (0.02, 0.3):
+        values = [score, 0.9, 0.1, 0.0, 0.4, 1.0, 0.8, 0.95]
+        signs = pd.DataFrame(
+            itertools.product(["shape", "color"], [*names, "NMI, which needs labels"]),
+            columns=["criterion", "method"],
+        ).assign(value=values)
+        context = {"names": ["round", "square"], "cfg": SimpleNamespace(keyword="shape")}
+        text = finding("11", ["signs"], signs=signs, **context)
+        assert f"({score:.2f}; for color at least 0.40)" in text and "round and square" in text
+        assert "(0.10; at least 0.80)" in text and "does not (0.90)" in text
+
+
+def test_paper_and_code(finding):
+    for released in (-0.01, 0.2):
+        effects = pd.DataFrame(
+            [("MultiMaP", "targets", "text targets", -0.5),
+             ("MultiMaP", "reduction", "a mean", -0.3),
+             ("MultiMaP", "variant", "everything", released), ("MultiSub", "intra", "plain", 0.0)],
+            columns=["method", "parameter", "change", "difference"],
+        ).assign(**{"±": 0.05, "adjusted p": [0.01, 0.02, 0.5, 0.6]})  # fmt: skip
+        text = finding("12", ["effects"], effects=effects, cfg=SimpleNamespace(seeds=3))
+        assert "Multi-MaP: text targets -0.50; a mean -0.30" in text
+        assert f"everything as released changes {released:+.3f}" in text
+        excluded = 2 + (abs(released) > 0.05)
+        assert f"{excluded} of 4 intervals exclude zero, 2 after correction" in text
+
+
+@pytest.mark.parametrize(
+    "prefix, label, column",
+    [("13", "clustered", "species"), ("14", "what is clustered", "NMI"), ("15", "row", "NMI")],
+)
+def test_lessons(finding, prefix, label, column):
+    scores = pd.DataFrame({label: ["free", "held", "word"], column: [0.3, 0.9, 0.5]})
+    cfg = SimpleNamespace(keyword="species")
+    text = finding(prefix, ["switches"], scores=scores, cfg=cfg)
+    assert text.endswith("species: held (0.90 NMI) and free (0.30).")
+    text = finding(prefix, ["switches"], scores=scores.assign(**{column: [1, 0, 0.5]}), cfg=cfg)
+    assert text.endswith("species: free (1.00 NMI) and held (0.00).")
+
+
+def test_when_asking_fails(finding):
+    learned = METHODS[3:]
+    for level in (0.8, 0.6):
+        rows = rows_of(at(0.7, MultiSub=level)).rename(columns={"criterion": "condition"})
+        pairs = [(method, "CLIP_GPT") for method in learned]
+        differences = mm.paired_within(rows, pairs, "condition", by="method")
+        means = rows.groupby(["condition", "method"])["NMI"].mean().unstack()
+        cfg = SimpleNamespace(learned=learned)
+        text = finding("17", ["gains"], differences=differences, means=means, cfg=cfg)
+        if level > 0.7:
+            assert "Multi-Sub is certainly above CLIP_GPT under 2 of 2 conditions" in text
+            assert "its lowest mean NMI is 0.80, that of CLIP_GPT 0.70" in text
+        else:
+            assert "above CLIP_GPT under 0 of 2 conditions and below it under 0" in text
+
+
+def test_a_finding_is_of_a_figure_that_exists(tmp_path):
+    output = mm.NotebookOutput("a", tmp_path)
+    with pytest.raises(ValueError, match="a has no figure or table 'nmi': write it first"):
+        output.finding("A sentence.", "nmi")
