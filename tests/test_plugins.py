@@ -1,4 +1,4 @@
-"""What a user adds by name: the method, encoder and data set of docs/extend.md; errors for wrong names."""
+"""What a user adds by name: docs/extend.md's method, encoder, data set; errors for wrong names."""
 
 import re
 import subprocess
