@@ -200,9 +200,8 @@ def test_an_encoder_whose_texts_and_tokens_differ_in_width_has_fewer_flips():
         assert settings["variant"] == "released" and settings["init"] != "text"
         assert settings.get("lr") == scripts[name].get("lr")
         few = {"epochs": 1} if name == "MultiMaP" else {"phase1_epochs": 1}
-        getattr(mm, method)(encoder, ["clubs", "spades"], n_clusters=2, **settings, **few).fit(
-            images
-        )
+        settings = settings | few | {"template": "card with suits of *", "n_clusters": 2}
+        getattr(mm, method)(encoder, ["clubs", "spades"], **settings).fit(images)
 
 
 def test_effects_are_paired_differences():

@@ -64,7 +64,8 @@ def commands(text: str) -> list[list[str]]:
     """The words of every `python ...`, `pytest ...` command in a text."""
     lines = re.findall(r"`((?:\w+=\S+ )*(?:python|pytest) [^`\n]+)`", text)
     for block in re.findall(r"```sh\n(.*?)```", text, re.S):
-        lines += [part.strip() for line in block.splitlines() for part in line.split("&&")]
+        joined = block.replace("\\\n", " ").splitlines()
+        lines += [part.strip() for line in joined for part in line.split("&&")]
     return [shlex.split(line, comments=True) for line in lines if line and line.count("'") % 2 == 0]
 
 
