@@ -447,7 +447,7 @@ def test_jupyterlab_shows_the_explorer(chromium, lab):
         page.locator(".mm-status", has_text="200 pictures sorted by color").wait_for(
             timeout=120_000
         )
-        page.get_by_label("Clusters: a number, or auto").fill("3")
+        page.get_by_label("Clusters, or auto").fill("3")
         page.locator(".mm-go").click()
         page.locator("h3", has_text="3 clusters").wait_for(timeout=120_000)
         page.locator(".mm-map path").nth(199).wait_for(timeout=120_000)  # it comes last

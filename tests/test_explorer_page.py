@@ -135,6 +135,18 @@ def explorer(chromium, address, request):
     made.close()
 
 
+def test_two_methods_side_by_side(explorer):
+    """k-means mixes colors: its wrong pictures have a red frame, and a sentence when opened."""
+    page = explorer.page
+    page.get_by_label("Second method", exact=True).select_option("k-means: without a keyword")
+    explorer.sort("sorted by color, Multi-Sub and by color, k-means in")
+    wrong = page.locator(".mm-wrong")
+    assert wrong.count() > 3
+    wrong.first.locator("summary").click()
+    assert "most of this cluster: " in wrong.first.inner_text()
+    explorer.check()
+
+
 def test_a_keyword_its_words_and_the_labels_as_a_file(explorer):
     page = explorer.page
     explorer.check()
@@ -142,7 +154,7 @@ def test_a_keyword_its_words_and_the_labels_as_a_file(explorer):
     explorer.wait_for_words("words", "apple")
     words = "apple, banana, grapes, cherry, pear, strawberry, lemon, pineapple, corn"
     explorer.fill("Reference words", words)
-    explorer.fill("Clusters: a number, or auto", "8")
+    explorer.fill("Clusters, or auto", "8")
     explorer.sort("200 pictures sorted by species in")
     assert page.locator(".mm-cluster").count() == 8
     assert page.locator(".mm-map path").count() == page.locator(".mm-grid details").count() == 200
@@ -156,7 +168,7 @@ def test_a_keyword_its_words_and_the_labels_as_a_file(explorer):
     on_page = page.locator(".mm-cluster").evaluate_all(
         """clusters => clusters.map(cluster => [
             cluster.querySelector('h4').childNodes[1].data.trim(),
-            [...cluster.querySelectorAll('summary')].map(picture => picture.title).sort()])"""
+            [...cluster.querySelectorAll('summary')].map(picture => picture.title.split(':')[0]).sort()])"""
     )
     in_file = {
         name: sorted(f"picture {i}" for i in rows["picture"])

@@ -91,7 +91,7 @@ class Explorer:
         self.word_list = choice(
             options=labels.WORD_LIST_CHOICES, description=labels.LABELS["word_list"]
         )
-        self.clusters = text(value="auto", description="Clusters: a number, or auto")
+        self.clusters = text(value="auto", description="Clusters, or auto")
         self._chosen = (cfg.encoder, "")  # the encoder that we chose, and why
         self.encoder = combobox(
             value=cfg.encoder, options=labels.ENCODERS, description=labels.LABELS["encoder"]
