@@ -334,6 +334,12 @@ def theme():
         yield
 
 
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
 def drawn_texts(fig):
     """Every text that is drawn, with its box in inches and its size in points."""
     texts = {}
