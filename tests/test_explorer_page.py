@@ -168,7 +168,8 @@ def test_a_keyword_its_words_and_the_labels_as_a_file(explorer):
     on_page = page.locator(".mm-cluster").evaluate_all(
         """clusters => clusters.map(cluster => [
             cluster.querySelector('h4').childNodes[1].data.trim(),
-            [...cluster.querySelectorAll('summary')].map(picture => picture.title.split(':')[0]).sort()])"""
+            [...cluster.querySelectorAll('summary')].map(
+                picture => picture.title.split(':')[0]).sort()])"""
     )
     in_file = {
         name: sorted(f"picture {i}" for i in rows["picture"])

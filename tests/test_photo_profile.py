@@ -136,12 +136,15 @@ def test_folders_of_a_user_are_the_same_in_kernels(tmp_path, monkeypatch):
     """Kernels run in the folder of the notebooks."""
     place_pictures(tmp_path / "data")
     monkeypatch.chdir(tmp_path / "data")
-    wanted = {"./card": ["suits"], "demo-card": ["order"]}
+    Path("cifar10-mc").rename("photos")
+    table = pd.read_csv("photos/labels.csv")
+    table.assign(color="red").to_csv("photos/labels.csv", index=False)
+    wanted = {"./photos": ["color"], "demo-card": ["order"]}
     todo, _ = plan(["02", "17"], {"criteria": wanted}, "photo", out=tmp_path / "out")
     for job in todo.values():
-        assert list(job.parameters["criteria"]) == [str(tmp_path / "data" / "card"), "demo-card"]
-    todo, _ = plan(["08"], {"world": "./card", "keywords": ["suits"]}, "photo", out=tmp_path)
-    assert todo["08_tsne"].parameters["world"] == str(tmp_path / "data" / "card")
+        assert list(job.parameters["criteria"]) == [str(tmp_path / "data" / "photos"), "demo-card"]
+    todo, _ = plan(["08"], {"world": "./photos", "keywords": ["color"]}, "photo", out=tmp_path)
+    assert todo["08_tsne"].parameters["world"] == str(tmp_path / "data" / "photos")
 
 
 def test_tables_of_placed_pictures_and_of_a_folder(root, tmp_path):

@@ -160,11 +160,20 @@ def teaser(
     if isinstance(layout, ConstrainedLayoutEngine):  # set by `use_theme`
         layout.set(wspace=0, hspace=0, w_pad=0.03, h_pad=0.02)
     subfigures = fig.subfigures(1, len(panels), squeeze=False, width_ratios=widths)
+    titles = []
     for subfigure, (title, members, names, wrong), count in zip(subfigures.flat, panels, columns):
-        subfigure.suptitle(title, fontsize=12, fontweight="bold")
+        titles.append(subfigure.suptitle(title, fontsize=12, fontweight="bold"))
         axes = subfigure.subplots(rows, count, squeeze=False)
         for row, numbers in itertools.zip_longest(axes, members, fillvalue=()):
             _draw_row(row, images, numbers, wrong=wrong)
         for row, name in zip(axes, names):
             row_title(row[0], name)
+    # The layout's last digits differ from run to run; the files should not.
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    for ax in fig.axes:
+        left, bottom, width, height = np.round(ax.get_position().bounds, 6)
+        ax.set_position((left, bottom, width, height))
+    for text in titles:
+        text.set_y(round(text.get_position()[1], 6))
     return fig
