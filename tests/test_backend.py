@@ -267,9 +267,9 @@ def test_the_images_of_a_small_data_set_are_encoded_by_one_worker(cluster, cache
             mm.grid(method=["KMeans", "CLIP_GPT", "MultiMaP"], params=QUICK, **SMALL),
             progress=False,
         )
-        encoded = [
+        encoded = [  # a copy, as another thread writes the log
             key
-            for key, _, state, *_ in cluster.scheduler.transition_log
+            for key, _, state, *_ in cluster.scheduler.transition_log.copy()
             if str(key).startswith("encode-") and state == "memory"
         ]
         assert len(encoded) == 1
