@@ -97,7 +97,10 @@ def local_cluster(
     # These variables are set before a worker's Python starts, because OpenMP reads them when torch
     # is imported. They replace Dask's default list, whose MALLOC_TRIM_THRESHOLD_ slows down fits:
     # with it, workers return memory to the system after every few kilobytes.
-    before_spawn = {"distributed.nanny.pre-spawn-environ": thread_environment(len(environments))}
+    environment = thread_environment(len(environments)) | {
+        "TQDM_DISABLE": "1"
+    }  # no bars of workers
+    before_spawn = {"distributed.nanny.pre-spawn-environ": environment}
     options: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     options |= {"config": QUIET, "silence_logs": logging.CRITICAL, "plugins": [IgnoreInterrupts()]}
     options["memory_limit"] = 1 / len(environments)  # else a GPU's worker has the share of one core
