@@ -97,9 +97,8 @@ def local_cluster(
     # These variables are set before a worker's Python starts, because OpenMP reads them when torch
     # is imported. They replace Dask's default list, whose MALLOC_TRIM_THRESHOLD_ slows down fits:
     # with it, workers return memory to the system after every few kilobytes.
-    environment = thread_environment(len(environments)) | {
-        "TQDM_DISABLE": "1"
-    }  # no bars of workers
+    # Their progress bars would be between the lines of this process.
+    environment = thread_environment(len(environments)) | {"TQDM_DISABLE": "1"}
     before_spawn = {"distributed.nanny.pre-spawn-environ": environment}
     options: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     options |= {"config": QUIET, "silence_logs": logging.CRITICAL, "plugins": [IgnoreInterrupts()]}
