@@ -18,13 +18,9 @@ from pathlib import Path
 import pandas as pd
 
 import mmclust as mm
-from mmclust.results.tables import PRINTED_NAMES, STANDS_FOR, published
+from mmclust.results.tables import STANDS_FOR, printed, published
 
 ENCODERS = ("mini", "photo")
-REPRESENTATIONS = {
-    "KMeans": None, "CLIP_GPT": None, "CLIP_label": None, "CRL": ["cosine", "softmax"],
-    "MultiMaP": "prompt", "MultiSub": "prompt", "MultiDProxy": "fused",
-}  # fmt: skip
 COMPARED = [
     (method, other)
     for method in ("MultiMaP", "MultiSub", "MultiDProxy", "CRL, softmax")
@@ -35,14 +31,14 @@ COMPARED = [
 
 def compute(criteria: dict, words: list[str] | None = None) -> pd.DataFrame:
     """The rows of all methods and both encoders; `words` instead of the lexicon's."""
-    profile = mm.load_profile("photo")
-    cfg = mm.settings("02_main_comparison", "photo")
+    cfg = mm.settings("17_when_asking_fails", "photo")
     frames = []
     for encoder in ENCODERS:
         experiments = mm.grid(
             dataset=list(criteria), criterion=criteria, encoder=encoder, n=cfg.n,
-            seed=range(cfg.seeds), method=list(REPRESENTATIONS), representation=REPRESENTATIONS,
-            params=profile["methods"], words=words,
+            seed=range(cfg.seeds), method=list(cfg.representations),
+            representation=cfg.representations,
+            params=cfg.methods, words=words,
         )  # fmt: skip
         frames.append(mm.run(experiments))
     rows = pd.concat(frames, ignore_index=True)
@@ -53,7 +49,7 @@ def compute(criteria: dict, words: list[str] | None = None) -> pd.DataFrame:
 def table_of(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per data set, criterion and encoder, and one with the published values."""
     methods = list(rows["method"].unique())
-    theirs = published("NMI").replace({"method": {v: k for k, v in PRINTED_NAMES.items()}})
+    theirs = published("NMI").set_index(["dataset", "criterion", "method"])["value"]
     out = []
     for (dataset, criterion), group in rows.groupby(["dataset", "criterion"], sort=False):
         pair = {"data": Path(dataset).name, "criterion": criterion}
@@ -61,9 +57,8 @@ def table_of(rows: pd.DataFrame) -> pd.DataFrame:
             nmi = scores.groupby("method")["NMI"].agg(["mean", "std"])
             cells = {m: f"{nmi['mean'][m]:.3f} ± {nmi['std'][m]:.3f}" for m in methods}
             out.append(pair | {"encoder": encoder} | cells)
-        source = STANDS_FOR.get(dataset, "cifar10" if dataset == "cifar10-mc" else dataset)
-        here = theirs[(theirs["dataset"] == source) & (theirs["criterion"] == criterion)]
-        values = {m: v for m, v in zip(here["method"], here["value"]) if m in methods}
+        keys = {m: (STANDS_FOR.get(dataset, dataset), criterion, printed(m)) for m in methods}
+        values = {m: theirs[key] for m, key in keys.items() if key in theirs}
         if values:
             label = "*published: CLIP ViT-B/32, all pictures*"
             out.append(pair | {"encoder": label} | {m: f"*{v}*" for m, v in values.items()})

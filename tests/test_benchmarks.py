@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import mmclust as mm
-from benchmarks import early_stopping, epochs, n_clusters
+from benchmarks import early_stopping, epochs, n_clusters, real_pictures
 from mmclust.experiments import epoch_cost
-from tools import compare_variants
+from tools import compare_variants, study_encoders
 
 SMALL_TOWER = "ViT-S-32-alt"
 
@@ -133,3 +133,23 @@ def test_the_table_of_variants():
         {"row": "a", "seed": [0, 0, 1, 1], "criterion": ["x", "y"] * 2, "NMI": [0.5, 0.7, 0.6, 0.8]}
     )
     assert compare_variants.table(rows).loc["a", "mean"].startswith("0.650 ± ")
+
+
+def test_the_report_on_real_pictures_has_published_values_in_rows_of_their_own():
+    axes = {"method": ["KMeans", "MultiSub"], "seed": [0, 1]}
+    rows = pd.MultiIndex.from_product(axes.values(), names=axes).to_frame(index=False)
+    rows = rows.assign(dataset="card-test", criterion="suits", encoder="photo", NMI=rows["seed"])
+    table = real_pictures.table_of(rows)
+    assert list(table["encoder"]) == ["photo", "*published: CLIP ViT-B/32, all pictures*"]
+    assert list(table["KMeans"]) == ["0.500 ± 0.707", ""]
+    theirs = mm.tables.published("NMI").set_index(["dataset", "criterion", "method"])["value"]
+    assert table["MultiSub"][1] == f"*{theirs['card', 'suits', 'Multi-Sub']}*"
+
+
+def test_equal_pictures_have_no_information_about_words():
+    encoder = mm.load_encoder("mini")
+    fruit = mm.load_dataset("tuning-fruit", n=24, seed=0)
+    equal = mm.load_dataset("tuning-fruit", n=24, seed=0)
+    equal.images = mm.Images.of([fruit.images[0]] * 24)
+    seen, unseen = (study_encoders.properties(encoder, d, "color") for d in (fruit, equal))
+    assert seen["information"] > 1 > 0.01 > abs(unseen["information"])

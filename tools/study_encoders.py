@@ -31,10 +31,6 @@ from tools.tune_demo_profile import write_held_out_photographs
 SEEDS = (100, 101)
 WORLD = 100  # pictures of a tuning world
 PHOTOS = 300  # of the photographs, for each seed
-REPRESENTATIONS = {
-    "KMeans": None, "CLIP_GPT": None, "CLIP_label": None, "CRL": ["cosine", "softmax"],
-    "MultiMaP": "prompt", "MultiSub": "prompt", "MultiDProxy": "fused",
-}  # fmt: skip
 LEARNED = ["MultiMaP", "MultiSub", "MultiDProxy"]
 CANDIDATES = {
     "MultiMaP": [{}, {"beta": 0.3}, {"beta": 0.1}, {"epochs": 20}, {"epochs": 180},
@@ -75,6 +71,11 @@ def properties(encoder: mm.Encoder, data: mm.ImageDataset, criterion: str) -> di
     }
 
 
+def representations() -> dict:
+    """Method -> what of it is scored, as in notebook 17."""
+    return mm.settings("17_when_asking_fails").representations
+
+
 def rows_of(
     encoder: str, sets: dict, methods: list[str], params: dict, seeds: tuple
 ) -> pd.DataFrame:
@@ -82,7 +83,7 @@ def rows_of(
     for dataset, criteria in sets.items():
         n = WORLD if dataset in CRITERIA else PHOTOS
         axes = dict(dataset=dataset, criterion=criteria, encoder=encoder, n=n, seed=seeds)
-        chosen = {method: REPRESENTATIONS[method] for method in methods}
+        chosen = {m: r for m, r in representations().items() if m in methods}
         frames.append(mm.run(mm.grid(**axes, method=methods, representation=chosen, params=params)))
     rows = pd.concat(frames)
     rows["method"] += rows["representation"].map(lambda r: ", softmax" if r == "softmax" else "")
@@ -96,7 +97,7 @@ def compare_encoders(encoders: list[str], sets: dict, methods: dict) -> tuple[pd
     frames = []
     for name in encoders:
         encoder = mm.load_encoder(name)
-        rows = rows_of(name, sets, list(REPRESENTATIONS), methods, SEEDS)
+        rows = rows_of(name, sets, list(representations()), methods, SEEDS)
         table = rows.pivot_table(index="data", columns="method", values="NMI", sort=False)
         measured = {}
         for dataset, criteria in sets.items():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclust.data.shifts import Shift
-from mmclust.explorer import labels, views
+from mmclust.explorer import texts, views
 from mmclust.explorer.pictures import MAX_UPLOAD, MB
 from mmclust.explorer.session import Clustering, ExplorerSession, InputError
 from mmclust.explorer.views import markup
@@ -68,41 +68,41 @@ class Explorer:
         combobox = partial(ipywidgets.Combobox, continuous_update=False)
         textarea = partial(ipywidgets.Textarea, continuous_update=False)
         cfg = self.session.cfg
-        sources = [(labels.WORLD_LABELS.get(name, name), name) for name in cfg.worlds]
+        sources = [(texts.WORLD_LABELS.get(name, name), name) for name in cfg.worlds]
         sources += [("a folder on this machine", "folder"), ("an upload", "upload")]
-        self.source = ipywidgets.Dropdown(options=sources, description=labels.LABELS["pictures"])
+        self.source = ipywidgets.Dropdown(options=sources, description=texts.LABELS["pictures"])
         self.path = text(description="Path of the folder", placeholder="/home/me/photos")
         kinds = {"accept": ".zip,image/*,.heic,.heif,.jfif", "multiple": True, "icon": ""}
         self.upload = ipywidgets.FileUpload(description="Choose pictures or a zip", **kinds)
         self.domain = text(value="photo", description="What they show, in one word")
         self.keywords = [
-            combobox(placeholder="type or pick one", description=labels.LABELS["keyword"]),
-            combobox(placeholder="none", description=labels.LABELS["second"]),
+            combobox(placeholder="type or pick one", description=texts.LABELS["keyword"]),
+            combobox(placeholder="none", description=texts.LABELS["second"]),
         ]
         self.keywords[0].value = cfg.keyword
-        self.chips = [ipywidgets.HBox().add_class("mm-chips") for _ in labels.KEYWORD_FIELDS]
-        self.words = [textarea(description=labels.LABELS[name]) for name in labels.WORDS_FIELDS]
+        self.chips = [ipywidgets.HBox().add_class("mm-chips") for _ in texts.KEYWORD_FIELDS]
+        self.words = [textarea(description=texts.LABELS[name]) for name in texts.WORDS_FIELDS]
         choice = ipywidgets.Dropdown
-        self.method = choice(options=labels.METHODS, description=labels.LABELS["method"])
+        self.method = choice(options=texts.METHODS, description=texts.LABELS["method"])
         self.second_method = choice(
-            options=labels.SECOND_METHODS, description=labels.LABELS["second_method"]
+            options=texts.SECOND_METHODS, description=texts.LABELS["second_method"]
         )
-        self.shift = choice(options=labels.SHIFT_CHOICES, description=labels.LABELS["shift"])
+        self.shift = choice(options=texts.SHIFT_CHOICES, description=texts.LABELS["shift"])
         self.word_list = choice(
-            options=labels.WORD_LIST_CHOICES, description=labels.LABELS["word_list"]
+            options=texts.WORD_LIST_CHOICES, description=texts.LABELS["word_list"]
         )
         self.clusters = text(value="auto", description="Clusters, or auto")
         self._chosen = (cfg.encoder, "")  # the encoder that we chose, and why
         self.encoder = combobox(
-            value=cfg.encoder, options=labels.ENCODERS, description=labels.LABELS["encoder"]
+            value=cfg.encoder, options=texts.ENCODERS, description=texts.LABELS["encoder"]
         )
         self.sort_button = ipywidgets.Button(description="Sort the pictures").add_class("mm-go")
 
     def _lay_out(self) -> None:
-        self.notes = {name: ipywidgets.HTML() for name in labels.LABELS}
+        self.notes = {name: ipywidgets.HTML() for name in texts.LABELS}
         self.status, self.download, self.strip = (ipywidgets.HTML() for _ in range(3))
         self.comparison = ipywidgets.HTML().add_class("mm-card")
-        self.panels = [ResultPanel() for _ in labels.KEYWORD_FIELDS]
+        self.panels = [ResultPanel() for _ in texts.KEYWORD_FIELDS]
         self.results = ipywidgets.VBox([panel.box for panel in self.panels]).add_class("mm-results")
         controls = {
             "pictures": [self.source, self.path, self.upload, self.domain],
@@ -132,14 +132,14 @@ class Explorer:
         for widget in (self.method, self.second_method):
             widget.observe(lambda _: self._change_method(), "value")
         inputs = [*self.words, self.encoder, self.clusters]
-        for name, widget in zip((*labels.WORDS_FIELDS, "encoder", "clusters"), inputs):
+        for name, widget in zip((*texts.WORDS_FIELDS, "encoder", "clusters"), inputs):
             widget.observe(lambda _, name=name: self._set_note(name), "value")
         self.sort_button.on_click(lambda _: self.sort())
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         self.start()
-        texts = {"text/plain": labels.NO_KERNEL, "text/html": f"<p>{labels.NO_KERNEL}</p>"}
-        return self.box._repr_mimebundle_() | texts
+        fallback = {"text/plain": texts.NO_KERNEL, "text/html": f"<p>{texts.NO_KERNEL}</p>"}
+        return self.box._repr_mimebundle_() | fallback
 
     def start(self) -> None:
         """Load torch, the encoder and the pictures in a thread, and show a first result."""
@@ -186,7 +186,7 @@ class Explorer:
         if not isinstance(error, InputError):
             error = InputError("run", f"unexpected error: {type(error).__name__}: {error}")
         self._set_note(error.field, str(error), error=True)
-        fields = [labels.LABELS[f] for f, note in self.notes.items() if "mm-error" in note.value]
+        fields = [texts.LABELS[f] for f, note in self.notes.items() if "mm-error" in note.value]
         titles = [clustering.title for clustering in self._clusterings]
         result = f"sorted by {titles[0]} only" if titles else "nothing was sorted"
         self._set_status(f"{result}: see {' and '.join(fields)}", "failed")
@@ -228,12 +228,12 @@ class Explorer:
         with suppress(InputError):  # shown when the pictures are sorted
             session.encoder(self.encoder.value).encode_images(data.images)
         self._pictures_loaded = True
-        self.strip.value = markup.strip(session.thumbnails[: labels.STRIP_LENGTH])
+        self.strip.value = markup.strip(session.thumbnails[: texts.STRIP_LENGTH])
         self._set_status(f"comparing keywords for {len(data)} pictures ...")
         suggested: list[str] = []
         with suppress(InputError):
             suggested = session.suggest(self.encoder.value)
-        fits = f"they can be sorted by {', '.join(suggested[: labels.N_CHIPS])}"
+        fits = f"they can be sorted by {', '.join(suggested[: texts.N_CHIPS])}"
         fits = fits if suggested else "no keyword of the lexicon fits them: type your own words"
         self._set_note("pictures", "; ".join([f"{len(data)} pictures", fits, *data.notes]))
         self._offer_keywords(suggested)
@@ -253,7 +253,7 @@ class Explorer:
         listed = [*suggested, *lexicon_keywords(self.session.data.domain)]
         offered = list(dict.fromkeys(listed))
         # The words of "identity" are drawn at random: only useful where it is a label.
-        chips = [k for k in offered if k != "identity" or k in criteria][: labels.N_CHIPS]
+        chips = [k for k in offered if k != "identity" or k in criteria][: texts.N_CHIPS]
         for field, box in zip(self.keywords, self.chips):
             field.options = offered
             box.children = [ipywidgets.Button(description=keyword) for keyword in chips]
@@ -278,17 +278,17 @@ class Explorer:
         for chip in self.chips[k].children:
             (chip.add_class if chip.description == keyword else chip.remove_class)("mm-chosen")
         self._show_used_fields()
-        self._set_note(labels.KEYWORD_FIELDS[k])
+        self._set_note(texts.KEYWORD_FIELDS[k])
         if not keyword and (k == 1 or self.method.value == "KMeans"):
             return
-        self._set_note(labels.WORDS_FIELDS[k])
+        self._set_note(texts.WORDS_FIELDS[k])
         try:
-            words = self.session.words(keyword, labels.WORD_LISTS[self.word_list.value])
+            words = self.session.words(keyword, texts.WORD_LISTS[self.word_list.value])
             self.words[k].value = ", ".join(words)
-            self._set_note(labels.WORDS_FIELDS[k], f"from {words.source}; change them as you like")
+            self._set_note(texts.WORDS_FIELDS[k], f"from {words.source}; change them as you like")
         except InputError as error:
             self.words[k].value = ""
-            field = labels.KEYWORD_FIELDS[k] if error.field == "keyword" else error.field
+            field = texts.KEYWORD_FIELDS[k] if error.field == "keyword" else error.field
             self._set_note(field, str(error), error=True)
 
     def _change_word_list(self) -> None:
@@ -303,8 +303,8 @@ class Explorer:
         methods = {self.method.value, self.second_method.value or self.method.value}
         self.clusters.disabled = methods == {"CLIP_GPT"}
         self._set_note("clusters")
-        self._set_note("method", labels.METHOD_NOTES.get(self.method.value, ""))
-        self._set_note("second_method", labels.METHOD_NOTES.get(self.second_method.value, ""))
+        self._set_note("method", texts.METHOD_NOTES.get(self.method.value, ""))
+        self._set_note("second_method", texts.METHOD_NOTES.get(self.second_method.value, ""))
 
     def _sides(self) -> list[tuple[int, str, str]]:
         """What stands side by side, one or two: the number of the words' field, keyword, method."""
@@ -336,7 +336,7 @@ class Explorer:
         same = len(set(keywords)) < len(keywords)
         n = len(self.session.data)
         for k, keyword, method in sides:
-            short = labels.METHOD_LABELS[method].partition(":")[0]
+            short = texts.METHOD_LABELS[method].partition(":")[0]
             title = f"{keyword}, {short}" if same or method == "KMeans" else keyword
             title = title.removeprefix(", ")
             self._set_status(f"sorting {n} pictures by {title} ...")
@@ -346,10 +346,10 @@ class Explorer:
                 clustering = self.session.cluster(keyword, self.words[k].value, *choices)
             except InputError as error:
                 self._draw_maps()
-                names = {"keyword": labels.KEYWORD_FIELDS[k], "words": labels.WORDS_FIELDS[k]}
+                names = {"keyword": texts.KEYWORD_FIELDS[k], "words": texts.WORDS_FIELDS[k]}
                 raise InputError(names.get(error.field, error.field), error) from error
             self._clusterings.append(replace(clustering, title=title))
-            self._set_note(labels.KEYWORD_FIELDS[k])
+            self._set_note(texts.KEYWORD_FIELDS[k])
             self._show_results(len(sides))  # the first is visible while the second is computed
         self._set_status(f"sorted in {time.perf_counter() - start:.1f} s; drawing the map ...")
         self._draw_maps()
