@@ -161,6 +161,22 @@ def test_a_kernel_that_dies_while_others_wait_for_the_same(cache, tmp_path):
     assert keys.nunique() == len(keys) == 12, "an experiment ran twice"
 
 
+def test_a_kernel_that_dies_at_its_start_is_started_again(cache, tmp_path, monkeypatch):
+    """As where two kernels that start at the same moment take the same port."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\n"
+        "mark = pathlib.Path(__file__).with_name('died')\n"
+        "if 'ipykernel_launcher' in sys.orig_argv and not mark.exists():\n"
+        "    mark.touch()\n"
+        "    os._exit(1)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path[1:]])
+    monkeypatch.setenv("PYTHONPATH", path)
+    profile = write_notebooks(tmp_path / "nb", a=TABLE.format("a"))
+    (outcome,) = reproduce(profile=profile, out=tmp_path / "out", notebooks=tmp_path / "nb")
+    assert (tmp_path / "died").exists() and outcome.status == "done", outcome.error
+
+
 def test_a_process_that_runs_notebooks_is_killed(cache, tmp_path):
     kill = "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
     sources = {"a": kill, "b": TABLE.format("b"), "c": TABLE.format("c")}

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -267,8 +268,15 @@ def execute(job: Job) -> Outcome:
     start = time.time()
     error = ""
     where = ""
+    run = partial(papermill.execute_notebook, job.source, executed, job.parameters, **options)
     try:
-        papermill.execute_notebook(job.source, executed, job.parameters, **options)
+        try:
+            run()
+        except RuntimeError as failure:
+            # Two kernels that start at the same moment may take the same port: once more.
+            if "before replying" not in str(failure):
+                raise
+            run()
     except papermill.PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
         where = f"cell {failure.exec_count}: {failure.source.strip().splitlines()[0]}"
