@@ -6,7 +6,8 @@ First table: the pictures are n JPEG files of 128 x 128 pixels: 256 rendered fru
 repeated with different shifts. Measured on the same machine, before and after the encoding:
 
 - the model alone, on pixels in memory: one batch after the other on all cores, and two batches at a
-  time in passes as in the encoding; the faster one counts;
+  time in passes as in the encoding; the faster one counts. A slow model gets fewer pictures
+  (each way takes about 20 seconds);
 - decoding alone, with the threads of the encoding.
 
 The encoding is `encoder.features` of the folder, in a process of its own, with an empty store. Its
@@ -46,6 +47,7 @@ from mmclust.data.images import Images
 from mmclust.encoders import load_encoder
 from mmclust.encoders.feature_stream import MIN_FORWARD
 
+MODEL_SECONDS = 20.0  # about so long is the model measured in each way
 SHIFTS = 256  # rendered pictures; the next as many files are shifted by one more pixel
 BATCH = 256
 GOALS = {
@@ -94,7 +96,14 @@ class Parts:
         self.images = load_folder(folder).images[:n]
         self.rows: list[dict[str, Any]] = []
         pixels = [self.encoder.preprocess(picture) for picture in self.images[: 4 * BATCH]]
-        self.pixels = torch.stack(pixels).split(BATCH)
+        first = torch.stack(pixels[:MIN_FORWARD])
+        self._model(first)  # warm up
+        start = time.perf_counter()
+        self._model(first)
+        rate = len(first) / (time.perf_counter() - start)
+        most = max(2 * MIN_FORWARD, int(rate * MODEL_SECONDS / 2))  # each picture twice
+        size = min(BATCH, most // 2)
+        self.pixels = torch.stack(pixels[:most]).split(size)
 
     def measure(self) -> None:
         batches = [*self.pixels] * 2
