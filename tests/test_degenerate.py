@@ -135,6 +135,16 @@ def test_labels_without_a_name(labels):
     assert mm.name_clusters([1, 0, 1], np.eye(3)[[0, 1, 0]], np.eye(3), WORDS[:3]) == WORDS[1::-1]
 
 
+def test_a_cluster_is_not_named_by_a_word_that_only_the_others_left():
+    words = ["car", "animal", "plant"]
+    images = np.array([[1, 0, 0], [0, 1, 0], [0.995, 0, 0.1]])  # two kinds of cars, and animals
+    table = mm.name_clusters([0, 1, 2], images, np.eye(3), words, scores=True)
+    assert table["name"].tolist() == ["car", "animal", "car 2"]
+    assert table["next"].tolist()[2] == "plant"
+    between = np.array([[1, 0, 0], [0, 1, 0], [0.8, 0, 0.6]])  # fits "plant" well enough
+    assert mm.name_clusters([0, 1, 2], between, np.eye(3), words) == words
+
+
 def test_a_method_without_words_says_so(mini):
     model = build("KMeans", mini, 2).fit(REDS)
     for ask in (model.name_clusters, model.explain):

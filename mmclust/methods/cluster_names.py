@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# The least score of a cluster's word, as a share of the score of the word that fits it best.
+FITS = 0.5
+
+
 def name_clusters(
     labels: np.ndarray, image_embeddings: np.ndarray, text_embeddings: np.ndarray,
     words: Sequence[str], scores: bool = False, assigned: Sequence[int] | None = None,
 ) -> list[str] | pd.DataFrame:  # fmt: skip
     """Names for clusters: words are assigned to clusters so that the sum of their scores is largest
-    (Hungarian method). So no name says what all clusters have in common.
+    (Hungarian method). So no name says what all clusters have in common. But a cluster whose word
+    fits much less than another one (`FITS`) takes that one, with a number, such as "car 2".
 
     A score is the mean cosine between the cluster's images and the word, minus the mean cosine of
     all images with that word (if there are other clusters). `labels` (n,) are clusters 0..M-1;
@@ -39,22 +45,28 @@ def name_clusters(
     means = np.zeros((n_clusters, len(words)), dtype=similarity.dtype)  # 0 for an empty cluster
     for c in np.unique(labels):
         means[c] = similarity[labels == c].mean(0)
+    misfit = np.zeros(n_clusters, bool)
     if assigned is None:
         times_each_word = -(-n_clusters // len(words))
         if times_each_word > 1:
             few = f"{n_clusters} clusters, but only {len(words)} reference word(s)"
             warnings.warn(f"{few}: some names differ by a number alone", stacklevel=3)
-        assigned = linear_sum_assignment(-np.tile(means, times_each_word))[1]
-    rows = []
-    for c, k in enumerate(assigned):
-        repeat, word = divmod(int(k), len(words))
-        name = f"{words[word]} {repeat + 1}" if repeat else words[word]
+        assigned = linear_sum_assignment(-np.tile(means, times_each_word))[1] % len(words)
+        best = means.max(1)
+        misfit = (best > 0) & (means[np.arange(n_clusters), assigned] < FITS * best)
+    chosen = np.where(misfit, means.argmax(1), assigned)
+    rows = {}
+    uses: Counter[int] = Counter()
+    for c in np.argsort(misfit, kind="stable"):  # those without a number first
+        word = chosen[c]
+        uses[word] += 1
+        name = words[word] if uses[word] == 1 else f"{words[word]} {uses[word]}"
         others = np.where(np.arange(len(words)) == word, -np.inf, means[c])
         second = int(others.argmax()) if len(words) > 1 else None
         next_word = None if second is None else words[second]
         next_score = np.nan if second is None else float(others[second])
         size = int((labels == c).sum())
-        rows.append((c, size, name, float(means[c, word]), next_word, next_score))
+        rows[c] = (c, size, name, float(means[c, word]), next_word, next_score)
     columns = ["cluster", "size", "name", "score", "next", "next_score"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame([rows[c] for c in range(n_clusters)], columns=columns)
     return table if scores else table["name"].tolist()
