@@ -124,6 +124,18 @@ def test_features_are_computed_once(mini, monkeypatch):
     np.testing.assert_array_equal(again, first)
 
 
+def test_words_are_encoded_once(monkeypatch):
+    encoder = mm.load_encoder("mini")
+    first = encoder.encode_words(["red", "blue"], "fruit with a color of *")
+    expected = first.copy()
+    first[:] = 0  # a caller's change is the caller's
+    other = encoder.encode_words(["red", "blue"])
+    assert not np.allclose(other, expected)
+    monkeypatch.setattr(encoder, "encode_texts", lambda *args: pytest.fail("computed twice"))
+    again = encoder.encode_words(["red", "blue"], "fruit with a color of *")
+    np.testing.assert_array_equal(again, expected)
+
+
 def test_only_the_most_recently_used_features_stay_in_memory(monkeypatch):
     monkeypatch.setattr(base, "ARRAYS_IN_MEMORY", 2)
     encoder = mm.load_encoder("mini")

@@ -41,7 +41,7 @@ from mmclust.profiles.values import brief
 
 TEXT_BATCH = 256  # texts in the text tower at a time
 ROWS_PER_PRODUCT = 4096  # features that are projected at a time
-ARRAYS_IN_MEMORY = 16  # most recently used features and patch tokens that stay in memory
+ARRAYS_IN_MEMORY = 16  # most recently used features, patch tokens and embeddings of words
 
 Tower = Callable[[torch.Tensor], torch.Tensor]
 
@@ -246,11 +246,15 @@ class Encoder(ABC):
         return embeddings
 
     def encode_words(self, words: Sequence[str], template: str | None = None) -> np.ndarray:
-        """t(z_k), float32 (K, d): each word in the template's placeholder, or alone if None."""
+        """t(z_k), float32 (K, d): each word in the template's placeholder, or alone if None.
+
+        Kept in memory, because several methods and cluster names take the same words.
+        """
         if template is not None:
             split_template(template)
             words = [template.replace(PLACEHOLDER, word) for word in words]
-        return self.encode_texts(words)
+        key = storage.key_of("texts", list(words))
+        return self._cached_array(key, lambda: self.encode_texts(words)).copy()
 
     def check_words(self, words: Sequence[str], template: str | None = None) -> None:
         """Warn of words that the text tower can't tell apart, or does not read to their end."""
