@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mmclust.data.paper_datasets import PAPER_DATASETS
-from mmclust.experiments.statistics import LEVEL, differ
+from mmclust.experiments.statistics import LEVEL, criterion_names, differ
 
 # class of a method -> its name in tables and figures
 PRINTED_NAMES = {
@@ -44,7 +44,7 @@ def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd
     `rows`: a tidy frame with criterion, seed, the metric and the column `by`; and dataset, if
     several data sets have a criterion of the same name.
     """
-    rows = rows.assign(column=_columns(rows))
+    rows = rows.assign(column=criterion_names(rows))
     order = rows[by].unique()
     cells = rows.groupby([by, "column"])[metric].agg(["mean", "std"])
     text = cells.apply(lambda cell: _cell(cell["mean"], cell["std"]), axis=1).unstack()
@@ -74,7 +74,7 @@ def best(
     if unknown := set(competing) - set(names):
         choices = ", ".join(map(str, names))
         raise ValueError(f"unknown {by} {sorted(unknown)[0]!r}: choose from {choices}")
-    rows = rows.assign(column=_columns(rows))
+    rows = rows.assign(column=criterion_names(rows))
     columns = list(rows["column"].unique())
     bold = pd.DataFrame(False, index=names, columns=[*columns, "mean"])
     rows = rows[rows[by].isin(competing)]
@@ -185,7 +185,7 @@ def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     methods = measured.sort_values(ascending=False, kind="stable").index
     table = pd.DataFrame({"method": methods}, index=methods)
     gray = {}
-    for criterion, rows in long.groupby(_columns(long), sort=False):
+    for criterion, rows in long.groupby(criterion_names(long), sort=False):
         cells = rows.set_index("method").reindex(methods)
         first = rows.iloc[0]
         header = f"{criterion} published"
@@ -210,15 +210,6 @@ def _digits_of_source(values: pd.Series) -> pd.Series:
     """The values as text with the digits of their source, at least three; "" where missing."""
     texts = [np.format_float_positional(value, min_digits=3) for value in values]
     return pd.Series(texts, values.index).replace("nan", "")
-
-
-def _columns(rows: pd.DataFrame) -> pd.Series:
-    """The column of each row: its criterion; "dataset criterion" if several data sets have it."""
-    if "dataset" not in rows:
-        return rows["criterion"]
-    shared = rows.groupby("criterion")["dataset"].transform("nunique") > 1
-    both = rows["dataset"] + " " + rows["criterion"]
-    return rows["criterion"].where(~shared, both).rename("column")
 
 
 def _cell(mean: float, std: float) -> str:
