@@ -279,6 +279,9 @@ DRAW = {
     "confusion of one": lambda: figures.confusion(
         [0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4]
     ),
+    "cosines": lambda: figures.cosines(
+        pictures(4), [f"fruit with a color of {name}" for name in LONG[1:5]], np.eye(4)[::-1] - 0.1
+    ),
     "tsne color": lambda: tsne(COLORS, panels=3),
     "tsne species": lambda: tsne(FRUITS[:8]),
     "tsne 20": lambda: tsne(FRUITS, panels=2),
@@ -529,6 +532,9 @@ def test_heat_maps_print_the_means_and_frame_the_chosen_cell():
             list(table.index).index(1.0),
         ) and ax.get_ylim() == (0, 4), "beta grows upwards"
     assert len({ax.collections[0].get_clim() for ax in fig.axes[:2]}) == 1, "one scale"
+    limit = GRID[GRID["beta"] == 3.0].assign(beta=np.inf)
+    ax = figures.heat_maps(pd.concat([GRID, limit]), "alpha", "beta", mark=(0.1, 1.0)).axes[0]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["0.1", "0.3", "1", "3", "∞"]
     holes = GRID[(GRID["criterion"] == "color") & ((GRID["alpha"] != 0.3) | (GRID["beta"] != 3.0))]
     assert len(figures.heat_maps(holes, "alpha", "beta").axes[0].texts) == 19
 
@@ -697,6 +703,21 @@ def test_confusion_matches_clusters_to_classes(clusters):
     assert [t.get_text() for t in ax.get_yticklabels()] == list(table.index) and [
         t.get_text() for t in ax.get_xticklabels()
     ] == list(table.columns)
+
+
+def test_cosines_have_the_largest_of_each_picture_framed():
+    similarity = np.array([[0.1, 0.3, 0.2], [0.5, -0.4, 0.4]])
+    fig = figures.cosines(pictures(2), ["red", "green", "blue"], similarity)
+    heat, *shown = fig.axes
+    assert [t.get_text() for t in heat.texts] == ["0.10", "0.30", "0.20", "0.50", "-0.40", "0.40"]
+    assert [frame.get_xy() for frame in heat.patches] == [(1, 0), (0, 1)]
+    assert [label.get_text() for label in heat.get_xticklabels()] == ["red", "green", "blue"]
+    fig.draw_without_rendering()
+    for ax, image, y in zip(shown, pictures(2), (0.5, 1.5)):
+        assert np.array_equal(ax.images[0].get_array(), np.asarray(image))
+        top, bottom = heat.transData.transform([(0, y - 0.5), (0, y + 0.5)])[:, 1]
+        box = ax.get_window_extent()
+        assert bottom - 5 < box.y0 < box.y1 < top + 5, "a picture is next to its row"
 
 
 def test_tsne_returns_what_it_draws():

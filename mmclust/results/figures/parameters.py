@@ -25,7 +25,7 @@ def _is_number(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if _is_number(value):
-        return f"{value:g}"
+        return f"{value:g}".replace("inf", "∞")
     return "none" if value is None or value != value else str(value)
 
 
