@@ -587,6 +587,15 @@ def test_bands_are_over_seeds_and_not_over_criteria():
         }
 
 
+def test_many_lines_have_no_bands():
+    five = frame(criterion=CRITERIA[:5], value=[1, 2], parameter=["lr"])
+    bands = [
+        len(figures.curves(rows).axes[0].collections)
+        for rows in (five, five[five["criterion"] != CRITERIA[0]])
+    ]
+    assert bands == [0, 4]
+
+
 def test_convergence_has_a_panel_per_term_with_gaps():
     rows = history()
     gap = (rows["method"] == "MultiSub") & rows["epoch"].between(20, 39)
@@ -676,6 +685,24 @@ def test_candidates_live_until_they_are_dropped():
     )
 
 
+def test_words_that_are_dropped_together_share_a_bar():
+    words = ["red", "blue", *(f"word {i}" for i in range(31))]
+    updates = [
+        {"epoch": 0, "candidates": words},
+        {"epoch": 20, "candidates": words[1:6]},
+        {"epoch": 50, "candidates": ["blue"]},
+    ]
+    ax = figures.candidates(updates, 80, ["red", "blue"]).axes[0]
+    texts = [text.get_text() for text in ax.get_yticklabels()]
+    assert texts == [
+        "blue ✓",
+        "word 0, word 1 and 2 others",
+        "red ✓",
+        "word 4, word 5 and 25 others",
+    ]
+    assert [bar.get_width() for bar in ax.containers[0]] == [80, 50, 20, 20]
+
+
 @pytest.mark.parametrize("clusters", [2, 4, 6])
 def test_confusion_matches_clusters_to_classes(clusters):
     labels, truth = clustered(COLORS[:4], clusters, noise=0.6)
@@ -756,6 +783,11 @@ def test_wrong_pictures_are_marked_and_counted():
     assert [i for i, ax in enumerate(fig.axes) if ax.lines] == [2, 5 + 2]
     titles = [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()]
     assert titles == ["a\n4 of 5", "b\n3 of 4"]
+
+
+def test_rows_of_mistakes_are_equally_long():
+    fig = figures.mistakes(pictures(), {i: str(i) for i in range(6)})
+    assert len(fig.axes) == 6 and fig.axes[0].get_gridspec().get_geometry() == (2, 3)
 
 
 def test_the_teaser_sorts_the_pictures_that_it_shows():

@@ -176,11 +176,14 @@ def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
 
 def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`compare_with_published` as a table: a row per method; measured, published and difference of
-    each criterion as columns.
+    each criterion as columns. If sources have some of the criteria, the others are left out.
 
     Returns the cells as text, and a boolean frame of the same shape: True for published values that
     are not comparable, because they are for other data or another encoder.
     """
+    sources = ["published", *(column for column in long if column.startswith(RERUN))]
+    known = long[sources].notna().any(axis=1).groupby(criterion_names(long)).transform("any")
+    long = long[known] if known.any() else long
     measured = long.groupby("method", sort=False)["seeds"].any()
     methods = measured.sort_values(ascending=False, kind="stable").index
     table = pd.DataFrame({"method": methods}, index=methods)
@@ -188,20 +191,17 @@ def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     for criterion, rows in long.groupby(criterion_names(long), sort=False):
         cells = rows.set_index("method").reindex(methods)
         first = rows.iloc[0]
-        header = f"{criterion} published"
-        if first["published_dataset"] and not first["comparable"]:
-            what = "encoder" if first["published_dataset"] == first["dataset"] else "data"
-            header += f" ({first['published_dataset']}: other {what})"
         table[criterion] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
-        table[header] = _digits_of_source(cells["published"])
-        gray[header] = cells["published"].notna() & (not first["comparable"])
+        for column in [column for column in sources if cells[column].notna().any()]:
+            header = f"{criterion} {column}"
+            if column == "published" and not first["comparable"]:
+                what = "encoder" if first["published_dataset"] == first["dataset"] else "data"
+                header += f" ({first['published_dataset']}: other {what})"
+            table[header] = _digits_of_source(cells[column])
+            gray[header] = cells[column].notna() & (not first["comparable"])
         if cells["difference"].notna().any():
             differences = cells["difference"].map("{:+.3f}".format, na_action="ignore")
             table[f"{criterion} difference"] = differences.fillna("")
-        for column in cells.columns[cells.columns.str.startswith(RERUN)]:
-            if cells[column].notna().any():
-                table[f"{criterion} {column}"] = _digits_of_source(cells[column])
-                gray[f"{criterion} {column}"] = cells[column].notna() & (not first["comparable"])
     not_comparable = pd.DataFrame(gray, methods).reindex(columns=table.columns, fill_value=False)
     return table.reset_index(drop=True), not_comparable.reset_index(drop=True)
 
