@@ -251,7 +251,7 @@ DRAW = {
     "effects": lambda: figures.differences(EFFECTS, "change", panel="method", hue="method"),
     "gains": lambda: figures.differences(GAINS, "criterion", hue="one"),
     "differences of one": lambda: figures.differences(
-        EFFECTS.drop_duplicates("change"), "change", references={"CLIP_GPT": -0.12, "KMeans": -0.3}
+        EFFECTS.drop_duplicates("change"), "change", references={"CLIP_GPT": 0.02, "KMeans": -0.3}
     ),
     "convergence": lambda: figures.convergence(history()),
     "convergence of one": lambda: figures.convergence(
@@ -813,6 +813,9 @@ def test_differences_are_filled_where_they_are_certain():
         "Multi-MaP",
         "Multi-Sub",
     ]
+    (legend,) = DRAW["differences of one"]().legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["CLIP_GPT +0.020", "k-means on v -0.300"]
     for ax, method in zip(fig.axes[::2], METHODS[3:5]):
         group = EFFECTS[EFFECTS["method"] == method]
         certain = group["difference"].abs() > group["±"]
@@ -851,7 +854,7 @@ def test_a_method_has_one_name_color_and_marker_and_a_parameter_one_name(name):
     fig = DRAW[name]()
     names = {text for text, *_ in drawn_texts(fig)}
     for text, color, marker in looks_of(fig):
-        method = re.sub(r" \d\.\d+$", "", text)
+        method = re.sub(r" [+-]?\d\.\d+$", "", text)
         if method in METHOD_STYLES and marker not in (None, "None", ""):
             assert (color, marker) == METHOD_STYLES[method], text
         elif method in METHOD_STYLES:  # a reference line

@@ -88,7 +88,9 @@ def test_datasets(finding):
     text = finding("01", ["samples"], independence=pairs)
     assert text.startswith("1 of 2 pairs") and text.endswith("shape and size.")
     text = finding("01", ["samples"], independence=pairs.assign(AMI=0))
-    assert text.startswith("2 of 2 pairs") and text.endswith("none.")
+    assert text.startswith("2 of 2 pairs") and text.endswith("none.") and "can't serve" in text
+    text = finding("01", ["samples"], independence=pairs.assign(AMI=0.5))
+    assert text.startswith("0 of 2 pairs") and "one clustering may serve both" in text
 
 
 def test_main_comparison(finding):
