@@ -156,9 +156,9 @@ def test_subspaces(finding, image, text, more):
 @pytest.mark.parametrize(
     "reference, concept, gpt, beginning, near",
     [
-        (0.4, 0.9, 0.88, "The reference word matters more: without the reference word -0.5", True),
-        (0.9, 0.3, 0.4, "The concept matters more: without the concept -0.6", False),
-        (0.95, 0.92, 0.9, "Neither constraint is needed: without the concept +0.0", True),
+        (0.4, 0.9, 0.88, "The reference word matters more: NMI changes by -0.5", True),
+        (0.9, 0.3, 0.4, "The concept matters more: NMI changes by -0.6", False),
+        (0.95, 0.92, 0.9, "Neither constraint is needed: NMI changes by +0.0", True),
     ],
 )
 def test_constraints(finding, reference, concept, gpt, beginning, near):
@@ -170,6 +170,7 @@ def test_constraints(finding, reference, concept, gpt, beginning, near):
         references=zero_shot.groupby("method")["NMI"].mean(),
     )  # fmt: skip
     assert text.startswith(beginning) and "β = 1" in text
+    assert (" without the reference word, by" in text) == (reference < concept)
     assert (" stays near" in text) == near and ("does not stay near" in text) != near
     assert f"of a criterion is {max(0.9 - gpt, 0.0):.2f}" in text
 
@@ -247,7 +248,7 @@ def test_a_failure(finding, score, crl, nmi):
     context = {"names": ["round", "square"], "cfg": SimpleNamespace(keyword="shape")}
     text = finding("11", ["signs"], signs=signs, **context)
     warns, _, silent = text.partition("What does not: ")
-    assert "round and square" in text and "by color at least 0.95" in text
+    assert "round and square" in text and "for color at least 0.95" in text
     assert f"Multi-Sub {'fails' if nmi < 0.1 else 'does not fail'}: NMI {nmi:.2f}" in text
     assert f"score of the names ({score:.2f}; the others at least 0.40)" in text
     assert ("score of the names" in warns) == (score < 0.2)
