@@ -242,6 +242,21 @@ def test_intervals_and_pairs():
     assert mm.paired(rows, "a", "a")["p"] == 1
 
 
+def test_criteria_of_the_same_name_are_compared_by_data_set():
+    gains = {"fruit": [0.1, 0.2, 0.3], "cars": [-0.1, -0.2, -0.3]}  # their mean is 0
+    rows = pd.DataFrame(
+        {"dataset": name, "criterion": "color", "row": row, "seed": seed, "NMI": 0.5 + gain}
+        for name, of_seeds in gains.items()
+        for seed, of_seed in enumerate(of_seeds)
+        for row, gain in (("a", of_seed), ("b", 0))
+    )
+    table = mm.paired_within(rows, [("a", "b")], "criterion")
+    assert list(table["criterion"]) == ["fruit color", "cars color"]
+    assert list(table["difference"]) == pytest.approx([0.2, -0.2])
+    one = mm.paired_within(rows[rows["dataset"] == "cars"], [("a", "b")], "criterion")
+    assert list(one["criterion"]) == ["color"]
+
+
 @pytest.mark.parametrize(
     "differences, expected",
     [

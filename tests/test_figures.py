@@ -251,7 +251,7 @@ DRAW = {
     "effects": lambda: figures.differences(EFFECTS, "change", panel="method", hue="method"),
     "gains": lambda: figures.differences(GAINS, "criterion", hue="one"),
     "differences of one": lambda: figures.differences(
-        EFFECTS.drop_duplicates("change"), "change", references={"CLIP_GPT": -0.12, "KMeans": -0.3}
+        EFFECTS.drop_duplicates("change"), "change", references={"CLIP_GPT": 0.02, "KMeans": -0.3}
     ),
     "convergence": lambda: figures.convergence(history()),
     "convergence of one": lambda: figures.convergence(
@@ -278,6 +278,9 @@ DRAW = {
     ),
     "confusion of one": lambda: figures.confusion(
         [0] * 30, np.arange(30) % 4, ["everything"], COLORS[:4]
+    ),
+    "cosines": lambda: figures.cosines(
+        pictures(4), [f"fruit with a color of {name}" for name in LONG[1:5]], np.eye(4)[::-1] - 0.1
     ),
     "tsne color": lambda: tsne(COLORS, panels=3),
     "tsne species": lambda: tsne(FRUITS[:8]),
@@ -529,6 +532,9 @@ def test_heat_maps_print_the_means_and_frame_the_chosen_cell():
             list(table.index).index(1.0),
         ) and ax.get_ylim() == (0, 4), "beta grows upwards"
     assert len({ax.collections[0].get_clim() for ax in fig.axes[:2]}) == 1, "one scale"
+    limit = GRID[GRID["beta"] == 3.0].assign(beta=np.inf)
+    ax = figures.heat_maps(pd.concat([GRID, limit]), "alpha", "beta", mark=(0.1, 1.0)).axes[0]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["0.1", "0.3", "1", "3", "∞"]
     holes = GRID[(GRID["criterion"] == "color") & ((GRID["alpha"] != 0.3) | (GRID["beta"] != 3.0))]
     assert len(figures.heat_maps(holes, "alpha", "beta").axes[0].texts) == 19
 
@@ -579,6 +585,15 @@ def test_bands_are_over_seeds_and_not_over_criteria():
         assert {round(y, 9) for _, y in band.get_paths()[0].vertices} == {
             round(y, 9) for y in [*low, *high]
         }
+
+
+def test_many_lines_have_no_bands():
+    five = frame(criterion=CRITERIA[:5], value=[1, 2], parameter=["lr"])
+    bands = [
+        len(figures.curves(rows).axes[0].collections)
+        for rows in (five, five[five["criterion"] != CRITERIA[0]])
+    ]
+    assert bands == [0, 4]
 
 
 def test_convergence_has_a_panel_per_term_with_gaps():
@@ -670,6 +685,24 @@ def test_candidates_live_until_they_are_dropped():
     )
 
 
+def test_words_that_are_dropped_together_share_a_bar():
+    words = ["red", "blue", *(f"word {i}" for i in range(31))]
+    updates = [
+        {"epoch": 0, "candidates": words},
+        {"epoch": 20, "candidates": words[1:6]},
+        {"epoch": 50, "candidates": ["blue"]},
+    ]
+    ax = figures.candidates(updates, 80, ["red", "blue"]).axes[0]
+    texts = [text.get_text() for text in ax.get_yticklabels()]
+    assert texts == [
+        "blue ✓",
+        "word 0, word 1 and 2 others",
+        "red ✓",
+        "word 4, word 5 and 25 others",
+    ]
+    assert [bar.get_width() for bar in ax.containers[0]] == [80, 50, 20, 20]
+
+
 @pytest.mark.parametrize("clusters", [2, 4, 6])
 def test_confusion_matches_clusters_to_classes(clusters):
     labels, truth = clustered(COLORS[:4], clusters, noise=0.6)
@@ -697,6 +730,21 @@ def test_confusion_matches_clusters_to_classes(clusters):
     assert [t.get_text() for t in ax.get_yticklabels()] == list(table.index) and [
         t.get_text() for t in ax.get_xticklabels()
     ] == list(table.columns)
+
+
+def test_cosines_have_the_largest_of_each_picture_framed():
+    similarity = np.array([[0.1, 0.3, 0.2], [0.5, -0.4, 0.4]])
+    fig = figures.cosines(pictures(2), ["red", "green", "blue"], similarity)
+    heat, *shown = fig.axes
+    assert [t.get_text() for t in heat.texts] == ["0.10", "0.30", "0.20", "0.50", "-0.40", "0.40"]
+    assert [frame.get_xy() for frame in heat.patches] == [(1, 0), (0, 1)]
+    assert [label.get_text() for label in heat.get_xticklabels()] == ["red", "green", "blue"]
+    fig.draw_without_rendering()
+    for ax, image, y in zip(shown, pictures(2), (0.5, 1.5)):
+        assert np.array_equal(ax.images[0].get_array(), np.asarray(image))
+        top, bottom = heat.transData.transform([(0, y - 0.5), (0, y + 0.5)])[:, 1]
+        box = ax.get_window_extent()
+        assert bottom - 5 < box.y0 < box.y1 < top + 5, "a picture is next to its row"
 
 
 def test_tsne_returns_what_it_draws():
@@ -737,6 +785,11 @@ def test_wrong_pictures_are_marked_and_counted():
     assert titles == ["a\n4 of 5", "b\n3 of 4"]
 
 
+def test_rows_of_mistakes_are_equally_long():
+    fig = figures.mistakes(pictures(), {i: str(i) for i in range(6)})
+    assert len(fig.axes) == 6 and fig.axes[0].get_gridspec().get_geometry() == (2, 3)
+
+
 def test_the_teaser_sorts_the_pictures_that_it_shows():
     images = pictures()
     labels = {"color": np.arange(60) ** 2 % 7 % 6, "species": np.arange(60) % 8}
@@ -760,6 +813,9 @@ def test_differences_are_filled_where_they_are_certain():
         "Multi-MaP",
         "Multi-Sub",
     ]
+    (legend,) = DRAW["differences of one"]().legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["CLIP_GPT +0.020", "k-means on v -0.300"]
     for ax, method in zip(fig.axes[::2], METHODS[3:5]):
         group = EFFECTS[EFFECTS["method"] == method]
         certain = group["difference"].abs() > group["±"]
@@ -798,7 +854,7 @@ def test_a_method_has_one_name_color_and_marker_and_a_parameter_one_name(name):
     fig = DRAW[name]()
     names = {text for text, *_ in drawn_texts(fig)}
     for text, color, marker in looks_of(fig):
-        method = re.sub(r" \d\.\d+$", "", text)
+        method = re.sub(r" [+-]?\d\.\d+$", "", text)
         if method in METHOD_STYLES and marker not in (None, "None", ""):
             assert (color, marker) == METHOD_STYLES[method], text
         elif method in METHOD_STYLES:  # a reference line

@@ -1,7 +1,8 @@
 """The sentences that notebooks compute: the numbers in them follow the rows.
 
-Each test runs the cell of a notebook that has the tag "finding" with other rows than those of a
-run, and reads the sentence from the note that the gallery reads.
+Each test runs the cell of a notebook that has the tag "finding", and the one before it if that has
+the tag "numbers", with other rows than those of a run. It reads the sentence from the note that the
+gallery reads.
 """
 
 import itertools
@@ -21,9 +22,15 @@ METHODS = ["KMeans", "CLIP_GPT", "CRL", "MultiMaP", "MultiSub", "MultiDProxy"]
 
 
 def finding_cells(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    tagged = [cell for cell in cells if "finding" in cell["metadata"].get("tags", [])]
-    return ["".join(cell["source"]) for cell in tagged]
+    sources = [""]
+    numbers = ""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        source = "".join(cell["source"]) + "\n"
+        if "finding" in tags:
+            sources.append(numbers + source)
+        numbers = source if "numbers" in tags else ""
+    return sources[1:]
 
 
 def test_every_notebook_with_figures_has_a_finding():
@@ -81,7 +88,9 @@ def test_datasets(finding):
     text = finding("01", ["samples"], independence=pairs)
     assert text.startswith("1 of 2 pairs") and text.endswith("shape and size.")
     text = finding("01", ["samples"], independence=pairs.assign(AMI=0))
-    assert text.startswith("2 of 2 pairs") and text.endswith("none.")
+    assert text.startswith("2 of 2 pairs") and text.endswith("none.") and "can't serve" in text
+    text = finding("01", ["samples"], independence=pairs.assign(AMI=0.5))
+    assert text.startswith("0 of 2 pairs") and "one clustering may serve both" in text
 
 
 def test_main_comparison(finding):
@@ -90,6 +99,11 @@ def test_main_comparison(finding):
     better = finding("02", ["nmi"], judged_main=rows_of(at(0.8, KMeans=0.3, MultiSub=0.9)))
     assert "between 0.80 and 0.90, without one 0.30" in better
     assert "Of 12 comparisons" in better and "4 show a certain gain and 0 a certain loss" in better
+    other = rows_of(at(0.8, KMeans=0.3, MultiSub=0.7)).assign(dataset="cars")
+    rows = pd.concat([rows_of(at(0.8, KMeans=0.3, MultiSub=0.9)).assign(dataset="fruit"), other])
+    two = finding("02", ["nmi"], judged_main=rows)
+    assert "NMI over 4 criteria" in two and "Of 24 comparisons" in two
+    assert "4 show a certain gain and 4 a certain loss" in two, "their mean shows none"
 
 
 def test_zero_shot(finding):
@@ -113,47 +127,52 @@ def test_text_encoders(finding):
     cfg = SimpleNamespace(learned="MultiSub", encoders=encoders)
     text = finding("04", ["gain"], gains=gains, cfg=cfg)
     assert "one criterion, color" in text and "+0.155 (+0.010) with after half" in text
+    assert text.startswith("Most of Multi-Sub's gain")
     swapped = gains.assign(
         criterion=gains["criterion"].map({"color": "species", "species": "pose"})
     )
     assert "one criterion, species" in finding("04", ["gain"], gains=swapped, cfg=cfg)
+    shared = gains.assign(difference=[0.1, 0.1, 0.1, 0.1])
+    text = finding("04", ["gain"], gains=shared, cfg=cfg)
+    assert text.startswith("No criterion has most of Multi-Sub's gain over CLIP_GPT; the first is")
+    text = finding("04", ["gain"], gains=gains.assign(difference=[0.1, -0.3, 0.1, 0]), cfg=cfg)
+    assert text.startswith("Multi-Sub has no mean gain over CLIP_GPT; its best criterion is color")
 
 
-def test_subspaces(finding):
-    for image in (0.6, 0.2):
-        levels = {"prompt": 0.95, "image": image}
-        per_seed = pd.DataFrame(
-            [
-                (c, s, 0, nmi + 0.01 * (s == "text"))
-                for c, nmi in levels.items()
-                for s in ("token", "text")
-            ],
-            columns=["clustered", "subspace", "seed", "NMI"],
-        )
-        text = finding(
-            "05", ["dots"], per_seed=per_seed, references={"CLIP_GPT": 0.9, "KMeans": 0.5}
-        )
-        assert f"from {image:.2f} (image) to 0.95 (prompt)" in text and "by 0.010" in text
+@pytest.mark.parametrize("image, text, more", [(0.6, 0.01, "more"), (0.9, 0.2, "less")])
+def test_subspaces(finding, image, text, more):
+    rows = itertools.product({"prompt": 0.95, "image": image}.items(), ("token", "text"))
+    per_seed = pd.DataFrame(
+        [(c, s, 0, nmi - text * (s == "text")) for (c, nmi), s in rows],
+        columns=["clustered", "subspace", "seed", "NMI"],
+    )
+    references = {"CLIP_GPT": 0.9, "KMeans": 0.5}
+    sentence = finding("05", ["dots"], per_seed=per_seed, references=references)
+    assert sentence.startswith(f"What is clustered matters {more} than the subspace")
+    assert f"from {image:.2f} (image) to 0.95 (prompt)" in sentence
+    assert f"of the prompt by {text:.3f}" in sentence
 
 
-def test_constraints(finding):
-    for without in (0.4, 0.9):
-        rows = rows_of(
-            {
-                "both constraints": 0.9,
-                "w/o reference": without,
-                "w/o concept": 0.9,
-                "w/o both": 0.4,
-            },
-            by="row",
-        )
-        zero_shot = rows_of({"CLIP_GPT": {"color": 0.8, "species": 0.9}, "KMeans": 0.45})
-        text = finding(
-            "06", ["bars"], rows=rows, zero_shot=zero_shot, profile_weights=(0.1, 1.0),
-            references=zero_shot.groupby("method")["NMI"].mean(),
-        )  # fmt: skip
-        assert f"changes by {without - 0.9:+.2f}" in text.replace("-0.00", "+0.00")
-        assert "β = 1 pins" in text and "within 0.10" in text
+@pytest.mark.parametrize(
+    "reference, concept, gpt, beginning, near",
+    [
+        (0.4, 0.9, 0.88, "The reference word matters more: NMI changes by -0.5", True),
+        (0.9, 0.3, 0.4, "The concept matters more: NMI changes by -0.6", False),
+        (0.95, 0.92, 0.9, "Neither constraint is needed: NMI changes by +0.0", True),
+    ],
+)
+def test_constraints(finding, reference, concept, gpt, beginning, near):
+    levels = {"both constraints": 0.9, "w/o reference": reference, "w/o concept": concept}
+    rows = rows_of(levels | {"w/o both": 0.4}, by="row")
+    zero_shot = rows_of({"CLIP_GPT": {"color": gpt, "species": 0.9}, "KMeans": 0.45})
+    text = finding(
+        "06", ["bars"], rows=rows, zero_shot=zero_shot, profile_weights=(0.1, 1.0),
+        references=zero_shot.groupby("method")["NMI"].mean(),
+    )  # fmt: skip
+    assert text.startswith(beginning) and "β = 1" in text
+    assert (" without the reference word, by" in text) == (reference < concept)
+    assert (" stays near" in text) == near and ("does not stay near" in text) != near
+    assert f"of a criterion is {max(0.9 - gpt, 0.0):.2f}" in text
 
 
 def test_parts(finding):
@@ -163,6 +182,8 @@ def test_parts(finding):
         drops = mm.paired_within(rows.assign(over="all"), pairs, within="over")
         text = finding("07", ["drops"], drops=drops.sort_values("difference", ignore_index=True))
         assert f"w/o gated fusion, is {seen} here" in text and "visual only, -0.50" in text
+    drops.loc[drops["one"] == "w/o gated fusion", "difference"] = 0.7
+    assert "is w/o gated fusion, +0.70" in finding("07", ["drops"], drops=drops)
     model = SimpleNamespace(candidates_=["pear", "car", "fig"])
     context = {"words": ["pear", "fig", "car", "sea"], "classes": ["pear", "lime", "fig"]}
     text = finding("07", ["candidates"], cell=1, model=model, **context)
@@ -217,22 +238,27 @@ def test_efficiency(finding):
     assert "after 4.00 s" in finding("10", ["quality"], cell=1, quality=later)
 
 
-def test_a_failure(finding):
+@pytest.mark.parametrize("score, crl, nmi", [(0.02, 0.1, 0.0), (0.3, 0.7, 0.8)])
+def test_a_failure(finding, score, crl, nmi):
     names = ["score of the names", "agreement with another seed", "agreement with CRL"]
-    for score in (0.02, 0.3):
-        values = [score, 0.9, 0.1, 0.0, 0.4, 1.0, 0.8, 0.95]
-        signs = pd.DataFrame(
-            itertools.product(["shape", "color"], [*names, "NMI, which needs labels"]),
-            columns=["criterion", "method"],
-        ).assign(value=values)
-        context = {"names": ["round", "square"], "cfg": SimpleNamespace(keyword="shape")}
-        text = finding("11", ["signs"], signs=signs, **context)
-        assert f"({score:.2f}; for color at least 0.40)" in text and "round and square" in text
-        assert "(0.10; at least 0.80)" in text and "does not (0.90)" in text
+    signs = pd.DataFrame(
+        itertools.product(["shape", "color"], [*names, "NMI, which needs labels"]),
+        columns=["criterion", "method"],
+    ).assign(value=[score, 0.9, crl, nmi, 0.4, 1.0, 0.8, 0.95])
+    context = {"names": ["round", "square"], "cfg": SimpleNamespace(keyword="shape")}
+    text = finding("11", ["signs"], signs=signs, **context)
+    warns, _, silent = text.partition("What does not: ")
+    assert "round and square" in text and "for color at least 0.95" in text
+    assert f"Multi-Sub {'fails' if nmi < 0.1 else 'does not fail'}: NMI {nmi:.2f}" in text
+    assert f"score of the names ({score:.2f}; the others at least 0.40)" in text
+    assert ("score of the names" in warns) == (score < 0.2)
+    assert ("agreement with CRL" in warns) == (crl < 0.4)
+    assert "agreement with another seed (0.90" in silent
+    assert ("What warns without labels: nothing" in text) == (nmi > 0.1)
 
 
 def test_paper_and_code(finding):
-    for released in (-0.01, 0.2):
+    for released, less in ((-0.01, "less"), (0.2, "less"), (-0.4, "no less")):
         effects = pd.DataFrame(
             [("MultiMaP", "targets", "text targets", -0.5),
              ("MultiMaP", "reduction", "a mean", -0.3),
@@ -240,8 +266,8 @@ def test_paper_and_code(finding):
             columns=["method", "parameter", "change", "difference"],
         ).assign(**{"±": 0.05, "adjusted p": [0.01, 0.02, 0.5, 0.6]})  # fmt: skip
         text = finding("12", ["effects"], effects=effects, cfg=SimpleNamespace(seeds=3))
-        assert "Multi-MaP: text targets -0.50; a mean -0.30" in text
-        assert f"everything as released changes {released:+.3f}" in text
+        assert "Multi-MaP by -0.50 (text targets) and -0.30 (a mean)" in text
+        assert f"changes it by {released:+.3f}, {less} than each of them" in text
         excluded = 2 + (abs(released) > 0.05)
         assert f"{excluded} of 4 intervals exclude zero, 2 after correction" in text
 
@@ -269,9 +295,11 @@ def test_when_asking_fails(finding):
         cfg = SimpleNamespace(learned=learned)
         text = finding("17", ["gains"], differences=differences, means=means, cfg=cfg)
         if level > 0.7:
+            assert "the nearest word is not enough: Multi-Sub" in text
             assert "Multi-Sub is certainly above CLIP_GPT under 2 of 2 conditions" in text
             assert "its lowest mean NMI is 0.80, that of CLIP_GPT 0.70" in text
         else:
+            assert "the nearest word is enough" in text
             assert "above CLIP_GPT under 0 of 2 conditions and below it under 0" in text
 
 

@@ -246,7 +246,7 @@ def check_numbers(out):
     encoders = {"mini-quarter", "mini-half", "mini"}
     assert set(table("04_text_encoders")["encoder"]) == encoders
     assert len(table("05_subspace_ablation")) == 3 * 4 * 2 * 2
-    assert len(table("06_constraint_ablation_map")) == 2 * 2 * 2
+    assert len(table("06_constraint_ablation_map")) == 2 * 2 * (2 + 1)  # and beta = ∞
     ablated = table("07_dproxy_ablation")
     assert ablated["row"].nunique() == 9
     assert ablated.groupby("row")["NMI"].mean().nunique() > 4

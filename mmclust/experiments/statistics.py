@@ -30,6 +30,15 @@ def differ(differences: ArrayLike, level: float = LEVEL) -> bool:
     return bool(stats.ttest_1samp(differences, 0).pvalue < 1 - level)
 
 
+def criterion_names(rows: pd.DataFrame) -> pd.Series:
+    """The criterion of each row; "dataset criterion" if several data sets have it."""
+    if "dataset" not in rows:
+        return rows["criterion"]
+    shared = rows.groupby("criterion")["dataset"].transform("nunique") > 1
+    both = rows["dataset"] + " " + rows["criterion"]
+    return rows["criterion"].where(~shared, both)
+
+
 def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: str = "row") -> dict:
     """Compare two settings, paired by seed; the value of a seed is the mean over criteria.
 
@@ -49,11 +58,12 @@ def paired_within(
     by: str = "row",
 ) -> pd.DataFrame:  # fmt: skip
     """`paired` for each value of the column `within` and each pair of settings, as a data frame,
-    `adjusted_for_all` of them."""
+    `adjusted_for_all` of them. `within="criterion"` means `criterion_names`."""
     pairs = list(pairs)
+    values = criterion_names(rows) if within == "criterion" else rows[within]
     table = [
         {within: value} | paired(group, one, other, metric, by)
-        for value, group in rows.groupby(within, sort=False)
+        for value, group in rows.groupby(values, sort=False)
         for one, other in pairs
     ]
     return adjusted_for_all(pd.DataFrame(table))

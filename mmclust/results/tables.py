@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mmclust.data.paper_datasets import PAPER_DATASETS
-from mmclust.experiments.statistics import LEVEL, differ
+from mmclust.experiments.statistics import LEVEL, criterion_names, differ
 
 # class of a method -> its name in tables and figures
 PRINTED_NAMES = {
@@ -44,7 +44,7 @@ def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd
     `rows`: a tidy frame with criterion, seed, the metric and the column `by`; and dataset, if
     several data sets have a criterion of the same name.
     """
-    rows = rows.assign(column=_columns(rows))
+    rows = rows.assign(column=criterion_names(rows))
     order = rows[by].unique()
     cells = rows.groupby([by, "column"])[metric].agg(["mean", "std"])
     text = cells.apply(lambda cell: _cell(cell["mean"], cell["std"]), axis=1).unstack()
@@ -74,7 +74,7 @@ def best(
     if unknown := set(competing) - set(names):
         choices = ", ".join(map(str, names))
         raise ValueError(f"unknown {by} {sorted(unknown)[0]!r}: choose from {choices}")
-    rows = rows.assign(column=_columns(rows))
+    rows = rows.assign(column=criterion_names(rows))
     columns = list(rows["column"].unique())
     bold = pd.DataFrame(False, index=names, columns=[*columns, "mean"])
     rows = rows[rows[by].isin(competing)]
@@ -176,32 +176,32 @@ def _published_pairs(rows: pd.DataFrame) -> pd.DataFrame:
 
 def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`compare_with_published` as a table: a row per method; measured, published and difference of
-    each criterion as columns.
+    each criterion as columns. If sources have some of the criteria, the others are left out.
 
     Returns the cells as text, and a boolean frame of the same shape: True for published values that
     are not comparable, because they are for other data or another encoder.
     """
+    sources = ["published", *(column for column in long if column.startswith(RERUN))]
+    known = long[sources].notna().any(axis=1).groupby(criterion_names(long)).transform("any")
+    long = long[known] if known.any() else long
     measured = long.groupby("method", sort=False)["seeds"].any()
     methods = measured.sort_values(ascending=False, kind="stable").index
     table = pd.DataFrame({"method": methods}, index=methods)
     gray = {}
-    for criterion, rows in long.groupby(_columns(long), sort=False):
+    for criterion, rows in long.groupby(criterion_names(long), sort=False):
         cells = rows.set_index("method").reindex(methods)
         first = rows.iloc[0]
-        header = f"{criterion} published"
-        if first["published_dataset"] and not first["comparable"]:
-            what = "encoder" if first["published_dataset"] == first["dataset"] else "data"
-            header += f" ({first['published_dataset']}: other {what})"
         table[criterion] = cells.apply(lambda c: _cell(c["measured"], c["measured_std"]), axis=1)
-        table[header] = _digits_of_source(cells["published"])
-        gray[header] = cells["published"].notna() & (not first["comparable"])
+        for column in [column for column in sources if cells[column].notna().any()]:
+            header = f"{criterion} {column}"
+            if column == "published" and not first["comparable"]:
+                what = "encoder" if first["published_dataset"] == first["dataset"] else "data"
+                header += f" ({first['published_dataset']}: other {what})"
+            table[header] = _digits_of_source(cells[column])
+            gray[header] = cells[column].notna() & (not first["comparable"])
         if cells["difference"].notna().any():
             differences = cells["difference"].map("{:+.3f}".format, na_action="ignore")
             table[f"{criterion} difference"] = differences.fillna("")
-        for column in cells.columns[cells.columns.str.startswith(RERUN)]:
-            if cells[column].notna().any():
-                table[f"{criterion} {column}"] = _digits_of_source(cells[column])
-                gray[f"{criterion} {column}"] = cells[column].notna() & (not first["comparable"])
     not_comparable = pd.DataFrame(gray, methods).reindex(columns=table.columns, fill_value=False)
     return table.reset_index(drop=True), not_comparable.reset_index(drop=True)
 
@@ -210,15 +210,6 @@ def _digits_of_source(values: pd.Series) -> pd.Series:
     """The values as text with the digits of their source, at least three; "" where missing."""
     texts = [np.format_float_positional(value, min_digits=3) for value in values]
     return pd.Series(texts, values.index).replace("nan", "")
-
-
-def _columns(rows: pd.DataFrame) -> pd.Series:
-    """The column of each row: its criterion; "dataset criterion" if several data sets have it."""
-    if "dataset" not in rows:
-        return rows["criterion"]
-    shared = rows.groupby("criterion")["dataset"].transform("nunique") > 1
-    both = rows["dataset"] + " " + rows["criterion"]
-    return rows["criterion"].where(~shared, both).rename("column")
 
 
 def _cell(mean: float, std: float) -> str:

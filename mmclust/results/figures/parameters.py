@@ -25,7 +25,7 @@ def _is_number(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if _is_number(value):
-        return f"{value:g}"
+        return f"{value:g}".replace("inf", "∞")
     return "none" if value is None or value != value else str(value)
 
 
@@ -85,12 +85,15 @@ def heat_maps(
     return fig
 
 
+MOST_BANDS = 4  # more of them cover each other
+
+
 def curves(
     rows: pd.DataFrame, metric: str = "NMI", hue: str = "criterion",
     mark: dict[str, Any] | None = None, each_seed: bool = False,
 ) -> Figure:  # fmt: skip
-    """A panel per parameter: the metric by its values, with a line and a 95 % band per `hue`; or,
-    with `each_seed`, a thin line per seed instead of the band.
+    """A panel per parameter: the metric by its values, with a line and, for at most `MOST_BANDS`
+    lines, a 95 % band per `hue`; or, with `each_seed`, a thin line per seed instead of the band.
 
     `rows`: a tidy frame with parameter, value (numbers; text, bools and None are categories), the
     column `hue`, seed and the metric; `mark`: parameter -> default value, drawn as a dashed line.
@@ -106,7 +109,8 @@ def curves(
     low = rows[metric].min()
     high = rows[metric].max()
     style = theme.hue_style(hue, levels) | {"style": hue, "style_order": levels, "dashes": False}
-    style |= {"errorbar": None if each_seed else theme.confidence_bounds, "markersize": 6}
+    bands = n <= MOST_BANDS and not each_seed
+    style |= {"errorbar": theme.confidence_bounds if bands else None, "markersize": 6}
     thin = {"hue": hue, "hue_order": levels, "palette": style["palette"], "legend": False}
     thin |= {"units": "seed", "estimator": None, "linewidth": 0.7, "alpha": 0.6}
     for k, (ax, name) in enumerate(zip(axes.flat, names)):

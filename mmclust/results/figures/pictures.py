@@ -88,8 +88,8 @@ def mistakes(
     """Pictures with a text of a few short lines below each. `texts`: index of the picture -> text;
     the first `most` of them are drawn."""
     chosen = dict(itertools.islice(texts.items(), most))
-    columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
+    columns = -(-len(chosen) // rows)
     lines = max(1 + text.count("\n") for text in chosen.values())
     size = (1.45 * columns, (0.95 + TITLE_LINE * lines) * rows)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)

@@ -118,7 +118,7 @@ def differences(
     for (title, group), row in zip(groups, axes):
         for ax in row:
             _draw_differences(ax, group, by, hue, styles)
-            lines = theme.reference_lines(ax, references)
+            lines = theme.reference_lines(ax, references, signed=True)
             ax.xaxis.set_major_locator(MaxNLocator(4 if columns == 2 else 5))
         row[0].set_title(printed(title), loc="left", fontsize=11)
         if near is not None:

@@ -1,4 +1,4 @@
-"""Figures that compare with the true classes: t-SNE of representations, confusion matrices."""
+"""Figures of pictures next to words or classes: cosines, t-SNE panels, confusion matrices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
-from mmclust.results.figures.theme import legend_above, looks, wrap
+from mmclust.results.figures.theme import PALETTE, legend_above, looks, show_image, wrap
 
 FIGURE_WIDTH = 7.2  # inches
 MOST_IN_CELL = 9  # entries of a legend that fit in a panel's cell
@@ -67,6 +68,28 @@ def class_panels(
         axes.flat[len(points)].legend(*entries, loc="center", fontsize=10)
     else:
         legend_above(fig, axes.flat[0], *entries)
+    return fig
+
+
+def cosines(
+    images: Sequence[Image.Image], prompts: Sequence[str], similarity: np.ndarray
+) -> Figure:
+    """A heat map of `similarity` (n, K): a row per picture, a column per prompt. The largest cosine
+    of each row is framed."""
+    n, width = len(images), 0.09 * 10  # inches of a column: ten letters
+    fig = plt.figure(figsize=(0.7 + width * len(prompts), 0.62 * n + 0.9))
+    grid = fig.add_gridspec(n, 2, width_ratios=(0.6, width * len(prompts)))
+    ax = fig.add_subplot(grid[:, 1])
+    style = {"cmap": "YlGnBu", "cbar": False, "linewidths": 0.5, "annot_kws": {"fontsize": 10.5}}
+    sns.heatmap(similarity, annot=True, fmt=".2f", ax=ax, **style)
+    for i, image in enumerate(images):
+        show_image(fig.add_subplot(grid[i, 0]), image)
+        corner = (int(np.argmax(similarity[i])), i)
+        frame: dict[str, Any] = {"edgecolor": PALETTE[5], "linewidth": 2.5, "zorder": 5}
+        ax.add_patch(plt.Rectangle(corner, 1, 1, fill=False, **frame))
+    texts = [wrap(prompt, 10) for prompt in prompts]
+    ax.set_xticks(np.arange(len(prompts)) + 0.5, texts, fontsize=10)
+    ax.set_yticks([])
     return fig
 
 

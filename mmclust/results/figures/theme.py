@@ -131,18 +131,16 @@ def hue_style(hue: str, levels: Sequence[str]) -> dict[str, Any]:
     return styles | {"markers": list(shapes)} | EDGE
 
 
-def reference_lines(
-    ax: Axes, references: Mapping[str, float] | None, vertical: bool = True
-) -> list:
+def reference_lines(ax: Axes, references: Mapping[str, float] | None, signed: bool = False) -> list:
     """A thin dashed line per method at its value, with its entry for `legend_above`. A name may end
-    with a remark: "Multi-Sub (published)"."""
-    draw = ax.axvline if vertical else ax.axhline
+    with a remark: "Multi-Sub (published)". `signed`: the values are differences."""
     style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
     values = {} if references is None else dict(references)
+    form = "+.3f" if signed else ".3f"
     methods = [name.partition(" (")[0] for name in values]
     colors = {name: color for name, (_, color, _) in zip(values, looks(methods))}
     return [
-        draw(value, color=colors[name], label=f"{printed(name)} {value:.3f}", **style)
+        ax.axvline(value, color=colors[name], label=f"{printed(name)} {value:{form}}", **style)
         for name, value in values.items()
     ]
 

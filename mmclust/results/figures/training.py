@@ -20,11 +20,14 @@ from mmclust.results.tables import printed
 
 BAR_COLORS = {True: theme.PALETTE[0], False: "0.75"}  # whether the candidate is a true class
 TERM_COLUMNS = 4  # of the panels of `convergence`
+MOST_WORDS = 30  # with a bar each; of more, equal ones share a bar
 LABEL_OFFSETS = ((0, 13), (0, -13), (13, 6), (-13, 6), (13, -6), (-13, -6))  # points, as tried
 
 
 def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 1 else f"{value:.2g}"
 
 
 def _log_ticks(ax: Axes) -> None:
@@ -95,6 +98,7 @@ def candidates(
     updates: Sequence[dict[str, Any]], epochs: int, classes: Iterable[str] = ()
 ) -> Figure:
     """A bar per word of Multi-DProxy: the epochs in which it was a candidate, the longest on top.
+    Of many words, those that are no class and were dropped together share a bar.
 
     `updates`: `MultiDProxy.updates_`, whose first entry has all words; `epochs`: the number of all
     epochs; `classes`: names of true classes, whose bars have a color and a check mark.
@@ -105,7 +109,12 @@ def candidates(
         word: next((u["epoch"] for u in updates if word not in u["candidates"]), epochs)
         for word in words
     }
-    order = sorted(words, key=lifetimes.__getitem__, reverse=True)
+    for epoch in sorted(set(lifetimes.values())) if len(words) > MOST_WORDS else []:
+        others = [w for w, end in lifetimes.items() if end == epoch and w.lower() not in true]
+        if len(others) > 3:
+            lifetimes = {w: end for w, end in lifetimes.items() if w not in others}
+            lifetimes[f"{others[0]}, {others[1]} and {len(others) - 2} others"] = epoch
+    order = sorted(lifetimes, key=lifetimes.__getitem__, reverse=True)
     hits = [word.lower() in true for word in order]
     fig, ax = plt.subplots(figsize=(5.2, 0.2 * len(order) + 1.2))
     colors = [BAR_COLORS[hit] for hit in hits]
@@ -136,7 +145,7 @@ def costs(rows: pd.DataFrame, value: str = "seconds", unit: str = "s") -> Figure
     table = rows.pivot_table(index="method", columns="way", values=value).loc[methods, ways]
     low = table.min().min()
     high = table.max().max()
-    margin = max(high / low, 4) ** 0.35  # beside the outermost dots, for their labels
+    margin = max(high / low, 4) ** 0.4  # beside the outermost dots, for their labels
     fig, ax = plt.subplots(figsize=(6, 0.5 * len(methods) + 1.4))
     ax.set(xscale="log", xlim=(low / margin, high * margin), xlabel=f"{value} ({unit})")
     ax.hlines(range(len(methods)), table.min(axis=1), table.max(axis=1), color="0.6", linewidth=2)
