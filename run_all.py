@@ -168,7 +168,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--only",
         nargs="+",
         metavar="NOTEBOOK",
-        help="run only these, such as 00 or 00_quickstart; teaching: all step-by-step lessons",
+        help="run only these, such as 00 or 00_quickstart; teaching: the lessons and the explorer",
     )
     parser.add_argument(
         "-p",

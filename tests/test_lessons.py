@@ -12,10 +12,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 import mmclust as mm
 from mmclust.pipeline.notebooks import reproduce
 from mmclust.profiles import load_profile
+from mmclust.results import schematics
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NAMES = ["13_multimap_step_by_step", "14_multisub_step_by_step", "15_multidproxy_step_by_step"]
@@ -101,7 +103,7 @@ def test_a_walk_is_shown_frame_by_frame_and_loads_nothing(monkeypatch):
     assert len(walk.frames(30)) <= 12
     table = walk.table()
     assert table.iloc[0][["x", "y"]].abs().max() < 1e-4 and abs(table.iloc[-1]["x"] - 1) < 1e-4
-    html = mm.lesson_figures.player(walk.animation(6)).data
+    html = walk.player(6).data
     assert len(re.findall(r"frames\[\d+\] = \"data:image/png", html)) == len(walk.frames(6))
     assert not re.search(r"(href|src)=\"http", html) and "fa fa-" not in html and "▶" in html
     figure = walk.key_frames([0, 11])
@@ -134,6 +136,51 @@ def test_comparisons_have_their_numbers():
     plt.close("all")
 
 
+METHODS = ["MultiMaP", "MultiSub", "MultiDProxy"]
+LEARNED = {  # what each method learns, by its text in the diagram
+    "MultiMaP": ["word $w_i$"],
+    "MultiSub": ["projection $P$", "factor $p_i$"],
+    "MultiDProxy": ["factor $p_i$", "gated fusion"],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_diagram_shows_what_is_learned_frozen_and_clustered(method):
+    boxes, with_gradient, without = schematics.DIAGRAMS[method]
+    arrows = [tuple(arrow.split(">")) for arrow in with_gradient.split()]
+    everything = arrows + [tuple(arrow.split(">")) for arrow in without.split()]
+    assert {name for arrow in everything for name in arrow} == set(boxes)
+    assert [box.text for box in boxes.values() if box.kind == "learned"] == LEARNED[method]
+    # A gradient flows from a loss back to everything that is learned, and to nothing else.
+    starts = {start for start, _ in arrows} - {end for _, end in arrows}
+    ends = {end for _, end in arrows} - {start for start, _ in arrows}
+    assert all(boxes[name].kind == "learned" for name in starts)
+    assert all(boxes[name].kind == "loss" for name in ends)
+    learned = {name for name, box in boxes.items() if box.kind == "learned"}
+    assert learned <= {start for start, _ in arrows}
+
+    figure = mm.lesson_figures.schematic(method)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert mm.tables.printed(method) in texts
+    for kind in ("learned", "frozen", "loss", "clustered"):  # by a word, not by color alone
+        assert texts.count(kind) == [box.kind for box in boxes.values()].count(kind) > 0
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    patches = [patch.get_window_extent(renderer) for patch in figure.axes[0].patches]
+    assert len(patches) == len(boxes)
+    for text in filter(Text.get_text, figure.axes[0].texts):
+        extent = text.get_window_extent(renderer)
+        touched = [box for box in patches if box.overlaps(extent)]
+        inside = [box for box in touched if box.contains(*extent.min) and box.contains(*extent.max)]
+        assert touched == inside, f"{text} is wider than its box"
+    plt.close(figure)
+
+
+def test_a_method_without_a_diagram_is_named():
+    with pytest.raises(ValueError, match=r"MultiMap.*MultiMaP, MultiSub, MultiDProxy"):
+        mm.lesson_figures.schematic("MultiMap")
+
+
 # --- exercises ----------------------------------------------------------------------------
 
 
@@ -161,6 +208,15 @@ def test_all_lessons_are_tested_here():
     assert sorted((NOTEBOOKS / "solutions").glob("*.ipynb")) == SOLUTIONS
     with_exercises = [p for p in NOTEBOOKS.glob("*.ipynb") if "## Exercises" in p.read_text()]
     assert sorted(with_exercises) == LESSONS
+
+
+@pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS], ids=lambda path: path.stem)
+def test_a_cell_fits_into_a_readers_head(path):
+    for cell in cells(path, "code"):
+        lines = [line for line in cell["source"].splitlines() if line.strip()]
+        if "parameters" not in cell["metadata"].get("tags", []):
+            assert len(lines) <= 12, f"{len(lines)} lines: {lines[0]}"
+        assert max(map(len, lines), default=0) <= 100
 
 
 # --- runs ---------------------------------------------------------------------------------
@@ -191,7 +247,7 @@ def play(browser, page_file: Path) -> dict:
 
 def test_an_animation_plays_without_the_network(chromium, tmp_path):
     walk = make_walk()
-    player = mm.lesson_figures.player(walk.animation(6)).data
+    player = walk.player(6).data
     page = tmp_path / "walk.html"
     html = f'<!doctype html><meta charset="utf-8"><body>{player}</body>'
     page.write_text(html, encoding="utf-8")
@@ -229,9 +285,10 @@ def test_the_lessons_run(tmp_path, chromium, monkeypatch):
         assert not re.search(r"<(?:link|script|img|iframe)[^>]*(?:href|src)=\"https?://", html)
         played = play(chromium, page)
         assert played["frames"] >= 10 and played["pictures"] == 3 and not played["outside"]
-        for output in ("tokens", "landscape", "walk", "switches", "same"):
+        for output in ("method", "tokens", "landscape", "walk", "switches", "same"):
             assert (tmp_path / f"{name}_{output}.png").exists()
-            assert (tmp_path / f"{name}_{output}.csv").exists()
+            if output != "method":  # a diagram has no numbers
+                assert (tmp_path / f"{name}_{output}.csv").exists()
         outputs = [output for cell in cells(book, "code") for output in cell["outputs"]]
         assert not [output for output in outputs if output.get("name") == "stderr"]
         print(f"{name}: {kernel_seconds(book):.0f} seconds of the processor")  # see pytest -rP

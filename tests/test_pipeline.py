@@ -209,9 +209,10 @@ def test_run_all_runs_skips_and_names_its_files(tmp_path):
 @pytest.mark.slow
 def test_every_notebook_runs_and_leaves_its_figures_and_tables(tmp_path):
     out = tmp_path / "out"
-    run = run_all("--profile", quick_profile(tmp_path), "--out", out)
+    profile = quick_profile(tmp_path)
+    run = run_all("--profile", profile, "--out", out)
     assert run.returncode == 0, run.stdout + run.stderr
-    names = select(None, "demo")
+    names = select(None, str(profile))
     assert f"{len(names)} done, 0 up to date, 0 failed" in run.stdout
     for name in names:
         notes = [json.loads(path.read_text()) for path in (out / ".state").glob(f"{name}--*")]
@@ -222,7 +223,7 @@ def test_every_notebook_runs_and_leaves_its_figures_and_tables(tmp_path):
         assert all(any(f.endswith(".csv") for f in note["files"]) for note in notes), name
         assert not printed_errors(out / "notebooks" / f"{name}.ipynb"), name
     check_numbers(out)
-    again = run_all("--profile", tmp_path / "quick.yaml", "--out", out)
+    again = run_all("--profile", profile, "--out", out)
     assert "0 done" in again.stdout and again.returncode == 0
 
 
@@ -394,7 +395,7 @@ def test_the_remaining_time():
         (["-p", "criterion="], "criterion must be a text without *, not ''"),
         (["-p", "domain=*fruit"], "domain must be a text without *, not '*fruit'"),
         (["-p", "seeds=[0, 1]"], "seeds must be an integer of at least 1, not [0, 1]"),
-        (["-p", "epochs=[]"], "10_efficiency.epochs must be a list of integers"),
+        (["--only", "10", "-p", "epochs=[]"], "10_efficiency.epochs must be a list of integers"),
         (["-p", "criteria={demo-fruit: []}"], "criteria.demo-fruit must be a list"),
         (["-p", "keywords=[colour]"], "criterion 'colour' is not in demo-fruit"),
         (["-p", "world=demo-frut"], "data set 'demo-frut' is neither a folder nor one of"),
@@ -510,15 +511,28 @@ def test_texts_are_taken_as_they_were_typed(text):
         assert script.parameter(f"criterion={value}") == ("criterion", text)
 
 
-def test_lessons_run_when_they_are_asked_for():
+def test_the_lessons_run_by_default_and_come_first():
     entries = load_profile()["notebooks"]
-    lessons = [name for name in entries if entries[name].get("teaching")]
-    others = [name for name in entries if name not in lessons]
-    assert lessons and select(None, "demo") == others
-    assert select(["teaching"], "demo") == lessons
-    assert select(["00", "teaching"], "demo") == ["00_quickstart", *lessons]
+    by_default = select(None, "demo")
+    numbers = [name[:2] for name in by_default]
+    assert numbers[:7] == ["00", "13", "14", "15", "03", "17", "12"]
+    assert sorted(numbers) == [f"{n:02}" for n in [*range(16), 17]]
+    assert select(None, "demo") == [name for name in entries if name != "16_explorer"]
+    lessons = [
+        "13_multimap_step_by_step",
+        "14_multisub_step_by_step",
+        "15_multidproxy_step_by_step",
+    ]
+    assert select(["teaching"], "demo") == [*lessons, "16_explorer"]
+    assert select(["00", "teaching"], "demo") == ["00_quickstart", *lessons, "16_explorer"]
     assert select([lessons[0][:2]], "demo") == lessons[:1]
     assert select(["01_datasets.ipynb"], "demo") == ["01_datasets"]
+
+
+@pytest.mark.parametrize("profile", ["paper", "photo"])
+def test_lessons_of_other_profiles_run_when_they_are_asked_for(profile):
+    assert not {"13", "14", "15", "16"} & {name[:2] for name in select(None, profile)}
+    assert [name[:2] for name in select(["teaching"], profile)] == ["13", "14", "15", "16"]
 
 
 def test_settings_come_from_the_profile_unless_given():

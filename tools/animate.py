@@ -1,9 +1,9 @@
 """Draw the README's pictures, in true color: `python -m tools.animate [--figures figures]`.
 
 The animated one is drawn from a fit of Multi-Sub: clusters and names are its result, not the
-labels; a cross marks a picture that is not of the class of most of its cluster. With `--figures`,
-the folder of a run of `run_all.py`, its main comparison is copied as well, and its gallery drawn by
-the browser of playwright.
+labels; a cross marks a picture that is not of the class of most of its cluster. The diagrams of the
+methods are those of the lessons. With `--figures`, the folder of a run of `run_all.py`, its main
+comparison is copied as well, and its gallery drawn by the browser of playwright.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import shutil
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import mmclust as mm
+from mmclust.results.schematics import DIAGRAMS, schematic
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
 IDEA = IMAGES / "idea.webp"
 COMPARISON = "02_main_comparison_nmi.png"
 COMPARISON_WIDTH = 760  # pixels
+SCHEMATIC_DPI = 130
 KEYWORDS = ("color", "species")
 N_TILES = 44  # pictures in the animation
 TILE = 44  # pixels of a tile's side
@@ -115,6 +118,16 @@ def animate(path: Path = IDEA, n: int = 300) -> None:
     print(f"{path}: {len(frames)} frames, {size[0]} x {size[1]} pixels, {kilobytes:.0f} kB")
 
 
+def draw_schematics(folder: Path = IMAGES) -> None:
+    mm.figures.use_theme()
+    for method in DIAGRAMS:
+        figure = schematic(method)
+        figure.savefig(
+            folder / f"{method.lower()}.png", dpi=SCHEMATIC_DPI, pil_kwargs={"optimize": True}
+        )
+        plt.close(figure)
+
+
 def copy_comparison(figures: Path, path: Path = IMAGES / "comparison.png") -> None:
     with Image.open(figures / COMPARISON) as figure:
         height = round(figure.height * COMPARISON_WIDTH / figure.width)
@@ -138,6 +151,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="the folder of a run of run_all.py")
     args = parser.parse_args()
     animate()
+    draw_schematics()
     if args.figures:
         copy_comparison(args.figures)
         draw_gallery(args.figures)

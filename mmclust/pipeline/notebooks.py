@@ -45,13 +45,13 @@ DEFAULT_SECONDS = 60  # a notebook's expected time where neither a run nor its p
 def select(only: list[str] | None, profile: str) -> list[str]:
     """Names of notebooks of a profile, in its order. `only` has full names, beginnings such as
     "00", or "teaching" for the lessons and the explorer; None takes the profile's `only`, else all
-    but those. Raises ValueError for an unknown name."""
+    but those with `by_default: false`. Raises ValueError for an unknown name."""
     loaded = load_profile(profile)
     entries = loaded["notebooks"]
     only = only or loaded.get("only")
-    teaching = [name for name, entry in entries.items() if entry.get("teaching")]
     if not only:
-        return [name for name in entries if name not in teaching]
+        return [name for name, entry in entries.items() if entry.get("by_default", True)]
+    teaching = [name for name, entry in entries.items() if entry.get("teaching")]
     selected: list[str] = []
     for wanted in only:
         stem = wanted.removesuffix(".ipynb")

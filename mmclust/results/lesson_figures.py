@@ -1,7 +1,8 @@
 """Figures for notebooks 13 to 15, which build each method step by step.
 
-They show the tokens of a prompt, a loss as a landscape over the plane through three words, and, as
-an animation, the path of a proxy in it. *Not* here: figures of results, which are in `mm.figures`.
+They show a diagram of each method, the tokens of a prompt, a loss as a landscape over the plane
+through three words, and, as an animation, the path of a proxy in it. *Not* here: figures of
+results, which are in `mm.figures`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -17,7 +20,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from matplotlib.animation import FuncAnimation
+from matplotlib.animation import HTMLWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -27,6 +30,7 @@ from mmclust.encoders.base import Encoder
 from mmclust.encoders.prompt import PLACEHOLDER, tokenize_template
 from mmclust.results.figures.spaces import class_panels
 from mmclust.results.figures.theme import EDGE, PALETTE, class_colors, legend_above, show_image
+from mmclust.results.schematics import schematic as schematic
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -39,6 +43,8 @@ TOKEN_NAMES = {"<start_of_text>": "start", "<end_of_text>": "end", PLACEHOLDER: 
 LEVELS = 14  # of a landscape's contours
 FLAT_BOTTOM = 1.6  # exponent > 1: levels are closer together at the bottom, where a loss is flat
 SLOW_START = 1.7  # exponent > 1: frames are closer together in the first epochs
+FPS = 6  # frames per second of a walk
+PATH_STYLES = [(PALETTE[1], "D"), ("white", "o"), (PALETTE[3], "s")]  # color, marker
 MAX_BARS = 7  # of a walk: those with the largest score in any epoch
 # Characters that replace the icons of matplotlib's player, which are loaded from a server.
 BUTTONS = {
@@ -182,7 +188,7 @@ class Walk:
     surface: pd.DataFrame  # a result of `landscape`
     plane: Plane
     paths: dict[str, Any]  # name -> words (epochs, e); replaced by their coordinates (epochs, 2)
-    scores: Any  # (epochs, K), drawn as bars that change; NaN: no bar
+    scores: Any  # (epochs, K), drawn as bars that change, in the first path's color; NaN: no bar
     words: Sequence[str]  # the K names of the bars
     label: str  # of the axis of the bars
 
@@ -209,19 +215,32 @@ class Walk:
         table = pd.concat(frames, names=["path", "epoch"]).reset_index()
         return table[["epoch", "path", "x", "y"]]
 
-    def animation(self, max_frames: int = 30) -> FuncAnimation:
-        """An animation of picture, plane and bars, with a frame for each epoch of `frames`."""
+    def player(self, max_frames: int = 30) -> HTML:
+        """An animation of picture, plane and bars, with a frame for each epoch of `frames`, in a
+        player that needs no server: for notebooks."""
+        from IPython.display import HTML
+
         fig, (left, *axes) = plt.subplots(1, 3, figsize=(7.2, 2.9), width_ratios=[0.75, 1.5, 1])
         show_image(left, self.picture)
-
-        def draw(epoch: int) -> Any:
-            for ax in axes:
-                ax.clear()
-            self._draw(axes[0], axes[1], epoch, self.plane.names)
-            axes[0].legend(loc="upper right", fontsize=9, frameon=True, framealpha=0.9)
-            axes[1].set_xlabel(self.label)
-
-        return FuncAnimation(fig, draw, frames=self.frames(max_frames), interval=180)
+        update = self._panel(axes[0], axes[1], self.plane.names)
+        update(self.epochs - 1)
+        axes[0].legend(loc="upper right", fontsize=9, frameon=True, framealpha=0.9)
+        axes[1].set_xlabel(self.label)
+        fig.draw_without_rendering()
+        writer = HTMLWriter(fps=FPS, embed_frames=True, default_mode="once")
+        as_it_is: Any = {"savefig.bbox": None, "figure.constrained_layout.use": False}
+        with TemporaryDirectory() as folder, mpl.rc_context(as_it_is):
+            fig.set_layout_engine(None)  # all frames have the layout of the first
+            file = Path(folder, "walk.html")
+            # Not `FuncAnimation`, which draws the whole figure three times for each frame.
+            with writer.saving(fig, str(file), dpi=96):
+                for epoch in self.frames(max_frames):
+                    update(epoch)
+                    writer.grab_frame()
+            html = file.read_text(encoding="utf-8")
+        plt.close(fig)
+        html = re.sub(r"<link rel=\"stylesheet\"\s+href=\"https?:[^>]*>", "", html)
+        return HTML(re.sub(r'<i class="fa fa-([a-z -]+)"></i>', lambda i: BUTTONS[i[1]], html))
 
     def key_frames(self, epochs: Sequence[int] | None = None) -> Figure:
         """A panel for each of some epochs, by default four: the paths up to it, and its bars."""
@@ -230,38 +249,38 @@ class Walk:
         size: dict[str, Any] = {"figsize": (7.4, 4.6), "height_ratios": [1, 0.9]}
         fig, axes = plt.subplots(2, len(epochs), sharey="row", sharex="row", **size)
         for upper, lower, epoch in zip(*axes, epochs):
-            self._draw(upper, lower, epoch, "abc")
+            self._panel(upper, lower, "abc")(epoch)
         fig.supxlabel(self.label, fontsize=10)
         words = "\n".join(f"{letter} = {word}" for letter, word in zip("abc", self.plane.names))
         axes[0, 0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=10)
         legend_above(fig, axes[0, 0], *axes[0, 0].get_legend_handles_labels())
         return fig
 
-    def _draw(self, ax: Axes, bars: Axes, epoch: int, names: Sequence[str]) -> None:
-        """Draw the landscape with the paths up to an epoch, and the bars of this epoch."""
+    def _panel(self, ax: Axes, bars: Axes, names: Sequence[str]) -> Callable[[int], None]:
+        """Draw the landscape; returns a function that draws, or changes, the paths up to an epoch
+        and the bars of this epoch."""
         _contour(ax, self.surface, self.plane, names)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(f"epoch {epoch}", fontsize=11)
         dot: dict[str, Any] = {"ms": 8, "mec": "0.1", "mew": 0.8, "ls": "none"}
-        for name, color, marker in zip(self.paths, ("white", PALETTE[1], PALETTE[3]), "oDs"):
-            path = self.paths[name][: epoch + 1]
-            ax.plot(*path.T, color=color, lw=2)
-            ax.plot(*path[-1], marker, color=color, label=name, **dot)
-        bars.barh(self.words, np.nan_to_num(self.scores[epoch]), color=PALETTE[0])
+        trails = []
+        for name, (color, marker) in zip(self.paths, PATH_STYLES):
+            (line,) = ax.plot([], [], color=color, lw=2)
+            (end,) = ax.plot([], [], marker, color=color, label=name, **dot)
+            trails.append((self.paths[name], line, end))
+        rectangles = bars.barh(self.words, np.zeros(len(self.words)), color=PATH_STYLES[0][0])
         low, high = np.nanmin(self.scores), np.nanmax(self.scores)
         bars.set(xlim=(min(0, low), high * 1.05), ylim=(len(self.words) - 0.5, -0.5))
         bars.tick_params(labelsize=10)
 
+        def update(epoch: int) -> None:
+            ax.set_title(f"epoch {epoch}", fontsize=11)
+            for path, line, end in trails:
+                line.set_data(*path[: epoch + 1].T)
+                end.set_data(*path[epoch : epoch + 1].T)
+            for rectangle, score in zip(rectangles, np.nan_to_num(self.scores[epoch])):
+                rectangle.set_width(score)
 
-def player(animation: FuncAnimation) -> HTML:
-    """A player for an animation, as HTML that needs no server."""
-    from IPython.display import HTML
-
-    with mpl.rc_context({"savefig.dpi": 96}):
-        html = animation.to_jshtml(default_mode="once")
-    plt.close(getattr(animation, "_fig"))  # noqa: B009  (not in matplotlib's stubs)
-    html = re.sub(r"<link rel=\"stylesheet\"\s+href=\"https?:[^>]*>", "", html)
-    return HTML(re.sub(r'<i class="fa fa-([a-z -]+)"></i>', lambda icon: BUTTONS[icon[1]], html))
+        return update
 
 
 def spaces(

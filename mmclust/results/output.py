@@ -54,13 +54,14 @@ class NotebookOutput:
             warnings.warn(missing_font(escaped), stacklevel=2)
         stem = self._stem(name)
         fig.savefig(f"{stem}.png")
+        fig.set_layout_engine("none")  # that of the PNG: computing it takes as long as drawing
         fig.savefig(f"{stem}.svg", metadata={"Date": None})
         suffixes = [".png", ".svg"]
         if data is not None:
             data.to_csv(f"{stem}.csv", index=False)
             suffixes.append(".csv")
         self._write_caption(name, "figure", suffixes, caption, escaped=escaped)
-        _show_in_notebook(fig, caption)
+        _show_in_notebook(fig, caption, f"{stem}.png")
 
     def finding(self, text: str, name: str = "") -> None:
         """What the figure or table `name` shows, as a sentence that was computed from its numbers.
@@ -139,16 +140,16 @@ class NotebookOutput:
         write_atomically(self._note(name), json.dumps(note | more, indent=1).encode())
 
 
-def _show_in_notebook(fig: Figure | None, markdown: str) -> None:
-    """Show a figure, and a text below it; nothing outside a notebook."""
+def _show_in_notebook(fig: Figure | None, markdown: str, png: str = "") -> None:
+    """Show a figure that was saved, and a text below it; nothing outside a notebook."""
     from IPython import get_ipython
-    from IPython.display import Markdown, display
+    from IPython.display import Image, Markdown, display
     from matplotlib.pyplot import close
 
     if get_ipython() is None:
         return
     if fig is not None:
-        display(fig)
+        display(Image(png, retina=True))
         close(fig)  # else it appears again at the end of the cell
     display(Markdown(markdown))
 

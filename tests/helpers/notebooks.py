@@ -44,7 +44,8 @@ def write_notebooks(folder, **sources):
 
 
 def quick_profile(folder):
-    """The demo profile with few pictures, epochs and seeds: every notebook, in seconds."""
+    """The demo profile with few pictures, epochs and seeds: every notebook, in seconds, except the
+    lessons, which tests/test_lessons.py runs."""
     profile = load_profile()
     for methods in (profile["methods"], profile["released"]):
         methods["MultiMaP"] |= {"epochs": 4}
@@ -54,6 +55,7 @@ def quick_profile(folder):
     notebooks = profile["notebooks"]
     for entry in notebooks.values():
         entry |= {name: value for name, value in {"n": 26, "seeds": 2}.items() if name in entry}
+        entry |= {"by_default": not entry.get("teaching", False)}
     for name in ("04_text_encoders", "05_subspace_ablation"):  # 02 has all criteria
         notebooks[name]["criteria"] = {"demo-fruit": ["color", "species"]}
     notebooks["06_constraint_ablation"] |= {"alphas": [0.0, 0.1], "betas": [0.0, 1.0]}
