@@ -775,6 +775,18 @@ def test_pictures_are_in_the_row_of_their_cluster():
     ]
 
 
+def test_frames_of_a_gallery_have_the_colors_that_its_names_say():
+    labels = np.array([0, 1, 1, 2])
+    fig = figures.gallery(pictures(4), labels, ["red", "green", "green 2"], per_cluster=2)
+    frames = [ax.spines["left"].get_edgecolor() for ax in fig.axes if ax.images]
+    red, green, _, second = frames
+    assert second == green != red
+    titles = [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()]
+    assert titles == ["red\n1 picture", "green\n2 pictures", "green 2\n1 picture"]
+    fig = figures.gallery(pictures(4), labels, ["red", "hot", "green"], per_cluster=2)
+    assert len({ax.spines["left"].get_edgecolor() for ax in fig.axes if ax.images}) == 1
+
+
 def test_wrong_pictures_are_marked_and_counted():
     labels, truth = np.array([0] * 5 + [1] * 4), np.array([2, 2, 0, 2, 2, 1, 1, 2, 1])
     wrong = figures.misplaced(labels, truth)

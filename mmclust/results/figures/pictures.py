@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -58,13 +59,15 @@ def gallery(
     """
     labels = np.asarray(labels)
     clusters = [c for c in range(len(names)) if (labels == c).any()]
-    colors = class_colors([names[c] for c in clusters])
-    if not set(names) <= set(COLORS):
-        colors = ["0.75"] * len(clusters)  # a frame of any color would disturb the pictures
+    words = [re.sub(r" \d+$", "", names[c]) for c in clusters]  # "green 2" is green
+    colors = ["0.75"] * len(clusters)  # a frame of any color would disturb the pictures
+    if set(words) <= set(COLORS):
+        colors = class_colors(words)
     wrong = None if truth is None else misplaced(labels, truth)
-    sizes = [f"{(labels == c).sum()} pictures" for c in clusters]
+    counts = [int((labels == c).sum()) for c in clusters]
+    sizes = ["1 picture" if n == 1 else f"{n} pictures" for n in counts]
     if wrong is not None:
-        sizes = [f"{(~wrong[labels == c]).sum()} of {(labels == c).sum()}" for c in clusters]
+        sizes = [f"{(~wrong[labels == c]).sum()} of {n}" for c, n in zip(clusters, counts)]
     titles = [f"{wrap(names[c], 16)}\n{size}" for c, size in zip(clusters, sizes)]
     side = min(0.75, 5.6 / per_cluster)
     heights = [max(side, TITLE_LINE * (1 + text.count("\n"))) for text in titles]
