@@ -1,10 +1,19 @@
 """What the papers do not have: a chosen number of clusters, names with scores, predict, explain,
-early stopping, several keywords at once."""
+early stopping, several keywords at once, a progress bar."""
+
+import os
+import re
+import struct
+import subprocess
+import sys
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 import sklearn.cluster
+from helpers.notebooks import write_notebook
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import silhouette_score
 
@@ -259,3 +268,73 @@ def test_options_of_several_keywords(mini):
     models = mm.cluster_by(images, "size", mini, of="fruit", words=words, **options)
     assert models["size"].words == ["big", "small"]
     assert models["size"].words.template == "fruit with a size of *"
+
+
+# --- progress -----------------------------------------------------------------------------
+
+SETUP = """
+import threading
+import mmclust as mm
+from mmclust.methods import training
+assert training.QUIET_SECONDS == 2
+training.QUIET_SECONDS = 0.2
+data = mm.load_dataset("demo-fruit", n=20, seed=0)
+encoder = mm.load_encoder("mini")
+words = mm.reference_words("color", of="fruit")
+slow, short = {"epochs": 200}, {"epochs": 1}
+def fit(method=mm.MultiMaP, **params):
+    method(encoder, words, n_clusters=3, random_state=0, **params).fit(data.images)
+"""
+FITS = {  # a cell -> the title of the progress bar that it shows, "" for none
+    "fit(**slow)": "Multi-MaP",
+    "fit(mm.MultiSub, phase1_epochs=200, alternations=1)": "Multi-Sub",
+    "fit(mm.MultiDProxy, **slow)": "Multi-DProxy",
+    "fit(verbose=True, **short)": "Multi-MaP",
+    "fit(**short)": "",
+    "fit(verbose=False, **slow)": "",
+    "thread = threading.Thread(target=fit, kwargs=slow); thread.start(); thread.join()": "",
+    'mm.run(mm.grid(dataset="demo-fruit", criterion="color", method="MultiMaP", n=20, '
+    "params=slow), progress=False);": "",
+}
+
+
+def bars(cell) -> list[str]:
+    texts = [output["text"] for output in cell["outputs"] if output.get("name") == "stderr"]
+    return re.findall(r"(Multi-\w+): +\d+%", "".join(texts))
+
+
+@pytest.mark.parametrize("disabled", ["", pytest.param("1", marks=pytest.mark.slow)])
+def test_a_notebook_shows_the_progress_of_a_long_fit(tmp_path, monkeypatch, disabled):
+    """`run_all.py` starts its kernels with TQDM_DISABLE=1."""
+    monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path))
+    monkeypatch.setenv("TQDM_DISABLE", disabled)
+    path = tmp_path / "fits.ipynb"
+    write_notebook(path, SETUP, *FITS)
+    options = {"kernel_name": "python3", "progress_bar": False}
+    book = papermill.execute_notebook(path, path, **options)
+    for cell, title in zip(book.cells[1:], FITS.values()):
+        expected = {title} - {""} if not disabled else set()
+        assert set(bars(cell)) == expected, cell["source"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_script_shows_progress_in_a_terminal_alone(monkeypatch, terminal):
+    import fcntl
+    import termios
+
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    reading, writing = os.openpty() if terminal else os.pipe()
+    if terminal:
+        fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-c", f"{SETUP}\nfit(**slow)"]
+    with subprocess.Popen(command, stderr=writing) as process:
+        os.close(writing)
+        text = b""
+        with suppress(OSError):  # how Linux ends a pseudo-terminal
+            while chunk := os.read(reading, 4096):
+                text += chunk
+    os.close(reading)
+    assert process.returncode == 0, text
+    assert (b"Multi-MaP" in text) == terminal

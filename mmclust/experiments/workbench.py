@@ -118,6 +118,7 @@ class Workbench:
             "n_clusters": data.n_clusters(e.criterion),
             "concepts": [e.criterion, *other_criteria],
             "random_state": e.seed,
+            "verbose": False,  # one bar over all experiments is enough
         }
         if words is not None:
             offered |= {"words": list(words), "template": words.template}

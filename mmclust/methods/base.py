@@ -272,7 +272,9 @@ class ProxyClusterer(RepresentationClusterer):
         n_clusters: M, in the papers the number of true classes; or "auto", see `choose_n_clusters`.
         representation: the learned representation that is clustered, see `use_representation`.
         chunk_size: images per forward pass; changes results by rounding only.
-        n_init: initializations of k-means. random_state: a seed. verbose: show a progress bar.
+        n_init: initializations of k-means. random_state: a seed.
+        verbose: show a progress bar from the start (True), never (False), or (None) in a terminal
+            or notebook when a fit takes more than two seconds.
 
     Of Multi-MaP and Multi-Sub:
         variant: "paper", or "released" for the authors' code; sets each parameter that is None.

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from mmclust.methods import training
 from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest, torch_generator
@@ -165,7 +164,7 @@ class MultiDProxy(ProxyClusterer):
         negatives_grad: bool = False, user_weight: float = 1.0, concept_weight: float = 1.0,
         align_weight: float = 1.0, user_reduction: str = "relative", early_stopping: bool = False,
         check_every: int = 5, n_checks: int = 3, agreement: float = 0.99, chunk_size: int = 4096,
-        n_init: int = 1, random_state: RandomSeed = None, verbose: bool = False,
+        n_init: int = 1, random_state: RandomSeed = None, verbose: bool | None = None,
     ) -> None:  # fmt: skip
         self.encoder, self.words, self.template = encoder, words, template
         self.n_clusters, self.representation = n_clusters, representation
@@ -201,11 +200,11 @@ class MultiDProxy(ProxyClusterer):
             groups.append({"params": state.fusion.parameters(), "lr": self.fusion_lr or self.lr})
         optimizer = training.make_optimizer("adam", groups, self.lr, self.weight_decay)
         stop = training.clustering_agreement(self.check_every, self.n_checks, self.agreement)
-        history = training.History()
+        history = training.History("Multi-DProxy", self.epochs, self.verbose)
         self.updates_ = [{"epoch": 0, "candidates": state.words}]
         automatic = halving_interval(len(state.words), self._n_clusters, self.epochs)
         every = automatic if isinstance(self.update_every, str) else self.update_every
-        for epoch in tqdm(range(self.epochs), desc="Multi-DProxy", disable=not self.verbose):
+        for epoch in range(self.epochs):
             if self.dynamic and epoch and epoch % every == 0:
                 self._prune(state, epoch)
             terms = self._step(state, optimizer, epoch, generator)
@@ -214,8 +213,7 @@ class MultiDProxy(ProxyClusterer):
             can_stop = self.early_stopping and self._pruned_for_good(epoch, every, n_candidates)
             if can_stop and stop.reached(epoch, partial(self._clustering, state)):
                 break
-        self.history_ = history.rows
-        self.seconds_ = history.seconds
+        self.history_, self.seconds_ = history.finish()
         self.candidates_ = state.words
         self._fusion = state.fusion
         self._learned = self._output(state)

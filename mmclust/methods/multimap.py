@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from mmclust.methods import training
 from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest
@@ -117,7 +116,7 @@ class MultiMaP(ProxyClusterer):
         epochs: int | None = None, lr: float = 5e-3, weight_decay: float = 5e-5,
         early_stopping: bool = False, check_every: int = 10, n_checks: int = 3, tol: float = 1e-3,
         chunk_size: int = 4096, n_init: int = 1, random_state: RandomSeed = None,
-        verbose: bool = False,
+        verbose: bool | None = None,
     ) -> None:  # fmt: skip
         self.encoder, self.words, self.template = encoder, words, template
         self.concepts, self.n_clusters = concepts, n_clusters
@@ -140,10 +139,9 @@ class MultiMaP(ProxyClusterer):
             raise ValueError(f"concepts must be {example}, not {self.concepts!r}")
 
     def _fit(self, images: Any) -> None:
-        history = training.History()
+        history = training.History("Multi-MaP", self.settings().epochs, self.verbose)
         self.proxies_, self.reference_ = self._learn(self.image_embeddings_, history)
-        self.history_ = history.rows
-        self.seconds_ = history.seconds
+        self.history_, self.seconds_ = history.finish()
         self.prompt_embeddings_ = self._encode_proxies(self._prompt(), self.proxies_)
         self._choose_n_clusters(self.prompt_embeddings_, len(self.words))
         self._cluster(self.representation)
@@ -178,7 +176,7 @@ class MultiMaP(ProxyClusterer):
         self, embeddings: np.ndarray, history: training.History, epochs: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Proxies (n, e) and indices of reference words (n,) for image embeddings (n, d). `epochs`,
-        for new images: the number of epochs, without early stopping and progress bar."""
+        for new images: the number of epochs, without early stopping."""
         s = self.settings()
         prompt = self._prompt()
         v = torch.from_numpy(embeddings).to(self.encoder.device)  # (n, d)
@@ -207,8 +205,7 @@ class MultiMaP(ProxyClusterer):
             return loss, (loss, align, concept, reference)
 
         stop = training.EarlyStopping(s.check_every, s.n_checks, unchanged)
-        silent = epochs is not None or not self.verbose
-        for epoch in tqdm(range(epochs or s.epochs), desc="Multi-MaP", disable=silent):
+        for epoch in range(epochs or s.epochs):
             terms = proxies.epoch(optimizer, loss_of)
             history.add(("loss", "align", "concept", "reference"), terms)
             can_stop = s.early_stopping and epochs is None

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from mmclust.encoders.feature_stream import as_tensor
 from mmclust.methods import pair_losses, training
@@ -157,7 +156,7 @@ class MultiSub(ProxyClusterer):
         lam: float = 0.5, margin: float = 1.0, intra: str | None = None,
         early_stopping: bool = False, check_every: int = 5, n_checks: int = 3,
         agreement: float = 0.99, chunk_size: int = 4096, n_init: int = 1,
-        random_state: RandomSeed = None, verbose: bool = False,
+        random_state: RandomSeed = None, verbose: bool | None = None,
     ) -> None:  # fmt: skip
         self.encoder, self.words, self.template = encoder, words, template
         self.n_clusters, self.representation, self.variant = n_clusters, representation, variant
@@ -194,7 +193,9 @@ class MultiSub(ProxyClusterer):
         phase1 = training.make_optimizer(s.optimizer, groups, s.lr, s.weight_decay)
         phase2 = training.make_optimizer(s.optimizer, [projection], s.contrast_lr, weight_decay=0.0)
         stop = training.clustering_agreement(1, 1, s.agreement)
-        for alternation in tqdm(range(s.alternations), desc="Multi-Sub", disable=not self.verbose):
+        epochs = s.alternations * (s.phase1_epochs + s.phase2_epochs)
+        state.history = training.History("Multi-Sub", epochs, self.verbose)
+        for alternation in range(s.alternations):
             self._phase1(state, phase1, alternation)
             learned = state.mixture()
             if alternation == 0:
@@ -204,8 +205,7 @@ class MultiSub(ProxyClusterer):
                 self._phase2(state, phase2, alternation, learned.proxies, clustering[0])
                 if s.early_stopping and stop.reached(alternation, lambda _, c=clustering: c):
                     break
-        self.history_ = state.history.rows
-        self.seconds_ = state.history.seconds
+        self.history_, self.seconds_ = state.history.finish()
         self.weights_, self.proxies_, self.prompt_embeddings_ = (x.cpu().numpy() for x in learned)
         self.projection_ = projection.detach().cpu().numpy()
         self.image_embeddings_, self._image_norms = self._project(state.features)

@@ -6,13 +6,17 @@ number of images. Not here: losses, which are in the methods' own modules.
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+QUIET_SECONDS = 2  # of a fit, before its progress bar appears
 NORM_REDUCTIONS = ("sum", "mean", "relative")
 
 
@@ -106,11 +110,17 @@ def squared_norm_scale(words: Tensor, reduction: str) -> Tensor | float:
 
 
 class History:
-    """The recorded terms of each epoch, one dictionary per epoch, and its seconds."""
+    """The recorded terms of each epoch, one dictionary per epoch, and its seconds; with a progress
+    bar over `epochs`, which disappears at the end. `verbose`: see `ProxyClusterer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = "", epochs: int = 0, verbose: bool | None = False) -> None:
         self.rows: list[dict[str, Any]] = []
         self.seconds: list[float] = []
+        # Not `disable=False`, which would override the user's TQDM_DISABLE.
+        watched = _somebody_watches() if verbose is None else verbose
+        hidden: dict[str, Any] = {} if watched else {"disable": True}
+        delay = 0 if verbose else QUIET_SECONDS
+        self._bar = tqdm(desc=title, total=epochs, delay=delay, leave=False, **hidden)
         self._last = time.perf_counter()
 
     def add(self, names: tuple[str, ...], values: Tensor, **more: Any) -> None:
@@ -118,6 +128,18 @@ class History:
         now = time.perf_counter()  # after `tolist`, which waits for a GPU
         self.seconds.append(now - self._last)
         self._last = now
+        self._bar.update()
+
+    def finish(self) -> tuple[list[dict[str, Any]], list[float]]:
+        """Remove the progress bar; returns the rows and the seconds."""
+        self._bar.close()
+        return self.rows, self.seconds
+
+
+def _somebody_watches() -> bool:
+    """Whether errors are printed to a terminal or to a cell of a notebook, by its main thread."""
+    foreground = threading.current_thread() is threading.main_thread()
+    return foreground and ("ipykernel" in sys.modules or sys.stderr.isatty())
 
 
 class EarlyStopping:
