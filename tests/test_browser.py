@@ -61,6 +61,7 @@ ax.plot([0, 1])
 page.figure(fig, "tall", None, "A word: " + LONG_WORD)
 word = pd.DataFrame({"word": [LONG_WORD], "length": [len(LONG_WORD)]})
 page.table(word, "", "A long word in a cell.")
+page.table(word, "RI", "The same in RI.")
 print(LONG_WORD)
 """,
     "03_fails": "raise RuntimeError('no such thing as ' + LONG_WORD)",
@@ -87,6 +88,7 @@ def gallery(tmp_path_factory):
         entries[name] = {
             "title": f"Notebook {name}",
             "seconds": 5,
+            "question": f"Does notebook {name} answer?",
             "papers": PAPERS[name],
             "shows": f"table 1 of {PAPERS[name][0]}",
             "seeds": 3,
@@ -139,7 +141,9 @@ def check_print(page, out, folder):
 def test_the_gallery_is_complete(chromium, gallery, width, tmp_path):
     page, faults = look(chromium, gallery / "index.html", width)
     assert faults == []
-    assert page.locator("figure").count() == page.locator(".card").count() == 4
+    assert page.locator("figure").count() == 5 and page.locator(".card").count() == 4
+    tall = [image.get_attribute("class") for image in page.locator(".thumb img").all()]
+    assert tall == [None, "tall"]  # its upper part is on the card
     images = page.locator("figure img")
     descriptions = [images.nth(k).get_attribute("alt") for k in range(2)]
     assert descriptions == [LONG_CAPTION, "A word: " + LONG_WORD]
@@ -149,6 +153,10 @@ def test_the_gallery_is_complete(chromium, gallery, width, tmp_path):
     for place in (*places, ".card .card-caption >> nth=0"):
         assert page.locator(place).inner_text() == FINDING, place
     assert page.locator(".hero img").get_attribute("src") == "01_wide_sines.png"
+    assert page.locator("[id='01_wide'] .question").inner_text() == "Does notebook 01_wide answer?"
+    click(page, "Both")
+    text = page.inner_text("[id='01_wide']")
+    assert text.index("answer?") < text.index(FINDING) < text.index("Thirty columns")
     page.locator("[id='01_wide'] summary").click()
     made = page.locator("[id='01_wide'] dl").inner_text()
     for word in ("0, 1, 2", "n = 7", "cpu", "torch ", "profile.yaml", "run_all.py"):
@@ -169,11 +177,12 @@ def test_the_gallery_is_complete(chromium, gallery, width, tmp_path):
 
 
 def listed(page):
-    """Ids of the visible figures and tables; cards, count and message must agree with them."""
+    """Ids of the visible figures and tables; cards, count and message must agree with them, except
+    that a table in RI has no card."""
     page.wait_for_timeout(50)  # a new address is handled a moment later
     ids = visible(page, "figure")
-    assert [f"#{name}" for name in ids] == visible(page, ".card", "href")
-    assert page.locator(".count").inner_text() == f"{len(ids)} of 4 shown"
+    assert [f"#{name}" for name in ids if name != RI] == visible(page, ".card", "href")
+    assert page.locator(".count").inner_text() == f"{len(ids)} of 5 shown"
     assert page.locator(".no-match").is_visible() == (not ids)
     return ids
 
@@ -186,21 +195,31 @@ def click(page, name):
     page.get_by_role("button", name=name).click()
 
 
-ITEMS = ["01_wide--sines", "01_wide--columns", "02_word--tall", "02_word--main"]
+RI = "02_word--RI"
+ITEMS = ["01_wide--sines", "01_wide--columns", "02_word--tall", "02_word--main", RI]
 
 
 def test_the_filter_by_mouse_keyboard_and_link(chromium, gallery):
     page, faults = look(chromium, gallery / "index.html", 1440)
-    assert listed(page) == ITEMS and pressed(page) == ["All papers", "Both"]
+    assert listed(page) == [ITEMS[0], ITEMS[2]] and pressed(page) == ["All", "Figures"]
+    groups = page.locator(".filter-group").all()
+    assert [group.inner_text().split("\n")[0] for group in groups] == ["Paper", "Show"]
+    assert page.get_by_role("group", name="Show").count() == 1
+    assert page.get_by_role("button", name="Teaching").count() == 1
+    click(page, "Both")
+    assert listed(page) == ITEMS and pressed(page) == ["All", "Both"]
     assert len(visible(page, "section")) == 3
+    assert not page.locator(f"[id='{RI}'] table").is_visible()
+    page.locator(f"[id='{RI}'] summary").click()
+    assert page.locator(f"[id='{RI}'] table").is_visible()
     click(page, "Multi-Sub")
     assert listed(page) == ITEMS[:2] and pressed(page) == ["Multi-Sub", "Both"]
     assert visible(page, "section") == ["01_wide"]
     click(page, "Tables")
     assert listed(page) == ["01_wide--columns"] and pressed(page) == ["Multi-Sub", "Tables"]
     address = page.url
-    click(page, "All papers")
-    assert listed(page) == ["01_wide--columns", "02_word--main"]
+    page.get_by_role("button", name="All", exact=True).click()
+    assert listed(page) == ["01_wide--columns", "02_word--main", RI]
     assert len(visible(page, "section")) == 3  # a failure stays visible
     page.go_back()
     assert listed(page) == ["01_wide--columns"]
@@ -208,7 +227,7 @@ def test_the_filter_by_mouse_keyboard_and_link(chromium, gallery):
     index = (gallery / "index.html").as_uri()
     page.goto(f"{index}#all")
     page.reload()
-    page.get_by_role("button", name="All papers").focus()
+    page.get_by_role("button", name="All", exact=True).focus()
     for key, ids, buttons in [
         ("Enter", ITEMS[2:], ["Multi-DProxy", "Both"]),
         ("Space", ["02_word--tall"], ["Multi-DProxy", "Figures"]),
@@ -350,7 +369,9 @@ def test_a_real_output_folder(chromium, width, tmp_path):
     out = Path(FIGURES or ".")
     page, faults = look(chromium, out / "index.html", width)
     wrong = {"index.html": faults}
-    assert page.locator("figure").count() == page.locator(".card").count() == len(captions(out)) > 0
+    assert page.locator("figure").count() == len(captions(out)) > 0
+    assert page.locator("figure:not(:has(details))").count() == page.locator(".card").count()
+    page.goto(f"{(out / 'index.html').as_uri()}#all")
     check_print(page, out, tmp_path)
     page.close()
     for path in sorted((out / "notebooks").glob("*.html")):

@@ -7,7 +7,8 @@
   const figures = all("figure");
   const sections = all("section");
   const noMatch = document.querySelector(".no-match");
-  const filter = { paper: "", kind: "" }; // "" lets everything through
+  const firstKind = document.querySelector("figure[data-kind=figure]") ? "figure" : "";
+  const filter = { paper: "", kind: firstKind }; // "" lets everything through
 
   const ofPaper = (element) =>
     !filter.paper || element.dataset.papers.split("|").includes(filter.paper);
@@ -32,15 +33,16 @@
     noMatch.hidden = count > 0 || !figures.length;
   }
 
-  // "#paper=Multi-Sub&kind=table" sets the filter and "#all" clears it. Anything else is the id of
-  // an element: the filter stays as it is, unless it hides that element.
+  // "#paper=Multi-Sub&kind=table" sets the filter, "#all" clears it, and no address at all shows the
+  // figures. Anything else is the id of an element: the filter stays as it is, unless it hides that
+  // element.
   function readAddress() {
     const hash = location.hash.slice(1);
     const target = hash && document.getElementById(decodeURIComponent(hash));
     if (!target) {
       const query = new URLSearchParams(hash);
       filter.paper = query.get("paper") || "";
-      filter.kind = query.get("kind") || "";
+      filter.kind = query.get("kind") || (hash ? "" : firstKind);
     } else if (target.closest("[hidden]")) {
       filter.paper = "";
       filter.kind = "";

@@ -29,6 +29,8 @@ TEMPLATE = Environment(
 ).get_template("gallery.html.j2")
 PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; others come after
 HERO = ["00_quickstart", "17_when_asking_fails", "12_paper_vs_code"]  # their findings come first
+TALL = 0.75  # height by width; of a taller figure, the card shows the upper part
+FOLDED = re.compile("(^|_)RI$")  # names of tables that repeat another one, in the Rand index
 FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice their reading size
 PREVIEW_ROWS = 9  # of a table, on its card
 LONG_CELL = 45  # characters; the text of a longer cell breaks into lines
@@ -44,7 +46,8 @@ def write_index(out: Path, profile: str) -> Path:
     ]
     named = {paper for notebook in notebooks for paper in notebook["papers"]}
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
-    axes = {"paper": {p: p for p in papers}, "kind": {"figure": "Figures", "table": "Tables"}}
+    shown = {"figure": "Figures", "table": "Tables"}
+    axes = {"paper": ("Paper", {p: p for p in papers}), "kind": ("Show", shown)}
     paper_class = {paper: f"paper-{i}" for i, paper in enumerate(PAPERS)}
     with_finding = [notebook for notebook in notebooks if notebook["findings"]]
     rank = {name: place for place, name in enumerate(HERO, -len(HERO))}
@@ -112,11 +115,13 @@ def _item(out: Path, note: dict) -> dict:
     files = [file for file in note["files"] if (out / file).exists()]
     item = note | {"id": f"{note['notebook']}--{note['name'] or 'main'}", "files": files}
     if note["kind"] == "table":
+        item["folded"] = bool(FOLDED.search(note["name"]))
         return item | _table(note.get("table", ""))
     by_suffix = {Path(file).suffix: file for file in files}
     png = by_suffix.get(".png")
     if png and (size := _size(out / png)):
         item |= {"png": png, "svg": by_suffix.get(".svg", png), "size": size}
+        item["tall"] = size[1] > TALL * size[0]
     return item
 
 
