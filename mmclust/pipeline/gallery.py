@@ -46,8 +46,8 @@ def write_index(out: Path, profile: str) -> Path:
     ]
     named = {paper for notebook in notebooks for paper in notebook["papers"]}
     papers = [paper for paper in PAPERS if paper in named] + sorted(named.difference(PAPERS))
-    shown = {"figure": "Figures", "table": "Tables"}
-    axes = {"paper": ("Paper", {p: p for p in papers}), "kind": ("Show", shown)}
+    kinds = {"figure": "Figures", "table": "Tables"}
+    axes = {"paper": ("Paper", {p: p for p in papers}), "kind": ("Show", kinds)}
     paper_class = {paper: f"paper-{i}" for i, paper in enumerate(PAPERS)}
     with_finding = [notebook for notebook in notebooks if notebook["findings"]]
     rank = {name: place for place, name in enumerate(HERO, -len(HERO))}
