@@ -210,6 +210,16 @@ def test_all_lessons_are_tested_here():
     assert sorted(with_exercises) == LESSONS
 
 
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_answer_is_folded(path):
+    texts = [cell["source"] for cell in cells(path, "markdown")]
+    questions = [text for text in texts if "**Check yourself.**" in text]
+    assert len(questions) >= 8
+    for text in questions:
+        question, answer = text.split("<details><summary>Answer</summary>\n\n")
+        assert "?" in question and "\n\n</details>" in answer
+
+
 @pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS], ids=lambda path: path.stem)
 def test_a_cell_fits_into_a_readers_head(path):
     for cell in cells(path, "code"):
@@ -232,6 +242,7 @@ def play(browser, page_file: Path) -> dict:
     image = "document.querySelector('.animation img')"
     slider = ".animation input[type=range]"
     page.wait_for_function(f"{image}.naturalWidth > 300", timeout=30_000)  # its script has started
+    assert not [p for p in page.locator("details p").all() if p.is_visible()], "an answer is open"
     last = page.locator(slider).first.get_attribute("max")
     pictures = [page.evaluate(f"{image}.src")]
     page.locator('.animation button[title="Next frame"]').first.click()
@@ -283,6 +294,7 @@ def test_the_lessons_run(tmp_path, chromium, monkeypatch):
         page, book = (tmp_path / "notebooks" / f"{name}{kind}" for kind in (".html", ".ipynb"))
         html = page.read_text(encoding="utf-8")
         assert not re.search(r"<(?:link|script|img|iframe)[^>]*(?:href|src)=\"https?://", html)
+        assert html.count("<summary>Answer</summary>") >= 8
         played = play(chromium, page)
         assert played["frames"] >= 10 and played["pictures"] == 3 and not played["outside"]
         for output in ("method", "tokens", "landscape", "walk", "switches", "same"):

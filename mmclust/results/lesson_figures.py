@@ -43,7 +43,7 @@ TOKEN_NAMES = {"<start_of_text>": "start", "<end_of_text>": "end", PLACEHOLDER: 
 LEVELS = 14  # of a landscape's contours
 FLAT_BOTTOM = 1.6  # exponent > 1: levels are closer together at the bottom, where a loss is flat
 SLOW_START = 1.7  # exponent > 1: frames are closer together in the first epochs
-FPS = 6  # frames per second of a walk
+FPS = 5  # frames per second of a walk
 PATH_STYLES = [(PALETTE[1], "D"), ("white", "o"), (PALETTE[3], "s")]  # color, marker
 MAX_BARS = 7  # of a walk: those with the largest score in any epoch
 # Characters that replace the icons of matplotlib's player, which are loaded from a server.
@@ -215,7 +215,7 @@ class Walk:
         table = pd.concat(frames, names=["path", "epoch"]).reset_index()
         return table[["epoch", "path", "x", "y"]]
 
-    def player(self, max_frames: int = 30) -> HTML:
+    def player(self, max_frames: int = 20) -> HTML:
         """An animation of picture, plane and bars, with a frame for each epoch of `frames`, in a
         player that needs no server: for notebooks."""
         from IPython.display import HTML
