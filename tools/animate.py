@@ -1,6 +1,6 @@
-"""Draw the README's pictures, in true color: `python -m tools.animate [--figures figures]`.
+"""Draw the README's pictures: `python -m tools.animate [--figures figures] [--explorer URL]`.
 
-The animated one is drawn from a fit of Multi-Sub: clusters and names are its result, not the
+All are in true color. The animated one is drawn from a fit of Multi-Sub: clusters and names are its result, not the
 labels; a cross marks a picture that is not of the class of most of its cluster. The diagrams of the
 methods are those of the lessons. With `--figures`, the folder of a run of `run_all.py`, its main
 comparison is copied as well, and its gallery drawn by the browser of playwright.
@@ -146,15 +146,33 @@ def draw_gallery(figures: Path, path: Path = IMAGES / "gallery.png") -> None:
         browser.close()
 
 
+def draw_explorer(address: str, path: Path = IMAGES / "explorer.png") -> None:
+    """The explorer's page after its first answer."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        page = browser.new_page(viewport={"width": 1440, "height": 1150})
+        page.goto(address)
+        page.locator(".mm-status", has_text="sort").wait_for(timeout=120_000)
+        page.locator(".mm-go").click()
+        page.locator(".mm-map path").first.wait_for(timeout=120_000)
+        page.screenshot(path=path, timeout=300_000)
+        browser.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--figures", type=Path, help="the folder of a run of run_all.py")
+    parser.add_argument("--explorer", help="the address of a running explorer")
     args = parser.parse_args()
     animate()
     draw_schematics()
     if args.figures:
         copy_comparison(args.figures)
         draw_gallery(args.figures)
+    if args.explorer:
+        draw_explorer(args.explorer)
 
 
 if __name__ == "__main__":
