@@ -97,12 +97,16 @@ class Progress:
         if outcome.rows:
             line += f"  {outcome.rows} rows, {outcome.stored} of them stored before"
         self.console.print(line)
+        for finding in outcome.findings:
+            self.console.print(f"        {escape(finding)}", soft_wrap=True)
         for warning in outcome.warnings:
             self.console.print(f"        [yellow]{escape(warning)}[/]", soft_wrap=True)
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", default="demo", help="demo, paper, or a YAML file of your own")
+    parser.add_argument(
+        "--profile", default="demo", help="demo, photo, paper, or a YAML file of your own"
+    )
     parser.add_argument(
         "--device", default="cpu", help="torch device of the encoders, such as cuda"
     )
@@ -177,7 +181,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=[],
         type=parameter,
         metavar="NAME=VALUE",
-        help="set a parameter of the notebooks; the value is read as YAML",
+        help="set a parameter of the notebooks, such as data=DIR, criterion=color or "
+        "words='[red, blue]'; the value is read as YAML",
     )
     add_shared_arguments(parser)
     parser.add_argument(

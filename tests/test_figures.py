@@ -785,6 +785,8 @@ def test_frames_of_a_gallery_have_the_colors_that_its_names_say():
     assert titles == ["red\n1 picture", "green\n2 pictures", "green 2\n1 picture"]
     fig = figures.gallery(pictures(4), labels, ["red", "hot", "green"], per_cluster=2)
     assert len({ax.spines["left"].get_edgecolor() for ax in fig.axes if ax.images}) == 1
+    ax = fig.axes[0]  # its frame is around the picture
+    assert ax.get_xlim()[0] < ax.images[0].get_extent()[0]
 
 
 def test_wrong_pictures_are_marked_and_counted():

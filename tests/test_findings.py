@@ -296,11 +296,11 @@ def test_when_asking_fails(finding):
         text = finding("17", ["gains"], differences=differences, means=means, cfg=cfg)
         if level > 0.7:
             assert "the nearest word is not enough: Multi-Sub" in text
-            assert "Multi-Sub is certainly above CLIP_GPT under 2 of 2 conditions" in text
+            assert "Multi-Sub is certainly above CLIP_GPT in 2 of 2 conditions" in text
             assert "its lowest mean NMI is 0.80, that of CLIP_GPT 0.70" in text
         else:
             assert "the nearest word is enough" in text
-            assert "above CLIP_GPT under 0 of 2 conditions and below it under 0" in text
+            assert "above CLIP_GPT in 0 of 2 conditions, and certainly below it in 0" in text
 
 
 def test_a_finding_is_of_a_figure_that_exists(tmp_path):

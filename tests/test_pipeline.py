@@ -299,7 +299,11 @@ def test_a_folder_of_pictures(tmp_path):
     assert len(members) == 24 and members["cluster"].nunique() == 3
     scores = pd.read_csv(out / "00_quickstart_folder_scores.csv").set_index("method")
     assert scores.loc["Multi-Sub", "NMI"] > 0.6
-    assert "photo was trained on captions" in (out / "index.html").read_text()
+    page = (out / "index.html").read_text()
+    assert "photo was trained on captions" in page
+    finding = "24 pictures of my pictures [1] by color, with the encoder photo: 3 clusters"
+    assert finding in run.stdout  # and first on the page
+    assert page.index(finding) < page.index("agrees with the true classes")
     printed = (out / "notebooks" / "00_quickstart.ipynb").read_text()
     assert "encoder mini: it is for rendered worlds" in printed
     assert "encoder photo: it is for pictures in files" in printed
@@ -322,6 +326,7 @@ def test_a_folder_without_labels_and_keyword(tmp_path, main):
     notebook = (out / "notebooks" / "00_quickstart.ipynb").read_text()
     assert "clusters, estimated" in notebook
     assert "the folder is sorted by color, the first of these suggestions" in notebook
+    assert "24 pictures of photos by color, with the encoder photo" in printed
 
 
 def test_files_of_a_run_with_other_parameters_are_removed(tmp_path):
@@ -365,6 +370,7 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
     )
     words = mm.reference_words("color", of="photo")
     assert f"colour of photo: {len(words)} from {words.source}" in printed
+    assert "photo: in the package" in printed
     colored_pictures(tmp_path / "unlabeled", number=1)
     parameters = ("-p", f"data={tmp_path / 'unlabeled'}")
     status, printed = main("--only", "00", *parameters, "--dry-run", "--out", tmp_path / "out")

@@ -60,6 +60,9 @@ def test_unknown_words_are_named():
         with pytest.raises(ValueError, match=rf"domain '{domain}': fruit.*'laces'"):
             mm.reference_words("laces", of=domain)
     assert mm.prompt_template("era", of="painting") == "painting with an era of *"
+    assert mm.prompt_template("kind", of="photo") == "a photo of a *"
+    assert mm.prompt_template("environment", of="photo") == "photo with an environment of *"
+    assert mm.prompt_template("color", of="photo") == "photo with a color of *"
 
 
 @pytest.mark.parametrize(

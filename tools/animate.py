@@ -1,9 +1,10 @@
 """Draw the README's pictures: `python -m tools.animate [--figures figures] [--explorer URL]`.
 
-All are in true color. The animated one is drawn from a fit of Multi-Sub: clusters and names are its result, not the
-labels; a cross marks a picture that is not of the class of most of its cluster. The diagrams of the
-methods are those of the lessons. With `--figures`, the folder of a run of `run_all.py`, its main
-comparison is copied as well, and its gallery drawn by the browser of playwright.
+All are in true color. The animated one is drawn from a fit of Multi-Sub: clusters and names are its
+result, not the labels; a cross marks a picture that is not of the class of most of its cluster. The
+diagrams of the methods are those of the lessons. With `--figures`, the folder of a run of
+`run_all.py`, its main comparison is copied as well, and its gallery drawn by the browser of
+playwright; with `--explorer`, the page of `python run_all.py explore`.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class Outcome:
     rows: int = 0  # experiments that it asked for
     stored: int = 0  # those of them that were stored before
     warnings: list[str] = field(default_factory=list)  # sentences on its figures
+    findings: list[str] = field(default_factory=list)  # its computed sentences
 
 
 @dataclass
@@ -287,9 +288,13 @@ def execute(job: Job) -> Outcome:
     seconds = time.time() - start
     if executed.exists():
         to_html(executed)
-    escaped = {letter for note in read_notes(job.out, name) for letter in note.get("escaped", "")}
+    notes = read_notes(job.out, name)
+    escaped = {letter for note in notes for letter in note.get("escaped", "")}
+    findings = [] if error else [note["finding"] for note in notes if note.get("finding")]
     sentences = [missing_font("".join(sorted(escaped)))] if escaped else []
     message = " ".join(error.split())[:ERROR_LENGTH]
     files = output_files(job.out, name)
     status = "failed" if error else "done"
-    return Outcome(name, status, seconds, message, where, files, warnings=sentences)
+    return Outcome(
+        name, status, seconds, message, where, files, warnings=sentences, findings=findings
+    )

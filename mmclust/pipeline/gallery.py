@@ -96,6 +96,8 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
     state = read_state(out, name)
     html = f"notebooks/{name}.html"
     notes = sorted(read_notes(out, name), key=itemgetter("kind"))  # figures, then tables
+    if state.get("parameters", {}).get("data"):  # first what was made of the user's folder
+        notes.sort(key=lambda note: (note["kind"], not note["name"].startswith("folder")))
     items = [_item(out, note) for note in notes]
     facts = {
         "name": name,

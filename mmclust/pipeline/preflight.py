@@ -46,6 +46,8 @@ def needs(
     folders = [
         describe_folder({"source": source} | entry) for entry in notebooks if entry.get("data")
     ]
+    if folders and used[0] == "mini" and "encoder" not in changes:  # as `encoder_for`
+        used.append("photo")
     questions = {
         (paper_datasets.PAPER_DATASETS[name].domain, criterion)
         for name, keywords in criteria.items()

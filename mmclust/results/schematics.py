@@ -61,7 +61,7 @@ DIAGRAMS: dict[str, tuple[dict[str, Box], str, str]] = {  # boxes, arrows with a
         "w": Box(2.1, LOW, "mixture $w_i$\nof the words", "value", 1.2),
         "text": Box(3.55, LOW, "text encoder", "frozen", 1.2),
         "t": Box(4.95, LOW, "$t(w_i)$", "clustered", 0.95),
-        "k": Box(6.45, LOW, "k-means:\npseudo-labels", "value", 1.25),
+        "k": Box(6.45, LOW, "k-means: clusters\n(pseudo-labels)", "value", 1.35),
         "words": Box(2.1, BOTTOM, "the K words", "frozen", 1.2),
     }, "P>v v>one v>two p>w w>text text>t t>one",
         "x>image image>P words>w t>k k>two"),
@@ -101,7 +101,7 @@ def schematic(method: str) -> Figure:
             ax.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=line, zorder=1)
     ax.text(0.15, MIDDLE, PRINTED_NAMES[method], fontsize=14, weight="bold", va="center")
     handles = [Line2D([], [], **style) for style in (GRADIENT, NO_GRADIENT)]
-    texts = ["a gradient flows back", "no gradient"]
+    texts = ["a gradient flows against the arrow", "no gradient"]
     ax.legend(handles, texts, ncols=2, loc="lower center", fontsize=10.5, handlelength=3)
     return fig
 

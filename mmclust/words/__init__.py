@@ -44,10 +44,13 @@ def _domains() -> dict:
 
 
 def prompt_template(keyword: str, of: str) -> str:
-    """The lexicon's prompt, such as "fruit with a color of *"; without one, in this style."""
+    """The lexicon's prompt, such as "fruit with a color of *"; without one, in this style. Of
+    photos it is then CLIP's own "a photo of a *": no caption says "photo with a kind of"."""
     keyword = _known(keyword, of)
     if entry := _domains().get(of, {}).get(keyword):
         return entry["template"]
+    if of == ANY_DOMAIN and keyword not in _lexicon()["common"]:
+        return "a photo of a *"
     article = "an" if keyword[:1] in "aeiou" else "a"
     return f"{of} with {article} {keyword} of *"
 

@@ -173,6 +173,10 @@ def show_image(ax: Axes, image: Image.Image, edge: Any = None, wrong: bool = Fal
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.spines[:].set(visible=edge is not None, color=edge, linewidth=2.5)
+    if edge is not None:  # around the picture, not over its margin
+        width, height = image.size
+        pad = 0.03 * max(width, height)
+        ax.set(xlim=(-0.5 - pad, width - 0.5 + pad), ylim=(height - 0.5 + pad, -0.5 - pad))
     if wrong:
         style: dict[str, Any] = {"markersize": 9, "markeredgecolor": "white", "clip_on": False}
         ax.plot(0.88, 0.88, "X", color=WRONG, transform=ax.transAxes, **style)
