@@ -1,6 +1,7 @@
 """Reference words from the lexicon, and the scores."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import mmclust as mm
 from mmclust.data.cifar10_labels import PHOTO_CLASSES, PHOTO_ENVIRONMENT, PHOTO_TYPE
 from mmclust.data.rendered import DEMO
 from mmclust.storage import key_of
-from mmclust.words import ReferenceWords, _lexicon
+from mmclust.words import ReferenceWords, _lexicon, keywords
 from mmclust.words.reviewed_answers import clean
 
 JUDGED = [
@@ -282,3 +283,9 @@ def test_equal_clusterings_are_scored_once(monkeypatch):
     x = x + 0.01 * np.random.default_rng(0).normal(size=(60, 2))
     scores = metrics.score_kmeans(x, y, 3, seeds=range(10), n_init=5)
     assert len(calls) == 1 and scores["NMI"] == pytest.approx(1) and scores["NMI_std"] == 0
+
+
+def test_the_documents_list_the_keywords_for_photographs():
+    page = (Path(__file__).parents[1] / "docs" / "pictures.md").read_text(encoding="utf-8")
+    listed = page.split("these keywords: ")[1].split(".")[0]
+    assert " ".join(listed.split()).split(", ") == keywords("photo")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,9 @@ from PIL import Image
 
 from mmclust.data.images import ImageDataset
 from mmclust.data.rendered import COLORS
-from mmclust.results.figures.theme import class_colors, row_title, show_image, wrap
+from mmclust.results.figures.theme import (
+    class_colors, row_title, show_image, without_number, wrap,
+)  # fmt: skip
 
 TITLE_LETTER = 0.093  # inches, mean width of a letter in a row title
 MOST_WIDTH = 7.4  # inches, of a figure
@@ -59,10 +60,9 @@ def gallery(
     """
     labels = np.asarray(labels)
     clusters = [c for c in range(len(names)) if (labels == c).any()]
-    words = [re.sub(r" \d+$", "", names[c]) for c in clusters]  # "green 2" is green
     colors = ["0.75"] * len(clusters)  # a frame of any color would disturb the pictures
-    if set(words) <= set(COLORS):
-        colors = class_colors(words)
+    if set(without_number(names)) <= set(COLORS):
+        colors = class_colors([names[c] for c in clusters])
     wrong = None if truth is None else misplaced(labels, truth)
     counts = [int((labels == c).sum()) for c in clusters]
     sizes = ["1 picture" if n == 1 else f"{n} pictures" for n in counts]

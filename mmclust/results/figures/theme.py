@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import itertools
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -105,10 +106,16 @@ def markers(n: int) -> list:
 
 
 def class_colors(names: Sequence[str]) -> list:
-    """A color per class; classes that are named after colors get these colors."""
-    if not set(names) <= set(COLORS):
+    """A color per class; classes that are named after colors, "red 2" as well, get these colors."""
+    words = without_number(names)
+    if not set(words) <= set(COLORS):
         return palette(len(names))
-    return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in map(COLORS.__getitem__, names)]
+    return [colorsys.hsv_to_rgb(h / 360, s, v) for h, s, v in map(COLORS.__getitem__, words)]
+
+
+def without_number(names: Iterable[str]) -> list[str]:
+    """The words of names such as "red 2", which `mm.name_clusters` gives."""
+    return [re.sub(r" \d+$", "", name) for name in names]
 
 
 def looks(names: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
