@@ -16,8 +16,12 @@ from PIL import Image
 from mmclust.data.images import ImageDataset
 from mmclust.data.rendered import COLORS
 from mmclust.results.figures.theme import (
-    class_colors, row_title, show_image, without_number, wrap,
-)  # fmt: skip
+    class_colors,
+    row_title,
+    show_image,
+    without_number,
+    wrap,
+)
 
 TITLE_LETTER = 0.093  # inches, mean width of a letter in a row title
 MOST_WIDTH = 7.4  # inches, of a figure
