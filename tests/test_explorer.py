@@ -725,9 +725,13 @@ def test_a_kernel_ends_some_time_after_its_page_and_sooner_if_the_page_never_cam
                 client = kernels.get_kernel(kernel_id).client()
                 client.start_channels()
                 await client.wait_for_ready(timeout=60)
+                for _ in range(100):
+                    if kernels.get_kernel(kernel_id).execution_state == "idle":
+                        break
+                    client.kernel_info()  # the kernel says once more that it is idle
+                    await asyncio.sleep(0.1)
                 client.stop_channels()
-                while kernels.get_kernel(kernel_id).execution_state != "idle":
-                    await asyncio.sleep(0.02)
+                assert kernels.get_kernel(kernel_id).execution_state == "idle"
             assert await check(never, UNUSED)
             assert not await check(never, 1)
             kernels.notify_connect(left)
