@@ -301,6 +301,7 @@ def test_the_print_check_can_fail(chromium, gallery, tmp_path):
         (gallery / "broken.html").write_text(text, encoding="utf-8")
         page = chromium.new_page()
         page.goto((gallery / "broken.html").as_uri())
+        click(page, "Both")  # tables as well
         with pytest.raises(AssertionError, match=fault):
             check_print(page, gallery, tmp_path)
         page.close()
