@@ -82,7 +82,7 @@ class Progress:
 
     def tick(self, rows: dict[str, tuple[int, int, int]], seconds_left: float) -> None:
         running = [
-            f"{name} {stored + done} of {asked} rows" if asked else name
+            f"{name} {stored + done} of {asked} rows so far" if asked else name
             for name, (asked, stored, done) in rows.items()
         ]
         text = f"{', '.join(running)}  ({remaining(seconds_left)})"
