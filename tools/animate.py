@@ -153,11 +153,10 @@ def draw_explorer(address: str, path: Path = IMAGES / "explorer.png") -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        page = browser.new_page(viewport={"width": 1440, "height": 1150})
+        page = browser.new_page(viewport={"width": 1440, "height": 2000})
         page.goto(address)
-        page.locator(".mm-status", has_text="sort").wait_for(timeout=120_000)
-        page.locator(".mm-go").click()
         page.locator(".mm-map path").first.wait_for(timeout=120_000)
+        page.locator(".mm-done").wait_for(timeout=120_000)
         page.screenshot(path=path, timeout=300_000)
         browser.close()
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# The least score of a cluster's word, as a share of the score of the word that fits it best.
+# The least score of a cluster's word, as a share of the score of the word that fits it best; chosen
+# by hand.
 FITS = 0.5
 
 
