@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -268,6 +269,21 @@ def test_options_of_several_keywords(mini):
     models = mm.cluster_by(images, "size", mini, of="fruit", words=words, **options)
     assert models["size"].words == ["big", "small"]
     assert models["size"].words.template == "fruit with a size of *"
+
+
+@pytest.mark.parametrize("method", list(QUICK))
+def test_fits_in_threads_are_those_of_one_after_the_other(mini, fruit, method):
+    images = fruit.images[:40]
+
+    def fit(seed):
+        options = QUICK[method] | {"n_clusters": 3, "random_state": seed}
+        model = getattr(mm, method)(mini, WORDS, template=TEMPLATE, **options)
+        return model.fit(images).representation_
+
+    alone = [fit(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        for one, other in zip(alone, threads.map(fit, range(4))):
+            np.testing.assert_array_equal(one, other)
 
 
 # --- progress -----------------------------------------------------------------------------

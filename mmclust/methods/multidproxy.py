@@ -11,6 +11,7 @@ Not here: fusion layers, repulsion and pruning (`dproxy_terms.py`), the mixture 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,8 @@ from mmclust.metrics import kmeans
 if TYPE_CHECKING:
     from mmclust.encoders.base import Encoder
     from mmclust.encoders.prompt import PromptEncoder
+
+ONE_AT_A_TIME = threading.Lock()  # fits in threads share torch's random numbers
 
 
 @dataclass
@@ -193,7 +196,7 @@ class MultiDProxy(ProxyClusterer):
         state = self._initial_state(images)
         groups: list[Any] = [{"params": state.factors.parameters}]
         if self.fusion == "gated" and self.modality == "both":
-            with torch.random.fork_rng(devices=[]):  # drawn from random_state alone
+            with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):  # drawn from random_state alone
                 torch.default_generator.manual_seed(generator.initial_seed())
                 layers = GatedFusion(self.encoder.embedding_dim, self.layers, self.heads)
             state.fusion = layers.to(state.images)
