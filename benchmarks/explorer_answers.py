@@ -27,12 +27,14 @@ def time_answer(session: ExplorerSession, method: str, keywords: list[str]) -> d
     session._clusterings.clear()
     names = session.picture_names()
     start = time.perf_counter()
-    clusterings = []
+    asked = []
     for keyword in keywords:
         words = ", ".join(session.words(keyword))
         others = [other for other in keywords if other != keyword]
-        clusterings.append(session.cluster(keyword, words, method, other_keywords=others))
-        views.clusters(clusterings[-1], session.thumbnails, names)
+        asked.append((keyword, words, method, None, "auto", others))
+    clusterings = list(session.cluster_side_by_side(*asked))
+    for clustering in clusterings:
+        views.clusters(clustering, session.thumbnails, names)
     if len(clusterings) == 2:
         session.compare(*clusterings)
     session.export(*clusterings)

@@ -143,6 +143,23 @@ def test_the_last_clusterings_are_remembered(mini, monkeypatch):
     assert len(fruit._clusterings) == 2
 
 
+def test_keywords_side_by_side_give_what_each_gives_alone(mini, monkeypatch):
+    monkeypatch.setattr(session, "REMEMBERED", 1)
+    fruit = fruit_session(mini)
+    sides = [
+        (keyword, ", ".join(fruit.words(keyword)), "MultiDProxy", "mini", "5")
+        for keyword in ("color", "species")
+    ]
+    alone = [fruit.cluster(*side) for side in sides]
+    together = list(fruit.cluster_side_by_side(*sides, sides[0]))
+    for one, other in zip([*alone, alone[0]], together):
+        np.testing.assert_array_equal(one.representation, other.representation)
+    results = fruit.cluster_side_by_side(sides[0], ("color", "red", "CLIP_GPT"))
+    assert next(results).keyword == "color"
+    with pytest.raises(InputError, match="at least two"):
+        next(results)
+
+
 def test_the_template_is_that_of_the_keywords_words_also_for_edited_words(
     mini, tmp_path, monkeypatch
 ):

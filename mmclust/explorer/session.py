@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +105,7 @@ class ExplorerSession:
         self.data: Any = None  # the current data set
         self.thumbnails: list[str] = []  # data URIs of its pictures
         self._encoders: dict[str, Encoder] = {}
-        self._clusterings: dict[tuple, Clustering] = {}
+        self._clusterings: OrderedDict[tuple, Clustering] = OrderedDict()
         self._templates: dict[tuple[str, str], str | None] = {}  # by domain and keyword
         self._suggested: dict[str, str] = {}  # keyword -> domain whose words fit the pictures
         self._upload: tempfile.TemporaryDirectory | None = None
@@ -273,18 +275,23 @@ class ExplorerSession:
         loaded = self.encoder(self.choose_encoder()[0] if encoder is None else encoder)
         pictures = self.data.images.fingerprint
         key = (pictures, method, loaded.name, keyword, tuple(word_list), template, str(params))
-        if key not in self._clusterings:
-            if method == "KMeans":
-                model = method_class(method)(loaded, **params)
-                clustering = self._fit_kmeans(keyword, model, word_list, template)
-            else:
-                model = method_class(method)(loaded, word_list, template=template, **params)
-                clustering = self._fit(keyword, model)
-            self._clusterings[key] = clustering
-        self._clusterings[key] = self._clusterings.pop(key)  # the most recently used is last
-        if len(self._clusterings) > REMEMBERED:
-            del self._clusterings[next(iter(self._clusterings))]
-        return self._clusterings[key]
+        clustering = self._clusterings.pop(key, None)
+        if clustering is None and method == "KMeans":
+            model = method_class(method)(loaded, **params)
+            clustering = self._fit_kmeans(keyword, model, word_list, template)
+        elif clustering is None:
+            model = method_class(method)(loaded, word_list, template=template, **params)
+            clustering = self._fit(keyword, model)
+        self._clusterings[key] = clustering  # the most recently used is last
+        while len(self._clusterings) > REMEMBERED:
+            self._clusterings.popitem(last=False)
+        return clustering
+
+    def cluster_side_by_side(self, *sides: tuple) -> Iterator[Clustering]:
+        """The clusterings of the arguments of `cluster`, in this order, each computed in a thread
+        of its own at the same time. Raises InputError in the place of the one that fails."""
+        with ThreadPoolExecutor(len(sides)) as threads:
+            yield from threads.map(lambda side: self.cluster(*side), sides)
 
     def _fit_kmeans(
         self, keyword: str, model: Any, words: list[str], template: str | None

@@ -335,15 +335,21 @@ class Explorer:
         keywords = [keyword for _, keyword, _ in sides]
         same = len(set(keywords)) < len(keywords)
         n = len(self.session.data)
+        asked = [
+            (
+                keyword, self.words[k].value, method, self.encoder.value, self.clusters.value,
+                [other for other in keywords if other != keyword],
+            )
+            for k, keyword, method in sides
+        ]  # fmt: skip
+        results = self.session.cluster_side_by_side(*asked)
         for k, keyword, method in sides:
             short = texts.METHOD_LABELS[method].partition(":")[0]
             title = f"{keyword}, {short}" if same or method == "KMeans" else keyword
             title = title.removeprefix(", ")
             self._set_status(f"sorting {n} pictures by {title} ...")
-            others = [other for other in keywords if other != keyword]
-            choices = (method, self.encoder.value, self.clusters.value, others)
             try:
-                clustering = self.session.cluster(keyword, self.words[k].value, *choices)
+                clustering = next(results)
             except InputError as error:
                 self._draw_maps()
                 names = {"keyword": texts.KEYWORD_FIELDS[k], "words": texts.WORDS_FIELDS[k]}
