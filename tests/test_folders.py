@@ -363,6 +363,6 @@ def test_some_pictures_of_a_folder(tmp_path, capsys):
 
 def test_links_in_a_folder_of_a_run(tmp_path):
     folder = build(tmp_path, "cat/1.png dog->elsewhere gone.png->nowhere.png")
-    before = stamp(NOTEBOOKS / "00_quickstart.ipynb", {"data": str(folder)})
+    before = stamp(NOTEBOOKS / "18_your_pictures.ipynb", {"data": str(folder)})
     (tmp_path / "elsewhere" / "new.png").write_bytes(picture("red"))
-    assert stamp(NOTEBOOKS / "00_quickstart.ipynb", {"data": str(folder)}) != before
+    assert stamp(NOTEBOOKS / "18_your_pictures.ipynb", {"data": str(folder)}) != before

@@ -28,7 +28,8 @@ TEMPLATE = Environment(
     loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
 ).get_template("gallery.html.j2")
 PAPERS = ["Multi-MaP", "Multi-Sub", "Multi-DProxy"]  # in order of appearance; others come after
-HERO = ["00_quickstart", "17_when_asking_fails", "12_paper_vs_code"]  # their findings come first
+# Their findings come first.
+HERO = ["18_your_pictures", "00_quickstart", "17_when_asking_fails", "12_paper_vs_code"]
 TALL = 0.75  # height by width; of a taller figure, the card shows the upper part
 FOLDED = re.compile("(^|_)RI$")  # names of tables that repeat another one, in the Rand index
 FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice their reading size
@@ -96,8 +97,6 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
     state = read_state(out, name)
     html = f"notebooks/{name}.html"
     notes = sorted(read_notes(out, name), key=itemgetter("kind"))  # figures, then tables
-    if state.get("parameters", {}).get("data"):  # first what was made of the user's folder
-        notes.sort(key=lambda note: (note["kind"], not note["name"].startswith("folder")))
     items = [_item(out, note) for note in notes]
     facts = {
         "name": name,

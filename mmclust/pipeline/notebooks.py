@@ -134,6 +134,7 @@ def reproduce(
     """
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
+    plan(only, parameters, profile, device, out, force, notebooks)  # errors before any file
     with _lock(out, on_event):
         todo, outcomes = plan(only, parameters, profile, device, out, force, notebooks)
         if todo:
@@ -167,7 +168,11 @@ def plan(
     check_device(device)
     takes = {name: notebook_parameters(notebooks / f"{name}.ipynb") for name in names}
     parameters = dict(parameters or {})
-    accepted = _accepted(parameters, takes)
+    all_takes = takes
+    if not parameters.keys() <= set().union(*takes.values()):
+        files = {name: notebooks / f"{name}.ipynb" for name in settings["notebooks"]}
+        all_takes = {name: notebook_parameters(file) for name, file in files.items()}
+    accepted = _accepted(parameters, takes, all_takes)
     needs(names, profile, parameters)  # errors appear before any run
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the folder of the notebooks
@@ -192,12 +197,18 @@ def plan(
     return todo, fresh
 
 
-def _accepted(parameters: dict, takes: dict[str, set[str]]) -> dict[str, dict]:
-    """The parameters that each notebook takes, checked; errors as for `reproduce`."""
+def _accepted(
+    parameters: dict, takes: dict[str, set[str]], all_takes: dict[str, set[str]]
+) -> dict[str, dict]:
+    """The parameters that each selected notebook takes, checked; errors as for `reproduce`.
+    `takes`, `all_takes`: the names of the parameters of the selected, and of all notebooks."""
     for name in parameters.keys() & {"profile", "device", "out"}:
         raise ValueError(f"-p {name}=... reaches the notebooks only: use --{name}")
-    known = sorted(set().union(*takes.values()))
-    check_names(parameters, known, "no selected notebook has a parameter")
+    known = sorted(set().union(*all_takes.values()))
+    check_names(parameters, known, "no notebook has a parameter")
+    for name in sorted(parameters.keys() - set().union(*takes.values())):
+        others = ", ".join(other for other, names in all_takes.items() if name in names)
+        raise ValueError(f"-p {name}=... is for {others}: select it with --only")
     accepted = {}
     for notebook, names in takes.items():
         chosen = {name: value for name, value in parameters.items() if name in names}

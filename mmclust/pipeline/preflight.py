@@ -90,7 +90,7 @@ def _require_data(notebooks: dict[str, dict], download: bool) -> None:
 
 
 def describe_folder(parameters: dict) -> tuple[str, str]:
-    """A sentence on a user's images and one on the words for the keyword, from 00's settings.
+    """A sentence on a user's images and one on the words for the keyword, from 18's settings.
 
     Raises ValueError if images, readable labels or words for the keyword are missing, if there are
     words without a keyword, or fewer images than clusters.
