@@ -323,6 +323,18 @@ def test_text_of_notebooks_is_escaped(gallery, tmp_path):
     assert "&lt;numbers&gt;" in text and text.count("<script>") == 1
 
 
+def test_the_page_of_one_notebook_is_its_section(chromium, gallery, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(gallery, out)
+    for name in ("01_wide", "03_fails"):
+        (out / ".state" / f"{name}.json").unlink()
+    page, faults = look(chromium, write_index(out, str(gallery.parent / "profile.yaml")), 390)
+    assert faults == [] and visible(page, ".bar, .hero, .card, .back") == []
+    kinds = visible(page, "figure", "data-kind")
+    assert kinds == ["figure", "table", "table"] and "1 notebook," in page.inner_text("footer")
+    page.close()
+
+
 def test_a_missing_figure_is_named(gallery, tmp_path):
     out, profile = tmp_path / "out", str(gallery.parent / "profile.yaml")
     shutil.copytree(gallery, out)

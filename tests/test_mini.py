@@ -72,9 +72,9 @@ def accuracy(encoder, data, criterion) -> float:
 
 def test_the_note_on_the_training_vocabulary(mini):
     note = mini.training_vocabulary_note(["land", "water", "forest"])
-    assert "with the words land, water" in note
-    assert "never saw forest" in note
-    assert "never saw any of these words" in mini.training_vocabulary_note(["forest"])
+    assert "mini saw 2 of these 3 words, but not forest. " in note
+    assert "saw none of these words" in mini.training_vocabulary_note(["forest"])
+    assert "saw all of these 2 words" in mini.training_vocabulary_note(["land", "water"])
 
 
 def test_the_stored_vocabulary_is_that_of_the_captions():

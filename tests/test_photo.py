@@ -89,8 +89,7 @@ def test_it_recognizes_colors_of_drawn_objects(photo):
 
 def test_the_note_on_the_training_vocabulary(photo):
     note = photo.training_vocabulary_note(["goldfish", "spades", "qwerty"])
-    assert note.startswith("photo was trained on captions with the words goldfish, spades")
-    assert "never saw qwerty" in note
+    assert "photo saw 2 of these 3 words, but not qwerty. " in note
     stored = json.loads((FOLDER / "vocabulary.json").read_text(encoding="utf-8"))
     assert stored == training_vocabulary(imagenet_texts())
     assert {"hearts", "goldfish", "sunglasses", "turquoise"} <= caption_words(FOLDER)

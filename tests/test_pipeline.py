@@ -300,9 +300,10 @@ def test_a_folder_of_pictures(tmp_path):
     scores = pd.read_csv(out / "18_your_pictures_scores.csv").set_index("method")
     assert scores.loc["Multi-Sub", "NMI"] > 0.6
     page = (out / "index.html").read_text()
-    assert "photo was trained on captions" in page
-    finding = "24 pictures of my pictures [1] by color, with the encoder photo: 3 clusters"
+    assert "In its training captions, photo saw" in page
+    finding = "24 pictures of my pictures [1] by color, with the encoder photo: 3 clusters ("
     assert finding in run.stdout and finding in page
+    assert "rendered pictures, a small embedded encoder" not in page
     printed = (out / "notebooks" / "18_your_pictures.ipynb").read_text()
     assert "encoder photo: it is for pictures in files" in printed
 

@@ -26,12 +26,13 @@ def training_vocabulary_note(name: str, words: Iterable[str]) -> str:
     """A sentence on which of these words were in the captions that an encoder was trained with."""
     words = list(words)
     taught = caption_words(FOLDERS[name])
-    known = ", ".join(word for word in words if word in taught)
-    unknown = ", ".join(word for word in words if word not in taught)
-    if not known:
-        return f"{name} never saw any of these words in a caption. {PICTURES[name]}"
-    rest = f"; it never saw {unknown}" if unknown else ""
-    return f"{name} was trained on captions with the words {known}{rest}. {PICTURES[name]}"
+    unknown = [word for word in words if word not in taught]
+    seen = f"{len(words) - len(unknown)} of these {len(words)} words, but not {', '.join(unknown)}"
+    if not unknown:
+        seen = f"all of these {len(words)} words"
+    elif len(unknown) == len(words):
+        seen = "none of these words"
+    return f"In its training captions, {name} saw {seen}. {PICTURES[name]}"
 
 
 def encoder_for(

@@ -7,7 +7,8 @@
   const figures = all("figure");
   const sections = all("section");
   const noMatch = document.querySelector(".no-match");
-  const firstKind = document.querySelector("figure[data-kind=figure]") ? "figure" : "";
+  const single = document.body.matches(".single"); // one notebook: its section is all there is
+  const firstKind = !single && document.querySelector("figure[data-kind=figure]") ? "figure" : "";
   const filter = { paper: "", kind: firstKind }; // "" lets everything through
 
   const ofPaper = (element) =>

@@ -54,8 +54,9 @@ def write_index(out: Path, profile: str) -> Path:
     rank = {name: place for place, name in enumerate(HERO, -len(HERO))}
     with_finding.sort(key=lambda notebook: rank.get(notebook["name"], 0))
     hero = [notebook["findings"][0] for notebook in with_finding[:3]]
+    rendered = profile == "demo" and not any(notebook["folder"] for notebook in notebooks)
     context = {"notebooks": notebooks, "hero": hero, "profile": profile, "axes": axes}
-    html = TEMPLATE.render(**context, paper_class=paper_class)
+    html = TEMPLATE.render(**context, paper_class=paper_class, rendered=rendered)
     page = out / "index.html"
     write_atomically(page, html.encode())
     return page
@@ -107,6 +108,7 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
         "made": _provenance(name, state, profile),
         "error": state["error"],
         "where": state["where"],
+        "folder": state.get("parameters", {}).get("data"),  # of the user's pictures
     }
     return {"papers": []} | settings | facts
 
