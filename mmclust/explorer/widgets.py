@@ -333,20 +333,17 @@ class Explorer:
             self._load_pictures()
         sides = self._sides()
         keywords = [keyword for _, keyword, _ in sides]
-        same = len(set(keywords)) < len(keywords)
         n = len(self.session.data)
-        asked = [
-            (
-                keyword, self.words[k].value, method, self.encoder.value, self.clusters.value,
-                [other for other in keywords if other != keyword],
-            )
-            for k, keyword, method in sides
-        ]  # fmt: skip
+        asked = []
+        for k, keyword, method in sides:
+            others = [other for other in keywords if other != keyword]
+            choices = (method, self.encoder.value, self.clusters.value, others)
+            asked.append((keyword, self.words[k].value, *choices))
         results = self.session.cluster_side_by_side(*asked)
         for k, keyword, method in sides:
             short = texts.METHOD_LABELS[method].partition(":")[0]
-            title = f"{keyword}, {short}" if same or method == "KMeans" else keyword
-            title = title.removeprefix(", ")
+            full = f"{keyword}, {short}".removeprefix(", ")
+            title = full if keywords.count(keyword) > 1 or method == "KMeans" else keyword
             self._set_status(f"sorting {n} pictures by {title} ...")
             try:
                 clustering = next(results)
