@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mmclust import data, encoders, plugins, words
 from mmclust.data import paper_datasets
+from mmclust.encoders.embedded import encoder_for
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_settings
 
@@ -40,14 +41,16 @@ def needs(
                 dataset.n_clusters(keyword)
                 if source == "lexicon" and not changes.get("words"):
                     words.reference_words(keyword, of=dataset.domain)
-    used = [changes.get("encoder", settings["encoder"])]
+    used = []
+    folders = []
     for notebook in notebooks:
-        used += notebook.get("encoders") or []
-    folders = [
-        describe_folder({"source": source} | entry) for entry in notebooks if entry.get("data")
-    ]
-    if folders and used[0] == "mini" and "encoder" not in changes:  # as `encoder_for`
-        used.append("photo")
+        if notebook.get("data"):
+            named = {"source": source, "encoder": changes.get("encoder")}
+            *sentences, encoder = describe_folder(named | notebook, settings["encoder"])
+            folders.append(sentences)
+        else:
+            encoder = changes.get("encoder", settings["encoder"])
+        used += [encoder, *(notebook.get("encoders") or [])]
     questions = {
         (paper_datasets.PAPER_DATASETS[name].domain, criterion)
         for name, keywords in criteria.items()
@@ -89,8 +92,9 @@ def _require_data(notebooks: dict[str, dict], download: bool) -> None:
         raise ValueError("\n  ".join([f"there are no pictures for {', '.join(without)}:", *ways]))
 
 
-def describe_folder(parameters: dict) -> tuple[str, str]:
-    """A sentence on a user's images and one on the words for the keyword, from 18's settings.
+def describe_folder(parameters: dict, default_encoder: str) -> tuple[str, str, str]:
+    """A sentence on a user's images, one on the words for the keyword, and the encoder's name,
+    from 18's settings. `default_encoder`: the profile's.
 
     Raises ValueError if images, readable labels or words for the keyword are missing, if there are
     words without a keyword, or fewer images than clusters.
@@ -107,12 +111,14 @@ def describe_folder(parameters: dict) -> tuple[str, str]:
     n_clusters = parameters.get("n_clusters")
     if isinstance(n_clusters, int) and n_clusters > len(photos):
         raise ValueError(f"n_clusters={n_clusters}: {path} has only {len(photos)} pictures")
-    images = f"{path}: {photos.provenance}"
+    encoder, _ = encoder_for(photos, parameters.get("encoder"), default_encoder)
     if not keyword:
-        return images, "a keyword will be suggested from the pictures, with the lexicon's words"
-    if parameters.get("words"):
-        return images, f"{keyword} of {domain}: from the parameter words"
-    if parameters["source"] != "lexicon":
-        return images, f"{keyword} of {domain}: from {parameters['source']}"
-    chosen = words.reference_words(keyword, of=domain)
-    return images, f"{keyword} of {domain}: {len(chosen)} from {chosen.source}"
+        source = "a keyword will be suggested from the pictures, with the lexicon's words"
+    elif parameters.get("words"):
+        source = f"{keyword} of {domain}: from the parameter words"
+    elif parameters["source"] != "lexicon":
+        source = f"{keyword} of {domain}: from {parameters['source']}"
+    else:
+        chosen = words.reference_words(keyword, of=domain)
+        source = f"{keyword} of {domain}: {len(chosen)} from {chosen.source}"
+    return f"{path}: {photos.provenance}", source, encoder
