@@ -340,7 +340,8 @@ def methods(name: str, data: mm.ImageDataset, encoder: mm.Encoder, seeds: int) -
     (matched); of CLIP_label also zero-shot, its accuracy without any matching.
     """
     rows = []
-    settings = mm.load_profile("demo")["methods"]
+    profile = "photo" if encoder.name == "photo" else "demo"  # whose settings fit the encoder
+    settings = mm.load_profile(profile)["methods"]
     for criterion, words in SETS[name].words.items():
         true = data.labels[criterion]
         classes = data.classes[criterion]
