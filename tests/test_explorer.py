@@ -550,6 +550,17 @@ def test_errors_are_shown_at_their_fields(explorer):
     assert errors(explorer) == {}
 
 
+def test_a_warning_of_one_result_is_shown_in_its_heading(explorer):
+    explorer.keywords[1].value = "species"
+    explorer.words[1].value = "apple, banana"
+    explorer.sort()
+    first, second = explorer.panels
+    warning = "gives 2, the largest it tried"
+    assert warning in second.heading.value and warning not in first.heading.value
+    explorer.sort()  # from memory
+    assert second.heading.value.count(warning) == 1
+
+
 def test_two_keywords(explorer):
     explorer.clusters.value = "3"
     explorer.keywords[1].value = "species"

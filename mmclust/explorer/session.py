@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Clustering:
     weights: pd.DataFrame  # (n, K), over the reference words
     representation: np.ndarray  # (n, d), what was clustered
     title: str = ""  # in headings and files: the keyword, and the method where that is needed
+    notes: list[str] = field(default_factory=list)  # warnings
 
     def __post_init__(self) -> None:
         self.title = self.title or self.keyword
@@ -289,9 +291,23 @@ class ExplorerSession:
 
     def cluster_side_by_side(self, *sides: tuple) -> Iterator[Clustering]:
         """The clusterings of the arguments of `cluster`, in this order, each computed in a thread
-        of its own at the same time. Raises InputError in the place of the one that fails."""
-        with ThreadPoolExecutor(len(sides)) as threads:
-            yield from threads.map(lambda side: self.cluster(*side), sides)
+        of its own at the same time; `notes` are the warnings of its thread. Raises InputError in
+        the place of the one that fails."""
+        warned: dict[int, list[str]] = defaultdict(list)  # by thread
+
+        def keep(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+            if category is UserWarning:  # ours
+                warned[get_ident()].append(str(message))
+
+        def computed(side: tuple) -> Clustering:
+            clustering = self.cluster(*side)
+            clustering.notes += dict.fromkeys(warned.pop(get_ident(), []))
+            return clustering
+
+        with warnings.catch_warnings(), ThreadPoolExecutor(len(sides)) as threads:
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = keep
+            yield from threads.map(computed, sides)
 
     def _fit_kmeans(
         self, keyword: str, model: Any, words: list[str], template: str | None

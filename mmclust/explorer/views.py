@@ -66,7 +66,9 @@ def heading(clustering: Clustering, data: ImageDataset) -> str:
     note = "No keyword: the clusters have numbers."
     if words:
         note = clustering.model.encoder.training_vocabulary_note(words)
-    return markup.heading(clustering.title or "no keyword", facts, note)
+    return markup.heading(
+        clustering.title or "no keyword", facts, " ".join([*clustering.notes, note])
+    )
 
 
 def wrong_pictures(clustering: Clustering, data: ImageDataset) -> list[str]:
