@@ -561,6 +561,14 @@ def test_a_warning_of_one_result_is_shown_in_its_heading(explorer):
     assert second.heading.value.count(warning) == 1
 
 
+def test_words_that_do_not_fit_are_said(explorer, folder):
+    explorer.source.value = "folder"
+    explorer.path.value = str(folder)
+    explorer.keywords[0].value = "weather"
+    explorer.sort()
+    assert "do not fit these pictures" in explorer.panels[0].heading.value
+
+
 def test_two_keywords(explorer):
     explorer.clusters.value = "3"
     explorer.keywords[1].value = "species"

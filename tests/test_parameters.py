@@ -60,7 +60,7 @@ def build(method, encoder, **changes):
         ("MultiSub", {"n_clusters": 2.5}, "n_clusters .*not 2.5"),
         ("MultiSub", {"variant": None}, "variant None .*paper, released"),
         ("MultiSub", {"words": ["red", "blue", "red"]}, "duplicate reference word 'red'"),
-        ("MultiSub", {"template": None}, "a template is required"),
+        ("MultiSub", {"template": None}, "own words need a template"),
         ("MultiSub", {"representation": "pixels"}, "representation 'pixels' .*prompt, word"),
         ("MultiSub", {"subspace": "words"}, "subspace 'words' .*token, prompt, text"),
         ("MultiSub", {"representation": "word-eot", "subspace": "text"}, "word-eot.*use 'word'"),

@@ -301,7 +301,7 @@ def test_a_folder_of_pictures(tmp_path):
     assert scores.loc["Multi-Sub", "NMI"] > 0.6
     page = (out / "index.html").read_text()
     assert "In its training captions, photo saw" in page
-    finding = "24 pictures of my pictures [1] by color, with the encoder photo: 3 clusters ("
+    finding = "24 pictures of my pictures [1] by color with the encoder photo: 3 clusters ("
     assert finding in run.stdout and finding in page
     assert "rendered pictures, a small embedded encoder" not in page
     printed = (out / "notebooks" / "18_your_pictures.ipynb").read_text()
@@ -310,9 +310,13 @@ def test_a_folder_of_pictures(tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_without_labels_and_keyword(tmp_path, main):
-    """A keyword is suggested, clusters are counted, nothing is scored."""
+    """A keyword is suggested, clusters are counted, nothing is scored; a folder that might be a
+    class means nothing, and a damaged picture is left out."""
     folder = tmp_path / "photos"
     colored_pictures(folder)
+    (folder / "2024").mkdir()
+    Image.new("RGB", (40, 40), "red").save(folder / "2024" / "extra.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     parameters = ("-p", f"data={folder}")
     out = tmp_path / "out"
     profile = ("--profile", quick_profile(tmp_path))
@@ -324,8 +328,8 @@ def test_a_folder_without_labels_and_keyword(tmp_path, main):
     assert suggested["keyword"][0] == "color" and len(suggested) == 8
     notebook = (out / "notebooks" / "18_your_pictures.ipynb").read_text()
     assert "clusters, estimated" in notebook
-    assert "the folder is sorted by color, the first of these suggestions" in notebook
-    assert "24 pictures of photos by color, with the encoder photo" in printed
+    start = "25 pictures of photos by color, the first suggestion because none was given"
+    assert start in printed and "broken.jpg" in printed[printed.index(start) :]
 
 
 def test_files_of_a_run_with_other_parameters_are_removed(tmp_path):
@@ -350,6 +354,8 @@ def test_a_bad_folder_is_reported_before_anything_starts(tmp_path, main, option)
         ([photos, "words=[red, blue]"], "-p criterion="),
         ([photos, "criterion=colr"], "did you mean 'color'?"),
         ([photos, "criterion=color", "n_clusters=2"], "n_clusters=2: "),
+        ([photos, "criterion=color"], "too few to count clusters"),
+        ([photos, "criterion=suits"], "of photo, but of card"),
     ]:
         given = [word for pair in parameters for word in ("-p", pair)]
         status, printed = main("--only", "18", *given, "--out", tmp_path / "out", *option)
@@ -361,16 +367,17 @@ def test_a_dry_run_describes_a_users_folder(tmp_path, main):
     for name, color in {"a": "red", "b": "blue"}.items():
         (tmp_path / "photos" / color).mkdir(parents=True)
         Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / color / f"{name}.png")
-    parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=colour")
+    parameters = ("-p", f"data={tmp_path / 'photos'}", "-p", "criterion=Class")
     status, printed = main("--only", "18", *parameters, "--dry-run", "--out", tmp_path / "out")
-    assert (
-        status == 0
-        and f"{tmp_path / 'photos'}: 2 pictures; class: 2 classes (blue, red)" in printed
-    )
+    assert status == 0
+    assert f"{tmp_path / 'photos'}: 2 pictures; class: 2 classes (blue, red)" in printed
+    parameters = (*parameters[:2], "-p", "criterion=colour", "-p", "n_clusters=2")
+    status, printed = main("--only", "18", *parameters, "--dry-run", "--out", tmp_path / "out")
+    assert status == 0 and f"{tmp_path / 'photos'}: 2 pictures; no labels" in printed
     words = mm.reference_words("color", of="photo")
     assert f"colour of photo: {len(words)} from {words.source}" in printed
     assert "photo: in the package" in printed
-    colored_pictures(tmp_path / "unlabeled", number=1)
+    colored_pictures(tmp_path / "unlabeled", number=3)
     parameters = ("-p", f"data={tmp_path / 'unlabeled'}")
     status, printed = main("--only", "18", *parameters, "--dry-run", "--out", tmp_path / "out")
     assert status == 0 and "a keyword will be suggested" in printed

@@ -60,6 +60,6 @@ def test_a_console_without_the_letters(tmp_path, encoding):
     path = str(folder).encode("ascii", "backslashreplace").decode()
     data = run("-m", "mmclust.storage", MMCLUST_CACHE=str(folder), PYTHONIOENCODING=encoding)
     assert data.returncode == 0 and data.stdout.startswith(path), data.stderr
-    command = ("--dry-run", "--only", "18", "-p", f"data={folder}", "-p", "criterion=color")
+    command = ("--dry-run", "--only", "18", "-p", f"data={folder}", "-p", "criterion=class")
     plan = run("run_all.py", *command, PYTHONIOENCODING=encoding)
     assert plan.returncode == 0 and path in plan.stdout, plan.stderr

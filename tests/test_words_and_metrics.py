@@ -102,6 +102,8 @@ def test_a_keyword_in_another_spelling_is_that_of_the_lexicon(keyword):
         ("shade", ["shape"], "shade"),
         ("颜色", ["color"], "颜色"),
         (None, ["size", "color"], "size"),
+        (None, ["class"], None),  # of class folders, which may mean anything
+        ("class", ["class"], "class"),
         (None, [], None),
     ],
 )

@@ -25,8 +25,9 @@ from mmclust.storage import key_of
 
 
 def load_folder(
-    path: str | Path, domain: str = "photo", on_corrupt: str = "raise", verbose: bool = True
-) -> ImageDataset:
+    path: str | Path, domain: str = "photo", on_corrupt: str = "raise", verbose: bool = True,
+    labels: bool = True,
+) -> ImageDataset:  # fmt: skip
     """The pictures below `path`, with the labels that the folder has.
 
     Labels are read from `labels.csv` in the folder (a column `file`, relative to the folder, and
@@ -41,6 +42,7 @@ def load_folder(
         on_corrupt: "raise": a damaged picture is an error when it is decoded. "skip": decode all
             now, and leave out the damaged ones.
         verbose: print that line; it is also the `provenance` of the data set.
+        labels: False: all pictures of all folders, without labels.
 
     Raises:
         FileNotFoundError: there is no such folder, no picture in it, or not all of labels.csv.
@@ -52,7 +54,7 @@ def load_folder(
     if on_corrupt not in ("raise", "skip"):
         raise ValueError(f'on_corrupt is "raise" or "skip", not {on_corrupt!r}')
     notes: list[str] = []
-    table, origin = _labels(root, notes)
+    table, origin = _labels(root, notes) if labels else (_unlabeled(root), "")
     if on_corrupt == "skip":
         table = _without_damaged(root, table, notes)
     if table.index.empty:
@@ -60,10 +62,10 @@ def load_folder(
         raise FileNotFoundError("; ".join([none, *notes]))
     data = from_table(root.resolve().name, domain, root, table)
     data.notes = (*notes, *similar_labels(table))
-    labels = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
-    labels = [*labels, f"from {origin}"] if labels else ["no labels"]
+    parts = [f"{c}: {counted(data.classes[c], 'class')}" for c in data.criteria]
+    parts = [*parts, f"from {origin}"] if parts else ["no labels"]
     number = f"{len(data):,} picture{'' if len(data) == 1 else 's'}"
-    data.provenance = "; ".join([number, ", ".join(labels), *data.notes])
+    data.provenance = "; ".join([number, ", ".join(parts), *data.notes])
     if verbose:
         line = " ".join(f"{root}: {data.provenance}".split())
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a name may have any letter
@@ -86,6 +88,10 @@ def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
             notes.append(f"taken together: {counted(sorted(set(table[split])), 'split')}")
         return table, source.name
     return tree_labels(root, files, notes), "folders"
+
+
+def _unlabeled(root: Path) -> pd.DataFrame:
+    return pd.DataFrame(index=[str(file) for file in pictures(root)])
 
 
 def from_table(name: str, domain: str, root: Path, table: pd.DataFrame) -> ImageDataset:

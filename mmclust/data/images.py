@@ -189,7 +189,7 @@ class ImageDataset:
     name: str
     domain: str
     images: Images
-    labels: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray] = field(repr=False)
     classes: dict[str, list[str]]
     provenance: str = ""
     rows: list[dict] = field(default_factory=list, repr=False)
@@ -215,9 +215,10 @@ class ImageDataset:
 
     def criterion(self, keyword: str | None) -> str | None:
         """The criterion that a keyword means, up to case, plural and spelling; the keyword itself
-        if it means none. Without a keyword the first criterion, None if there are no labels."""
+        if it means none. Without a keyword the first criterion but "class", which class folders
+        have whatever they mean; None if there is none."""
         if keyword is None:
-            return next(iter(self.labels), None)
+            return next((criterion for criterion in self.labels if criterion != "class"), None)
         return same_name(keyword, self.labels)
 
     def n_clusters(self, criterion: str) -> int:

@@ -330,6 +330,8 @@ class ExplorerSession:
     def _fit(self, keyword: str, model: Any) -> Clustering:
         try:
             model.fit(self.data.images)
+            if keyword not in self.data.criteria:  # a warning if the words do not fit
+                suggest_keywords(self.data.images, model.encoder, {keyword: list(model.words)})
             names = model.name_clusters()
             weights = model.explain()
         except (ValueError, OSError, RuntimeError) as error:

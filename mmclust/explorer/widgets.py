@@ -249,7 +249,7 @@ class Explorer:
     def _offer_keywords(self, suggested: list[str]) -> None:
         """Offer the suggested keywords, and others with words. If the current keyword is unlabeled,
         select a labeled one; for pictures without labels, the first suggestion."""
-        criteria = self.session.data.criteria
+        criteria = [name for name in self.session.data.criteria if name != "class"]  # of folders
         listed = [*suggested, *lexicon_keywords(self.session.data.domain)]
         offered = list(dict.fromkeys(listed))
         # The words of "identity" are drawn at random: only useful where it is a label.

@@ -320,7 +320,10 @@ class ProxyClusterer(RepresentationClusterer):
     def _check(self, n_images: int) -> None:
         super()._check(n_images)
         if self._template() is None:
-            raise ValueError("a template is required, such as 'fruit with a color of *'")
+            raise ValueError(
+                "own words need a template, a text with * in the place of the word: "
+                "template='a photo of a *'"
+            )
         encoder = self.encoder
         parameters = self._parameters()
         for name in self.TEXT_AS_TOKENS:

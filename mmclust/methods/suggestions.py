@@ -55,7 +55,8 @@ def suggest_keywords(
     Returns a data frame: keyword; score; fits, whether the score is at least `FITS`; similar, the
     largest NMI with a keyword before it; names, the words that would name the clusters, the most
     frequent first; of, the domain for `mm.reference_words`, "" for your own words. Warns if no
-    keyword fits. Raises ValueError for no images or keywords, and for a keyword without words.
+    keyword fits, or the only one does not. Raises ValueError for no images or keywords, and for a
+    keyword without words.
     """
     import pandas as pd
 
@@ -82,8 +83,15 @@ def suggest_keywords(
         for k, nmi in zip(order, similar)
     ]
     if scores.max() < FITS:
-        known = f"the best, {keys[order[0]]!r}, has {scores[order[0]]:.2f}; {FITS} is required"
-        warnings.warn(f"no keyword fits these pictures ({known}): try your own", stacklevel=2)
+        number = f"{scores[order[0]]:.2f}; {FITS} is required"
+        message = f"no keyword fits these pictures (the best, {keys[order[0]]!r}, has {number})"
+        message = f"{message}: try your own"
+        if len(keys) == 1:
+            message = (
+                f"the words of {keys[0]!r} do not fit these pictures (score {number}): do not "
+            )
+            message += "rely on these clusters"
+        warnings.warn(message, stacklevel=2)
     return pd.DataFrame(rows)
 
 
@@ -107,14 +115,19 @@ def similarities(images: Pictures, encoder: Encoder, lists: Lists) -> Iterable[t
     """For each list: the list; the cosines (n, K) of the pictures with its words, alone without a
     template; and those with the nouns of the lexicon that are not in it (n, R)."""
     nouns = draw_nouns(None, seed=0)
-    words = list(dict.fromkeys([*nouns, *(word for *_, listed in lists for word in listed)]))
-    key = storage.key_of("words", encoder.fingerprint, words)
-    embeddings = storage.load_or_compute(key, lambda: encoder.encode_words(words))
-    cosines = encoder.encode_images(images) @ embeddings.T
-    column = {word: k for k, word in enumerate(words)}
+    others = dict.fromkeys(word for *_, listed in lists for word in listed)
+    listed_only = [word for word in others if word not in set(nouns)]
+    embeddings = [_word_embeddings(encoder, words) for words in (nouns, listed_only) if words]
+    cosines = encoder.encode_images(images) @ np.concatenate(embeddings).T
+    column = {word: k for k, word in enumerate([*nouns, *listed_only])}
     for item in lists:
         rivals = [column[noun] for noun in nouns if noun not in item[2]]
         yield item, cosines[:, [column[word] for word in item[2]]], cosines[:, rivals]
+
+
+def _word_embeddings(encoder: Encoder, words: list[str]) -> np.ndarray:
+    key = storage.key_of("words", encoder.fingerprint, words)
+    return storage.load_or_compute(key, lambda: encoder.encode_words(words))
 
 
 def separation(logits: np.ndarray, rivals: np.ndarray) -> float:

@@ -92,6 +92,22 @@ def _require_data(notebooks: dict[str, dict], download: bool) -> None:
         raise ValueError("\n  ".join([f"there are no pictures for {', '.join(without)}:", *ways]))
 
 
+def folder_for(
+    path: str, criterion: str | None, domain: str = "photo"
+) -> tuple[data.ImageDataset, str | None]:
+    """The pictures of a folder as notebook 18 reads them, and the keyword, None if none was asked
+    for. Labels are read only if the keyword is one of their criteria; otherwise class folders
+    mean nothing, and all pictures are there. Raises ValueError as `load_folder`."""
+    try:
+        photos = data.load_folder(path, domain=domain, verbose=False)
+        keyword = photos.criterion(criterion)
+        if keyword not in photos.criteria:
+            photos = data.load_folder(path, domain=domain, verbose=False, labels=False)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    return photos, keyword
+
+
 def describe_folder(parameters: dict, default_encoder: str) -> tuple[str, str, str]:
     """A sentence on a user's images, one on the words for the keyword, and the encoder's name,
     from 18's settings. `default_encoder`: the profile's.
@@ -101,13 +117,9 @@ def describe_folder(parameters: dict, default_encoder: str) -> tuple[str, str, s
     """
     path = parameters["data"]
     domain = parameters.get("domain", "photo")
-    try:
-        photos = data.load_folder(path, domain=domain, verbose=False)
-    except OSError as error:
-        raise ValueError(str(error)) from error
-    keyword = photos.criterion(parameters.get("criterion"))
+    photos, keyword = folder_for(path, parameters.get("criterion"), domain)
     if not keyword and parameters.get("words"):
-        raise ValueError(f"{path} has no labels: give the words a keyword with -p criterion=...")
+        raise ValueError("words without a keyword: give them one with -p criterion=...")
     n_clusters = parameters.get("n_clusters")
     if isinstance(n_clusters, int) and n_clusters > len(photos):
         raise ValueError(f"n_clusters={n_clusters}: {path} has only {len(photos)} pictures")
@@ -121,4 +133,7 @@ def describe_folder(parameters: dict, default_encoder: str) -> tuple[str, str, s
     else:
         chosen = words.reference_words(keyword, of=domain)
         source = f"{keyword} of {domain}: {len(chosen)} from {chosen.source}"
+    if n_clusters in (None, "auto") and keyword not in photos.criteria and len(photos) < 3:
+        number = "set their number with -p n_clusters=..."
+        raise ValueError(f"{path} has fewer than 3 pictures, too few to count clusters: {number}")
     return f"{path}: {photos.provenance}", source, encoder

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 60  # characters of a value in a message
+SIMILAR = 0.65  # of two names, from which one may be meant by the other: at 0.6, fruit by suits
 
 
 @lru_cache(maxsize=1)
@@ -108,7 +109,7 @@ def check_names(names: Iterable[str], known: Iterable[str], problem: str) -> Non
 
 def hint(name: object, known: Iterable[str]) -> str:
     """ ": did you mean 'color'?" if one of the known names is similar, otherwise ""."""
-    similar = get_close_matches(str(name), list(known), n=1)
+    similar = get_close_matches(str(name), list(known), n=1, cutoff=SIMILAR)
     return f": did you mean {similar[0]!r}?" if similar else ""
 
 

@@ -133,7 +133,9 @@ def _no_words(keyword: str, of: str) -> str:
     if of not in _domains():
         domains = ", ".join(_domains())
         problem = f"domain {of!r}: {domains}; and {brief(keyword)} is not common"
-    remedy = 'pass a list of your own words, or ask a language model with source="openai"'
+    elif having := [other for other in _domains() if keyword in keywords(other)]:
+        problem = f"words for {brief(keyword)} of {of}, but of {' and of '.join(having)}"
+    remedy = "choose another, give words of your own, or ask a language model (source openai)"
     return f"the lexicon has no {problem}. It has {', '.join(known[:8])}, ...: {remedy}."
 
 
