@@ -72,7 +72,8 @@ def is_picture(file: Path) -> bool:
 def describe_others(files: Sequence[Path]) -> str:
     """A note on files that are no pictures: their number, the first names, a remedy."""
     names = ", ".join([f.name for f in files[:5]] + ["..."][: len(files) > 5])
-    text = f"left out, not read as pictures: {len(files):,} files ({names})"
+    number = "1 file" if len(files) == 1 else f"{len(files):,} files"
+    text = f"left out, not read as pictures: {number} ({names})"
     heif = sum(f.suffix.lower() in HEIF_SUFFIXES for f in files)
     return f"{text}; for HEIC ({heif:,}): {HEIF_REMEDY}" if heif else text
 

@@ -50,11 +50,12 @@ def load_folder(
     """
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}")
+        file = " (it is a file)" if root.exists() else ""
+        raise FileNotFoundError(f"no folder {root}{file}")
     if on_corrupt not in ("raise", "skip"):
         raise ValueError(f'on_corrupt is "raise" or "skip", not {on_corrupt!r}')
     notes: list[str] = []
-    table, origin = _labels(root, notes) if labels else (_unlabeled(root), "")
+    table, origin = _labels(root, notes, labels)
     if on_corrupt == "skip":
         table = _without_damaged(root, table, notes)
     if table.index.empty:
@@ -73,7 +74,7 @@ def load_folder(
     return data
 
 
-def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
+def _labels(root: Path, notes: list[str], wanted: bool) -> tuple[pd.DataFrame, str]:
     """A table (index: pictures, columns: criteria), and what it was read from."""
     all_files, folders = walk(root, notes)
     pictures = {f: is_picture(root / f) for f in all_files}
@@ -82,16 +83,14 @@ def _labels(root: Path, notes: list[str]) -> tuple[pd.DataFrame, str]:
         notes.append(describe_others(others))
     if empty := without_pictures(folders, files):
         notes.append(f"without pictures: {counted(empty, 'folder')}")
+    if not wanted:
+        return pd.DataFrame(index=[str(f) for f in files]), ""
     if source := find_table(root, all_files, notes):
         table = read_labels(source, files, notes)
         if split := split_column(table):
             notes.append(f"taken together: {counted(sorted(set(table[split])), 'split')}")
         return table, source.name
     return tree_labels(root, files, notes), "folders"
-
-
-def _unlabeled(root: Path) -> pd.DataFrame:
-    return pd.DataFrame(index=[str(file) for file in pictures(root)])
 
 
 def from_table(name: str, domain: str, root: Path, table: pd.DataFrame) -> ImageDataset:

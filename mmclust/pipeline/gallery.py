@@ -105,7 +105,7 @@ def _notebook(out: Path, name: str, settings: dict, profile: str) -> dict:
         "items": items,
         "findings": [item for item in items if item.get("finding")],
         "html": html if (out / html).exists() else "",
-        "made": _provenance(name, state, profile),
+        "made": _provenance(name, state, profile, out),
         "error": state["error"],
         "where": state["where"],
         "folder": state.get("parameters", {}).get("data"),  # of the user's pictures
@@ -151,7 +151,7 @@ def _table(html: str) -> dict:
     return {"table": Markup(html), "preview": Markup(preview), "several_pages": several_pages}
 
 
-def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
+def _provenance(name: str, state: dict, profile: str, out: Path) -> dict[str, str]:
     """How a notebook was run, for the reader; empty where its state does not say."""
     profile = state.get("profile", profile)
     device = state.get("device", "")
@@ -162,6 +162,8 @@ def _provenance(name: str, state: dict, profile: str) -> dict[str, str]:
         command += ["--profile", profile]
     if device not in ("", "cpu"):
         command += ["--device", device]
+    if out.name != "figures":
+        command += ["--out", out.name]
     for key, value in parameters.items():
         plain = isinstance(value, str) and re.fullmatch("[A-Za-z][A-Za-z_/-]*", value)
         command += ["-p", f"{key}={value if plain else json.dumps(value)}"]

@@ -136,7 +136,8 @@ def _no_words(keyword: str, of: str) -> str:
     elif having := [other for other in _domains() if keyword in keywords(other)]:
         problem = f"words for {brief(keyword)} of {of}, but of {' and of '.join(having)}"
     remedy = "choose another, give words of your own, or ask a language model (source openai)"
-    return f"the lexicon has no {problem}. It has {', '.join(known[:8])}, ...: {remedy}."
+    end = "" if problem.endswith("?") else "."
+    return f"the lexicon has no {problem}{end} It has {', '.join(known[:8])}, ...: {remedy}."
 
 
 def draw_nouns(n: int | None, seed: int) -> list[str]:
