@@ -733,10 +733,10 @@ def test_confusion_matches_clusters_to_classes(clusters):
 
 
 def test_cosines_have_the_largest_of_each_picture_framed():
-    similarity = np.array([[0.1, 0.3, 0.2], [0.5, -0.4, 0.4]])
+    similarity = np.array([[0.1, 0.3, -0.001], [0.5, -0.4, 0.4]])
     fig = figures.cosines(pictures(2), ["red", "green", "blue"], similarity)
     heat, *shown = fig.axes
-    assert [t.get_text() for t in heat.texts] == ["0.10", "0.30", "0.20", "0.50", "-0.40", "0.40"]
+    assert [t.get_text() for t in heat.texts] == ["0.10", "0.30", "0.00", "0.50", "-0.40", "0.40"]
     assert [frame.get_xy() for frame in heat.patches] == [(1, 0), (0, 1)]
     assert [label.get_text() for label in heat.get_xticklabels()] == ["red", "green", "blue"]
     fig.draw_without_rendering()
@@ -789,6 +789,21 @@ def test_frames_of_a_gallery_have_the_colors_that_its_names_say():
     assert ax.get_xlim()[0] < ax.images[0].get_extent()[0]
 
 
+def outlines(fig):
+    """Whether each picture has an outline around its frame."""
+    widths = [(ax.patch.get_linewidth(), ax.spines["left"].get_linewidth()) for ax in fig.axes]
+    return [outline > frame for outline, frame in widths]
+
+
+def test_a_frame_that_is_almost_white_has_an_outline():
+    fig = figures.gallery(pictures(3), np.arange(3), ["white", "yellow", "pink"], per_cluster=1)
+    assert outlines(fig) == [True, False, False]
+    frame, outline = (fig.axes[0].spines["left"].get_edgecolor(), fig.axes[0].patch.get_edgecolor())
+    assert min(frame[:3]) > 0.9 > 0.7 > max(outline[:3])
+    fig = figures.gallery(pictures(2), np.arange(2), ["a", "b"], per_cluster=1)
+    assert outlines(fig) == [False, False]
+
+
 def test_wrong_pictures_are_marked_and_counted():
     labels, truth = np.array([0] * 5 + [1] * 4), np.array([2, 2, 0, 2, 2, 1, 1, 2, 1])
     wrong = figures.misplaced(labels, truth)
@@ -810,14 +825,22 @@ def test_the_teaser_sorts_the_pictures_that_it_shows():
     clusterings = {"color": (labels["color"], COLORS), "species": (labels["species"], FRUITS[:8])}
     truth = labels | {"color": np.where(np.arange(60) == 3, 5, labels["color"])}
     fig = figures.teaser(images, clusterings, truth, n=24)
+    panels = fig.subfigs[::2]  # an empty one between two panels
     first = sorted(np.asarray(image)[0, 0].tobytes() for image in images[:24])
-    for panel in fig.subfigs:
+    for panel in panels:
         axes = [ax for ax in panel.axes if ax.images]
         assert sorted(ax.images[0].get_array()[0, 0].tobytes() for ax in axes) == first
-    marked = [[ax for ax in panel.axes if ax.lines] for panel in fig.subfigs]
+    marked = [[ax for ax in panel.axes if ax.lines] for panel in panels]
     assert [len(axes) for axes in marked] == [0, 1, 0]
     assert np.array_equal(marked[1][0].images[0].get_array()[0, 0], np.asarray(images[3])[0, 0])
-    rows = {ax.get_ylabel() for ax in fig.subfigs[2].axes} - {""}
+    fig.draw_without_rendering()
+    for left, panel in itertools.pairwise(panels):
+        for ax in (ax for ax in panel.axes if ax.get_ylabel()):
+            name = ax.yaxis.label.get_window_extent()
+            before = max(other.get_window_extent().x1 for other in left.axes if other.images)
+            after = ax.get_window_extent().x0 - name.x1
+            assert name.x0 - before > 1.5 * after, "a name is nearer to the pictures that it names"
+    rows = {ax.get_ylabel() for ax in panels[2].axes} - {""}
     assert rows == set(FRUITS[:8]), "every cluster that has one of these pictures"
 
 

@@ -238,7 +238,7 @@ def test_efficiency(finding):
     assert "after 4.00 s" in finding("10", ["quality"], cell=1, quality=later)
 
 
-@pytest.mark.parametrize("score, crl, nmi", [(0.02, 0.1, 0.0), (0.3, 0.7, 0.8)])
+@pytest.mark.parametrize("score, crl, nmi", [(0.02, 0.1, -0.001), (0.3, 0.7, 0.8)])
 def test_a_failure(finding, score, crl, nmi):
     names = ["score of the names", "agreement with another seed", "agreement with CRL"]
     signs = pd.DataFrame(
@@ -249,7 +249,7 @@ def test_a_failure(finding, score, crl, nmi):
     text = finding("11", ["signs"], signs=signs, **context)
     warns, _, silent = text.partition("What does not: ")
     assert "round and square" in text and "for color at least 0.95" in text
-    assert f"Multi-Sub {'fails' if nmi < 0.1 else 'does not fail'}: NMI {nmi:.2f}" in text
+    assert f"Multi-Sub {'fails' if nmi < 0.1 else 'does not fail'}: NMI {abs(nmi):.2f}" in text
     assert f"score of the names ({score:.2f}; the others at least 0.40)" in text
     assert ("score of the names" in warns) == (score < 0.2)
     assert ("agreement with CRL" in warns) == (crl < 0.4)
@@ -281,10 +281,17 @@ def test_paper_and_code(finding):
 def test_lessons(finding, prefix, label, column):
     scores = pd.DataFrame({label: ["free", "held", "word"], column: [0.3, 0.9, 0.5]})
     cfg = SimpleNamespace(keyword="species")
-    text = finding(prefix, ["switches"], scores=scores, cfg=cfg)
-    assert text.endswith("species: held (0.90 NMI) and free (0.30).")
-    text = finding(prefix, ["switches"], scores=scores.assign(**{column: [1, 0, 0.5]}), cfg=cfg)
-    assert text.endswith("species: free (1.00 NMI) and held (0.00).")
+
+    def sentence(*values):
+        return finding(prefix, ["switches"], scores=scores.assign(**{column: values}), cfg=cfg)
+
+    start = "To cluster by species, the best NMI is "
+    assert sentence(0.3, 0.9, 0.5) == f"{start}0.90 (held), the worst 0.30 (free)."
+    assert sentence(1, 0, 0.5) == f"{start}1.00 (free), the worst 0.00 (held)."
+    tie = "(held; word: within 0.01 of each other)"
+    assert sentence(0.3, 0.939, 0.94) == f"{start}0.94 {tie}, the worst 0.30 (free)."
+    assert sentence(0.94, 0.305, 0.3) == f"{start}0.94 (free), the worst 0.30 {tie}."
+    assert sentence(0.3, 0.92, 0.94) == f"{start}0.94 (word), the worst 0.30 (free)."
 
 
 def test_when_asking_fails(finding):

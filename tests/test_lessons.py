@@ -76,10 +76,21 @@ def test_a_landscape_has_its_lowest_point_where_the_loss_has():
     landscape = mm.lesson_figures.landscape(lambda w: (w - z[1]).square().sum(1), plane)
     lowest = landscape.loc[landscape["loss"].idxmin()]
     assert len(landscape) == 41**2 and np.allclose(lowest, [1, 0, 0], atol=1e-6)
-    path = {"one": torch.stack([z[0], z[1]])}
-    figure = mm.lesson_figures.draw_landscapes({"one": landscape, "two": landscape}, plane, path)
+    there = torch.stack([z[0], z[1]])
+    paths = {"one": ("free", there), "two": ("held", there)}
+    figure = mm.lesson_figures.draw_landscapes({"one": landscape, "two": landscape}, plane, paths)
     trail = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 2)
     assert np.allclose(trail.get_xydata(), [[0, 0], [1, 0]], atol=1e-4)
+    # Each path has the color and the marker that it has in a walk of the same paths.
+    scores = np.eye(2)
+    picture = mm.load_dataset("demo-fruit", n=1, seed=0).images[0]
+    paths = {"free": there, "held": there}
+    walk = mm.lesson_figures.Walk(picture, landscape, plane, paths, scores, "ab", "weight")
+    ends = [ax.lines[-1] for ax in figure.axes[:2]]
+    in_walk, names = walk.key_frames([0, 1]).axes[0].get_legend_handles_labels()
+    looks = [[(end.get_color(), end.get_marker()) for end in both] for both in (ends, in_walk)]
+    assert looks[0] == looks[1] and len(set(looks[0])) == 2
+    assert names == [text.get_text() for text in figure.legends[0].texts] == ["free", "held"]
     plt.close("all")
 
 

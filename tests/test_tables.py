@@ -474,6 +474,29 @@ def test_the_displayed_table_may_differ_from_the_frame(tmp_path):
     assert "no rows" in files_of(tmp_path)[2]
 
 
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("-0.00", "0.00"),
+        ("NMI -0.00; at least -0.000.", "NMI 0.00; at least 0.000."),
+        ("(-0.0) and -0, by -0", "(0.0) and 0, by 0"),
+        *[
+            (text, text)
+            for text in ("-0.01", "-0.001 ± 0.000", "10-0.5", "2024-01-00", "1e-0", "a-0.0")
+        ],
+    ],
+)
+def test_zeros_have_no_minus(text, expected):
+    assert tables.without_negative_zero(text) == expected
+
+
+def test_no_cell_of_a_table_is_a_negative_zero(tmp_path):
+    frame = pd.DataFrame({"difference": [-0.0001, -0.0, -0.1]})
+    NotebookOutput("a", tmp_path).table(frame, "t")
+    cells = re.findall(r"-?\d\.\d+", (tmp_path / "a_t.md").read_text(encoding="utf-8"))
+    assert cells == ["0.000", "0.000", "-0.100"]
+
+
 def test_unknown_numbers_of_the_papers_data_sets_are_missing():
     table = tables.paper_datasets().set_index(["data set", "criterion"])
     assert table.loc[("cmuface", "identity"), "clusters"] == 20 and pd.isna(

@@ -45,6 +45,7 @@ FLAT_BOTTOM = 1.6  # exponent > 1: levels are closer together at the bottom, whe
 SLOW_START = 1.7  # exponent > 1: frames are closer together in the first epochs
 FPS = 5  # frames per second of a walk
 PATH_STYLES = [(PALETTE[1], "D"), ("white", "o"), (PALETTE[3], "s")]  # color, marker
+DOT: dict[str, Any] = {"ms": 8, "mec": "0.1", "mew": 0.8, "zorder": 3}  # the end of a path
 MAX_BARS = 7  # of a walk: those with the largest score in any epoch
 # Characters that replace the icons of matplotlib's player, which are loaded from a server.
 BUTTONS = {
@@ -149,31 +150,39 @@ def _contour(ax: Axes, surface: pd.DataFrame, plane: Plane, names: Sequence[str]
 
 
 def draw_landscapes(
-    landscapes: dict[str, pd.DataFrame], plane: Plane, paths: dict[str, torch.Tensor] | None = None
-) -> Figure:
+    landscapes: dict[str, pd.DataFrame], plane: Plane,
+    paths: dict[str, tuple[str, torch.Tensor]] | None = None,
+) -> Figure:  # fmt: skip
     """A panel per landscape (title -> frame of `landscape`), with a cross at its lowest point.
-    `paths`: title -> a proxy by epoch (epochs, e), drawn as its nearest points in the plane, from
-    an open circle to a filled one."""
+    `paths`: title -> a name and a proxy by epoch (epochs, e), drawn as its nearest points in the
+    plane, from a ring to a filled marker. Names have the colors and markers of a `Walk` whose
+    paths are in the same order, and a legend."""
     n = len(landscapes)
     size = (7.2 if n > 1 else 4.4, 7.0 / max(n, 2) + 0.45)
     fig, axes = plt.subplots(1, n, figsize=size, squeeze=False, sharey=True)
     style: dict[str, Any] = {"orientation": "horizontal", "aspect": 18, "pad": 0.03}
+    styles = dict(zip(dict.fromkeys(name for name, _ in (paths or {}).values()), PATH_STYLES))
+    ends: dict[str, Any] = {}
     for ax, (title, surface) in zip(axes[0], landscapes.items()):
         filled = _contour(ax, surface, plane, plane.names)
         ticks = filled.levels[[0, 4, 8, -1]]
         bar = fig.colorbar(filled, ax=ax, ticks=ticks, format="%.2f", **style)
         bar.set_label("loss", fontsize=10)
         lowest = surface.loc[surface["loss"].idxmin()]
-        ax.plot(lowest["x"], lowest["y"], "x", color="white", ms=8, mew=2.5)
+        ax.plot(lowest["x"], lowest["y"], "x", color=PALETTE[9], ms=8, mew=2.5, zorder=2.5)
         if paths and title in paths:
-            path = plane.coordinates(paths[title])
-            ax.plot(*path.T, color=PALETTE[1], lw=2)
-            ax.plot(*path[0], "o", mfc="white", mec=PALETTE[1], ms=7)
-            ax.plot(*path[-1], "o", color=PALETTE[1], ms=7, **EDGE)
+            name, proxy = paths[title]
+            color, marker = styles[name]
+            path = plane.coordinates(proxy)
+            ax.plot(*path.T, color=color, lw=2)
+            ax.plot(*path[0], "o", mfc="none", mec=color, mew=1.5, ms=11)
+            (ends[name],) = ax.plot(*path[-1], marker, color=color, label=name, ls="none", **DOT)
         ax.set_title(title, fontsize=10.5)
         ax.set(xticks=[0, 1], yticks=[0, 1])
         ax.set_xlabel(f"x: {plane.names[0]} → {plane.names[1]}", fontsize=10)
     axes[0, 0].set_ylabel(f"y: {plane.names[0]} → {plane.names[2]}", fontsize=10)
+    if ends:
+        legend_above(fig, axes[0, 0], list(ends.values()), list(ends))
     return fig
 
 
@@ -261,11 +270,10 @@ class Walk:
         and the bars of this epoch."""
         _contour(ax, self.surface, self.plane, names)
         ax.set(xticks=[], yticks=[])
-        dot: dict[str, Any] = {"ms": 8, "mec": "0.1", "mew": 0.8, "ls": "none"}
         trails = []
         for name, (color, marker) in zip(self.paths, PATH_STYLES):
             (line,) = ax.plot([], [], color=color, lw=2)
-            (end,) = ax.plot([], [], marker, color=color, label=name, **dot)
+            (end,) = ax.plot([], [], marker, color=color, label=name, ls="none", **DOT)
             trails.append((self.paths[name], line, end))
         rectangles = bars.barh(self.words, np.zeros(len(self.words)), color=PATH_STYLES[0][0])
         low, high = np.nanmin(self.scores), np.nanmax(self.scores)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from mmclust.results.tables import without_negative_zero
 from mmclust.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class NotebookOutput:
         The notebook shows it, and the gallery under the notebook's title and in the caption. Raises
         ValueError if this notebook has no such figure or table.
         """
+        text = without_negative_zero(text)
         path = self._note(name)
         if not path.exists():
             raise ValueError(f"{self.notebook} has no figure or table {name!r}: write it first")
@@ -170,7 +172,7 @@ def _text(value: Any, decimals: int) -> str:
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     if pd.api.types.is_float(value):
-        return f"{value:.{decimals}f}"
+        return without_negative_zero(f"{value:.{decimals}f}")
     return str(value).replace("\n", " ")
 
 

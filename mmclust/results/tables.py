@@ -38,6 +38,11 @@ def printed(name: object) -> str:
     return re.sub(rf"\b({'|'.join(PRINTED_NAMES)})\b", lambda m: PRINTED_NAMES[m[0]], str(name))
 
 
+def without_negative_zero(text: str) -> str:
+    """A text with its numbers, in which zeros have no minus: "0.00" of "-0.00"."""
+    return re.sub(r"(?<![\w.])-(?=0(\.0+)?(?!\.?\w))", "", text)
+
+
 def summarize(rows: pd.DataFrame, metric: str = "NMI", by: str = "method") -> pd.DataFrame:
     """Mean and standard deviation over seeds, "0.912 ± 0.013", and the mean over criteria.
 
@@ -200,7 +205,7 @@ def published_table(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             table[header] = _digits_of_source(cells[column])
             gray[header] = cells[column].notna() & (not first["comparable"])
         if cells["difference"].notna().any():
-            differences = cells["difference"].map("{:+.3f}".format, na_action="ignore")
+            differences = cells["difference"].map(_signed, na_action="ignore")
             table[f"{criterion} difference"] = differences.fillna("")
     not_comparable = pd.DataFrame(gray, methods).reindex(columns=table.columns, fill_value=False)
     return table.reset_index(drop=True), not_comparable.reset_index(drop=True)
@@ -212,7 +217,12 @@ def _digits_of_source(values: pd.Series) -> pd.Series:
     return pd.Series(texts, values.index).replace("nan", "")
 
 
+def _signed(difference: float) -> str:
+    return without_negative_zero(f"{difference:+.3f}")
+
+
 def _cell(mean: float, std: float) -> str:
     if np.isnan(mean):
         return ""
-    return f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"  # one seed has no std
+    text = f"{mean:.3f}" if np.isnan(std) else f"{mean:.3f} ± {std:.3f}"  # one seed has no std
+    return without_negative_zero(text)

@@ -24,6 +24,8 @@ from mmclust.results.figures.theme import (
 )
 
 TITLE_LETTER = 0.093  # inches, mean width of a letter in a row title
+TEXT_MARGIN = 0.14  # inches, next to the names of rows
+BETWEEN_PANELS = 0.28  # inches, so that a name does not seem to belong to the panel on its left
 MOST_WIDTH = 7.4  # inches, of a figure
 TITLE_LINE = 0.19  # inches, height of a line in a row title
 
@@ -158,17 +160,20 @@ def teaser(
     texts = []  # inches, of the names
     for _, _, names, _ in panels:
         letters = max(len(line) for name in names or [""] for line in name.split("\n"))
-        texts.append(0.14 + TITLE_LETTER * letters)
-    side = round(min(0.4, (MOST_WIDTH - sum(texts)) / sum(columns)), 2)
+        texts.append(TEXT_MARGIN + TITLE_LETTER * letters)
+    gaps = BETWEEN_PANELS * (len(panels) - 1)
+    side = round(min(0.4, (MOST_WIDTH - sum(texts) - gaps) / sum(columns)), 2)
     widths = [side * count + text for count, text in zip(columns, texts)]
     lines = max((1 + name.count("\n") for _, _, names, _ in panels for name in names), default=1)
-    fig = plt.figure(figsize=(sum(widths), max(side * 1.1, 0.18 * lines) * rows + 0.35))
+    fig = plt.figure(figsize=(sum(widths) + gaps, max(side * 1.1, 0.18 * lines) * rows + 0.35))
     layout = fig.get_layout_engine()
     if isinstance(layout, ConstrainedLayoutEngine):  # set by `use_theme`
         layout.set(wspace=0, hspace=0, w_pad=0.03, h_pad=0.02)
-    subfigures = fig.subfigures(1, len(panels), squeeze=False, width_ratios=widths)
+    ratios = np.full(2 * len(panels) - 1, BETWEEN_PANELS)  # empty subfigures between the panels
+    ratios[::2] = widths
+    subfigures = fig.subfigures(1, len(ratios), squeeze=False, width_ratios=ratios)[0, ::2]
     titles = []
-    for subfigure, (title, members, names, wrong), count in zip(subfigures.flat, panels, columns):
+    for subfigure, (title, members, names, wrong), count in zip(subfigures, panels, columns):
         titles.append(subfigure.suptitle(title, fontsize=12, fontweight="bold"))
         axes = subfigure.subplots(rows, count, squeeze=False)
         for row, numbers in itertools.zip_longest(axes, members, fillvalue=()):

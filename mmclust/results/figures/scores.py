@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import mmclust.results.figures.theme as theme
-from mmclust.results.tables import printed
+from mmclust.results.tables import printed, without_negative_zero
 
 ROW_LETTERS = 40  # of the name of a difference, in one line
 DWARFED = 8  # differences that are this many times smaller than the largest are magnified
@@ -85,7 +85,8 @@ def ablation(
         if baseline is None or setting == baseline:
             theme.text_at_right(ax, i, f"{means[setting]:.3f}", fontsize=11, fontweight="bold")
         else:
-            theme.text_at_right(ax, i, f"{means[setting] - means[baseline]:+.3f}", fontsize=11)
+            difference = without_negative_zero(f"{means[setting] - means[baseline]:+.3f}")
+            theme.text_at_right(ax, i, difference, fontsize=11)
     ax.set(xlim=(0, 1.02), xticks=np.linspace(0, 1, 6), xlabel=f"{metric}, mean over criteria")
     theme.legend_above(fig, ax, lines=theme.reference_lines(ax, references))
     return fig

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from mmclust.results.figures.theme import PALETTE, legend_above, looks, show_image, wrap
+from mmclust.results.tables import without_negative_zero
 
 FIGURE_WIDTH = 7.2  # inches
 MOST_IN_CELL = 9  # entries of a legend that fit in a panel's cell
@@ -81,7 +82,8 @@ def cosines(
     grid = fig.add_gridspec(n, 2, width_ratios=(0.6, width * len(prompts)))
     ax = fig.add_subplot(grid[:, 1])
     style = {"cmap": "YlGnBu", "cbar": False, "linewidths": 0.5, "annot_kws": {"fontsize": 10.5}}
-    sns.heatmap(similarity, annot=True, fmt=".2f", ax=ax, **style)
+    cells = [[without_negative_zero(f"{value:.2f}") for value in row] for row in similarity]
+    sns.heatmap(similarity, annot=np.array(cells), fmt="", ax=ax, **style)
     for i, image in enumerate(images):
         show_image(fig.add_subplot(grid[i, 0]), image)
         corner = (int(np.argmax(similarity[i])), i)

@@ -27,7 +27,7 @@ from PIL import Image
 
 from mmclust.data.rendered import COLORS
 from mmclust.experiments.statistics import interval
-from mmclust.results.tables import printed
+from mmclust.results.tables import printed, without_negative_zero
 
 # seaborn's palette "colorblind", reordered: the first colors differ most.
 PALETTE = [
@@ -48,6 +48,8 @@ PARAMETERS = {  # printed names of parameters: the papers' letters
 }  # fmt: skip
 EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
 
+FRAME = 2.5  # points, width of the frame of a picture
+LIGHT = 0.8  # a frame whose red, green and blue are all above this gets a gray outline
 WRONG = "#c00000"  # of the cross on a picture that is in the wrong cluster
 
 FONT = "DejaVu Sans"  # it comes with matplotlib
@@ -144,10 +146,11 @@ def reference_lines(ax: Axes, references: Mapping[str, float] | None, signed: bo
     style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.4, "zorder": 1.5}
     values = {} if references is None else dict(references)
     form = "+.3f" if signed else ".3f"
+    texts = {name: without_negative_zero(f"{value:{form}}") for name, value in values.items()}
     methods = [name.partition(" (")[0] for name in values]
     colors = {name: color for name, (_, color, _) in zip(values, looks(methods))}
     return [
-        ax.axvline(value, color=colors[name], label=f"{printed(name)} {value:{form}}", **style)
+        ax.axvline(value, color=colors[name], label=f"{printed(name)} {texts[name]}", **style)
         for name, value in values.items()
     ]
 
@@ -179,7 +182,9 @@ def show_image(ax: Axes, image: Image.Image, edge: Any = None, wrong: bool = Fal
     ax.imshow(np.asarray(image), interpolation=smooth).set_clip_on(False)
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-    ax.spines[:].set(visible=edge is not None, color=edge, linewidth=2.5)
+    ax.spines[:].set(visible=edge is not None, color=edge, linewidth=FRAME)
+    if edge is not None and min(mpl.colors.to_rgb(edge)) > LIGHT:  # invisible on white paper
+        ax.patch.set(edgecolor="0.55", linewidth=FRAME + 1.4)  # seen on both sides of the frame
     if edge is not None:  # around the picture, not over its margin
         width, height = image.size
         pad = 0.03 * max(width, height)
