@@ -355,7 +355,7 @@ def test_a_bad_folder_is_reported_before_anything_starts(tmp_path, main, option)
         ([photos, "criterion=colr"], "did you mean 'color'?"),
         ([photos, "criterion=color", "n_clusters=2"], "n_clusters=2: "),
         ([photos, "criterion=color"], "too few to count clusters"),
-        ([photos, "criterion=suits"], "of photo, but of card"),
+        ([photos, "criterion=suits"], "of photo, but of the domain card"),
     ]:
         given = [word for pair in parameters for word in ("-p", pair)]
         status, printed = main("--only", "18", *given, "--out", tmp_path / "out", *option)

@@ -134,7 +134,7 @@ def _no_words(keyword: str, of: str) -> str:
         domains = ", ".join(_domains())
         problem = f"domain {of!r}: {domains}; and {brief(keyword)} is not common"
     elif having := [other for other in _domains() if keyword in keywords(other)]:
-        problem = f"words for {brief(keyword)} of {of}, but of {' and of '.join(having)}"
+        problem = f"words for {brief(keyword)} of {of}, but of the domain {' or '.join(having)}"
     remedy = "choose another, give words of your own, or ask a language model (source openai)"
     end = "" if problem.endswith("?") else "."
     return f"the lexicon has no {problem}{end} It has {', '.join(known[:8])}, ...: {remedy}."
