@@ -171,7 +171,8 @@ def test_the_gallery_is_complete(chromium, gallery, width, tmp_path):
     }
     assert files <= set(visible(page, "section a", "href"))
     page.locator(".card").first.click()
-    assert page.locator("[id='01_wide--sines']").bounding_box()["y"] < 300
+    top = "document.getElementById('01_wide--sines').getBoundingClientRect().top"
+    page.wait_for_function(f"{top} < 300", timeout=5000)  # it scrolls a moment later
     check_print(page, gallery, tmp_path)
     page.close()
 
