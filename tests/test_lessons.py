@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 
 import mmclust as mm
+from mmclust.pipeline.gallery import to_html
 from mmclust.pipeline.notebooks import reproduce
 from mmclust.profiles import load_profile
 from mmclust.results import schematics
@@ -34,6 +35,14 @@ def cells(path: Path, kind: str) -> list[dict]:
 
 def markdown_of(path: Path) -> str:
     return "\n".join(cell["source"] for cell in cells(path, "markdown"))
+
+
+def page_of(folder: Path, text: str) -> str:
+    """The page of a notebook with this Markdown, without its head."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    nbformat.write(notebook, folder / "page.ipynb")
+    to_html(folder / "page.ipynb")
+    return (folder / "page.html").read_text(encoding="utf-8").partition("<main>")[2]
 
 
 def random_words(seed=0, n=3, e=6):
@@ -238,6 +247,38 @@ def test_a_cell_fits_into_a_readers_head(path):
         if "parameters" not in cell["metadata"].get("tags", []):
             assert len(lines) <= 12, f"{len(lines)} lines: {lines[0]}"
         assert max(map(len, lines), default=0) <= 100
+
+
+# --- formulas ---------------------------------------------------------------------------------
+
+
+def test_formulas_are_typeset_without_a_script(tmp_path):
+    text = r"""The length of $w_i$ costs $5 or $10; `$code$` stays, as do $\left( x$ and $5 and $6.
+
+$$L = \frac{1}{n} \sum_i x_i \tag{7}$$
+
+```
+$fenced$
+```"""
+    page = page_of(tmp_path, text)
+    assert page.count("<math") == 2 and "<mfrac>" in page
+    assert "</math><span>(7)</span></div>" in page
+    for kept in ("costs $5 or $10;", "$code$", r"$\left( x$", "$5 and $6", "$fenced$"):
+        assert kept in page
+
+
+@pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS], ids=lambda path: path.stem)
+def test_every_formula_is_typeset(path, tmp_path):
+    page = page_of(tmp_path, markdown_of(path))
+    text = re.sub(r"<code.*?</code>|<pre.*?</pre>|<script.*?</script>", "", page, flags=re.S)
+    assert "<math" in page or path not in LESSONS
+    assert "$" not in text and not re.search(r"<m[a-z]+[^>]*>[^<]*\\", text)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_equations_are_numbered_in_order(path):
+    numbers = [int(number) for number in re.findall(r"\\tag\{(\d+)\}", markdown_of(path))]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 7
 
 
 # --- runs ---------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from pip._vendor.packaging.utils import canonicalize_name
 
 WANTED = """
 open_clip_torch timm scikit-learn pandas matplotlib seaborn distributed papermill ipykernel
-nbconvert filelock jinja2 jsonschema lazy_loader numpy pillow platformdirs psutil pyyaml rich
+nbconvert filelock jinja2 jsonschema latex2mathml lazy_loader numpy pillow platformdirs psutil pyyaml rich
 safetensors scipy tabulate tqdm pytest pytest-xdist hypothesis
 """.split()
 # torch fits the driver there; the others are needed by parts of packages that the check never runs

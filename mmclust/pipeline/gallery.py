@@ -12,6 +12,7 @@ import re
 import shlex
 import time
 import warnings
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 
@@ -36,6 +37,10 @@ FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice th
 PREVIEW_ROWS = 9  # of a table, on its card
 LONG_CELL = 45  # characters; the text of a longer cell breaks into lines
 ROWS_PER_PAGE = 40  # a longer table may be split between printed pages
+# TeX in Markdown; code is skipped, and amounts of money, as Jupyter's own rules do not
+FORMULA = re.compile(
+    r"```.*?```|`[^`]+`|\$\$(?P<display>.+?)\$\$|\$(?P<inline>(?! )[^$\n`]+?)(?<! )\$(?!\d)", re.S
+)
 
 
 def write_index(out: Path, profile: str) -> Path:
@@ -181,6 +186,24 @@ def _provenance(name: str, state: dict, profile: str, out: Path) -> dict[str, st
     }
 
 
+def _typeset(match: re.Match) -> str:
+    """A formula as MathML, which browsers draw without a script; code, and TeX with errors, stay.
+
+    The number of an equation, `\\tag{...}`, stands at the end of its line.
+    """
+    formula = match["display"] or match["inline"]
+    if not formula:
+        return match[0]
+    from latex2mathml.converter import convert
+
+    tex, _, tag = formula.partition(r"\tag{")
+    with suppress(Exception):  # of many types, such as IndexError
+        math = convert(tex, display="block" if match["display"] else "inline")
+        number = f"<span>({tag.strip()[:-1]})</span>" if tag else ""
+        return f'<div class="equation">{math}{number}</div>' if match["display"] else math
+    return match[0]
+
+
 def to_html(path: Path) -> None:
     """Write an executed notebook as one HTML file that loads nothing from the network."""
     import nbformat
@@ -193,6 +216,8 @@ def to_html(path: Path) -> None:
     # Widgets need a kernel, and a script from the network: the page shows their text instead.
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = FORMULA.sub(_typeset, cell.source)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     html = exporter.from_notebook_node(notebook)[0]
