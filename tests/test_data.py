@@ -192,3 +192,12 @@ def test_derived_criteria_are_not_independent():
     assert cards.independent_criteria == cards.criteria
     with pytest.raises(ValueError, match=r"2 labels of 'color' for 5 images"):
         mm.ImageDataset("x", "fruit", fruit.images, {"color": [0, 1]}, {"color": ["a", "b"]})
+
+
+@pytest.mark.parametrize("wrong", [-1, 2, 0.5, float("nan")])
+def test_a_label_must_be_that_of_a_class(wrong):
+    images = mm.load_dataset("demo-fruit", n=3).images
+    for labels, classes in ([0, 1, wrong], {"a": ["x", "y"]}), ([0, 1, 1], {}):
+        with pytest.raises(ValueError, match=r"x: .* is a label of 'a': .* class names"):
+            mm.ImageDataset("x", "fruit", images, {"a": labels}, classes)
+    assert len(mm.ImageDataset("x", "fruit", images, {"a": [0, 1, 1]}, {"a": ["x", "y"]})) == 3

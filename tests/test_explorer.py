@@ -303,6 +303,10 @@ def test_an_invalid_folder_keeps_the_former_pictures(folder, tmp_path):
         (folder / name).write_bytes(picture("white"))
     with pytest.raises(InputError, match=r"photos holds more than 7 pictures.*folder below"):
         explored.load("folder", "photos")
+    (folder.parent / "linked").mkdir()
+    (folder.parent / "linked" / "all").symlink_to(folder)
+    with pytest.raises(InputError, match=r"linked holds more than 7 pictures"):
+        explored.load("folder", "linked")
 
 
 def test_the_search_for_pictures_ends(tmp_path, monkeypatch):

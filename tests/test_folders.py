@@ -315,6 +315,19 @@ def test_a_layout_is_understood_and_said(tmp_path, name):
     assert [picture.size for picture in data.images] == [(40, 30)] * len(data)
 
 
+def test_pictures_of_one_name_in_two_albums_are_not_one_picture(tmp_path):
+    for album, color in [("2023/beach", "blue"), ("2024/alps", "green")]:
+        (tmp_path / album).mkdir(parents=True)
+        for number in range(4):  # cameras count from 1 again
+            (tmp_path / album / f"IMG_{number}.png").write_bytes(picture(color))
+    data, line = printed(tmp_path)
+    assert len(data) == 8 and "no criteria, as their pictures differ" in line
+    for number in range(3):  # now most of them are the same
+        same = (tmp_path / "2023/beach" / f"IMG_{number}.png").read_bytes()
+        (tmp_path / "2024/alps" / f"IMG_{number}.png").write_bytes(same)
+    assert len(mm.load_folder(tmp_path, verbose=False)) == 4
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_clear_meaning_is_refused(tmp_path, name):
     entries, content, says = REFUSED[name]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from filecmp import cmp
 from itertools import takewhile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mmclust.data.decoding import is_hidden
 from mmclust.data.images import clean, counted
 
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
+SAMPLE = 100  # pictures of each tree that are compared with those of the same name in others
 Parts = Mapping[Path, tuple[str, ...]]  # of files: the folders that may be labels, and the name
 
 
@@ -27,9 +29,17 @@ def walk(root: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
 
     A note lists links that lead nowhere or back, and folders that can't be opened.
     """
-    files: list[Path] = []
-    folders: list[Path] = []
     closed: list[Path] = []
+    visited = list(visit(root, closed))
+    if closed:
+        kinds = "a link to nowhere or back, or no permission"
+        notes.append(f"left out, {kinds}: {counted(sorted(closed), 'path')}")
+    files = [file for _, files in visited for file in files]
+    return sorted(files), sorted(folder for folders, _ in visited for folder in folders)
+
+
+def visit(root: Path, closed: list[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
+    """The folders and files in each folder below `root`, as in `walk`; `closed` gets the rest."""
     for place, below, names in os.walk(
         root, onerror=lambda error: closed.append(Path(error.filename).relative_to(root)),
         followlinks=True,
@@ -37,17 +47,11 @@ def walk(root: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
         here = Path(place).relative_to(root)
         closed.extend(here / name for name in below if _leads_back(Path(place, name)))
         below[:] = [name for name in below if not is_hidden(name) and here / name not in closed]
-        folders += [here / name for name in below]
-        for name in [name for name in names if not is_hidden(name)]:
-            path = os.path.join(place, name)
-            if os.path.isfile(path):
-                files.append(here / name)
-            elif os.path.islink(path):
-                closed.append(here / name)
-    if closed:
-        kinds = "a link to nowhere or back, or no permission"
-        notes.append(f"left out, {kinds}: {counted(sorted(closed), 'path')}")
-    return sorted(files), sorted(folders)
+        names = [name for name in names if not is_hidden(name)]
+        files = [name for name in names if os.path.isfile(os.path.join(place, name))]
+        links = [name for name in names if os.path.islink(os.path.join(place, name))]
+        closed.extend(here / name for name in links if name not in files)
+        yield [here / name for name in below], [here / name for name in files]
 
 
 def _leads_back(folder: Path) -> bool:
@@ -78,8 +82,11 @@ def tree_labels(root: Path, files: Iterable[Path], notes: list[str]) -> pd.DataF
         notes += ["most pictures are beside the folders"] if len(tops) > 1 else []
         return unlabeled
     if 2 * len(deeper) > len(labeled) and len({p[0] for p in deeper.values()}) == len(tops):
-        names = [{clean(p[-1]) for p in deeper.values() if p[0] == top} for top in tops]
-        if 2 * len(set.intersection(*names)) < len(set.union(*names)):
+        pictures = [
+            {clean(p[-1]): root / f for f, p in deeper.items() if p[0] == top} for top in tops
+        ]
+        names = [set(tree) for tree in pictures]
+        if 2 * len(set.intersection(*names)) < len(set.union(*names)) or _differ(pictures):
             reason = "no classes, as they hold folders, and no criteria, as their pictures differ"
             notes.append(f"{reason}: {counted(tops, 'folder')}")
             return unlabeled
@@ -94,6 +101,15 @@ def tree_labels(root: Path, files: Iterable[Path], notes: list[str]) -> pd.DataF
     if beside := [f for f in parts if f not in labeled]:
         notes.append(f"left out, beside the class folders: {counted(beside, 'picture')}")
     return table
+
+
+def _differ(trees: list[dict[str, Path]]) -> bool:
+    """Whether most files of one name differ, in a sample of names: cameras count from 1 again."""
+    names = sorted(set.intersection(*map(set, trees)))
+    sample = names[:: -(-len(names) // SAMPLE)]
+    first, *others = trees
+    same = [all(cmp(first[n], tree[n], shallow=False) for tree in others) for n in sample]
+    return 2 * sum(same) < len(same)
 
 
 def _shared(folders: Iterable[tuple[str, ...]]) -> list[str]:

@@ -174,7 +174,7 @@ def counted(names: Sequence[object], noun: str, most: int = 5) -> str:
 
 @dataclass
 class ImageDataset:
-    """Images with named labels.
+    """Images with named labels. ValueError: a label that is missing, or of no class.
 
     Attributes:
         domain: what the pictures show, the first word of a prompt: "fruit", "card", "photo".
@@ -201,6 +201,13 @@ class ImageDataset:
             if len(values) != len(self):
                 counts = f"{len(values)} labels of {criterion!r} for {len(self)} images"
                 raise ValueError(f"{self.name}: {counts}")
+            n_classes = len(self.classes.get(criterion, []))
+            wrong = np.asarray(values)[~np.isin(values, np.arange(n_classes))]
+            if len(wrong):
+                expected = f"expected are positions in its {n_classes} class names"
+                advice = "leave out pictures without a label"
+                text = f"{wrong[0]} is a label of {criterion!r}: {expected}; {advice}"
+                raise ValueError(f"{self.name}: {text}")
         labels = {c: np.asarray(v, np.int64) for c, v in self.labels.items()}
         self.labels = Labels(self.name, labels)
 

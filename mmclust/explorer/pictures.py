@@ -18,9 +18,10 @@ from PIL import Image, ImageOps
 
 from mmclust import storage
 from mmclust.code_fingerprint import code_fingerprint
-from mmclust.data.decoding import is_hidden, is_picture
+from mmclust.data.decoding import is_picture
 from mmclust.data.download import unpack
 from mmclust.data.folder import load_folder
+from mmclust.data.folder_tree import visit
 from mmclust.data.images import ImageDataset, Images
 
 MB = 10**6
@@ -53,8 +54,9 @@ def read_folder(path: Path, domain: str, max_pictures: int) -> ImageDataset:
     `mmclust.load_folder` raises."""
     n_pictures = 0
     advice = "give a folder below it, or a copy of some"
-    for n_files, file in enumerate(path.rglob("*")):
-        n_pictures += is_picture(file) and not any(map(is_hidden, file.relative_to(path).parts))
+    below = (file for _, files in visit(path, []) for file in files)
+    for n_files, file in enumerate(below, 1):
+        n_pictures += is_picture(path / file)
         if n_pictures > max_pictures:
             raise ValueError(f"{path} holds more than {max_pictures:,} pictures: {advice}")
         if n_files > MAX_FILES:
