@@ -24,12 +24,13 @@ import filelock
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
 from mmclust.data import to_be_placed
+from mmclust.data.folder import load_folder_for
 from mmclust.data.folder_tree import walk
 from mmclust.data.paper_datasets import PAPER_DATASETS
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
 from mmclust.pipeline.gallery import output_files, read_state, write_index
-from mmclust.pipeline.preflight import datasets_of, folder_for, needs
+from mmclust.pipeline.preflight import datasets_of, needs
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_names, check_settings
 from mmclust.results.output import STATE
@@ -138,7 +139,8 @@ def reproduce(
         todo, outcomes = plan(only, parameters, profile, device, out, force, notebooks)
         if todo:
             if isinstance(folder := (parameters or {}).get("data"), str):
-                pictures, _ = folder_for(folder, (parameters or {}).get("criterion"))
+                criterion = (parameters or {}).get("criterion")
+                pictures, _ = load_folder_for(folder, criterion, verbose=False)
                 on_event("folder", f"{folder}: {pictures.provenance}", 0)
             made: dict = {"profile": profile, "device": device}
             made |= {"versions": versions(), "commit": commit()}
