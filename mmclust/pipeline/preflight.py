@@ -18,8 +18,8 @@ def needs(
 ) -> dict[str, list[str]]:
     """What notebooks need and where it comes from: sentences on "data", "encoders" and "words".
 
-    `parameters` replace the profile's. Raises ValueError for a data set or criterion that does not
-    exist, for notebooks without any data set that is there, and as `describe_folder`.
+    `parameters` replace the profile's. Raises ValueError for a data set, criterion or plug-in that
+    does not exist, for notebooks without any data set that is there, and as `describe_folder`.
     """
     settings = load_profile(profile)
     source = settings.get("source", "lexicon")
@@ -35,6 +35,8 @@ def needs(
         for name, keywords in datasets_of(notebook).items():
             criteria.setdefault(name, set()).update(keywords)
     _require_data(dict(zip(names, notebooks)), download)
+    for name in plugins.names_in([changes, notebooks]):
+        plugins.resolve(name)
     for name, asked in criteria.items():
         if name not in paper_datasets.PAPER_DATASETS and not plugins.is_plugin_name(name):
             dataset = data.load_dataset(name)
