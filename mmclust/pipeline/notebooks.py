@@ -91,7 +91,7 @@ def stamp(path: Path, parameters: dict) -> str:
     profile = load_profile(parameters["profile"]) if parameters.get("profile") else {}
     add(profile)
     entry = profile.get("notebooks", {}).get(path.stem, {})
-    for name in plugins.names_in([parameters, entry]):
+    for name in plugins.names_in([parameters, profile | {"notebooks": entry}]):
         digest.update(plugins.source(name).encode())
     if profile.get("source", "lexicon") != "lexicon":
         for file in sorted(reviewed_answers.folder().glob("*.yaml")):

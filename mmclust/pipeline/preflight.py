@@ -35,7 +35,7 @@ def needs(
         for name, keywords in datasets_of(notebook).items():
             criteria.setdefault(name, set()).update(keywords)
     _require_data(dict(zip(names, notebooks)), download)
-    for name in plugins.names_in([changes, notebooks]):
+    for name in plugins.names_in([changes, settings | {"notebooks": notebooks}]):
         plugins.resolve(name)
     for name, asked in criteria.items():
         if name not in paper_datasets.PAPER_DATASETS and not plugins.is_plugin_name(name):
