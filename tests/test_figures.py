@@ -775,6 +775,12 @@ def test_pictures_are_in_the_row_of_their_cluster():
     ]
 
 
+def test_a_figure_keeps_no_large_pictures():
+    """A folder's pictures may have 36 MB each, and a gallery has hundreds."""
+    fig = figures.gallery([Image.new("RGB", (2400, 1200), "red")], [0], ["a"], per_cluster=1)
+    assert fig.axes[0].images[0].get_array().shape == (256, 512, 3)
+
+
 def test_frames_of_a_gallery_have_the_colors_that_its_names_say():
     labels = np.array([0, 1, 1, 2])
     fig = figures.gallery(pictures(4), labels, ["red", "green", "green 2"], per_cluster=2)

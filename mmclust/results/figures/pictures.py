@@ -13,9 +13,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from mmclust.data.images import ImageDataset
+from mmclust.data.images import ImageDataset, Images
 from mmclust.data.rendered import COLORS
 from mmclust.results.figures.theme import (
+    LARGEST,
     class_colors,
     row_title,
     show_image,
@@ -51,7 +52,11 @@ def _draw_row(
         if i is None:
             ax.axis("off")
         else:
-            show_image(ax, images[int(i)], edge, wrong is not None and bool(wrong[i]))
+            if isinstance(images, Images):
+                image = images.reduced(int(i), LARGEST)  # large files are decoded faster
+            else:
+                image = images[int(i)]
+            show_image(ax, image, edge, wrong is not None and bool(wrong[i]))
 
 
 def gallery(
