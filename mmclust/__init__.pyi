@@ -4,6 +4,7 @@ from .data import available_datasets as available_datasets
 from .data import load_dataset as load_dataset
 from .data import load_folder as load_folder
 from .data import rendered as rendered
+from .data.folder import load_folder_for as load_folder_for
 from .data.images import ImageDataset as ImageDataset
 from .data.images import Images as Images
 from .data.shifts import SHIFTS as SHIFTS

@@ -295,6 +295,9 @@ DRAW = {
         "a folder of pictures by what they show on a Sunday",
         per_cluster=10,
     ),
+    "gallery of many rows": lambda: figures.gallery(
+        pictures(), np.arange(60) % 2, LONG[:2], "a folder", per_cluster=24, columns=10
+    ),
     "teaser": lambda: figures.teaser(
         pictures(),
         {"color": (np.arange(60) % 6, COLORS), "species": (np.arange(60) % 8, FRUITS[:8])},
@@ -773,6 +776,21 @@ def test_pictures_are_in_the_row_of_their_cluster():
         "a\n20 pictures",
         "b\n40 pictures",
     ]
+
+
+def test_a_figure_keeps_no_large_pictures():
+    """A folder's pictures may have 36 MB each, and a gallery has hundreds."""
+    fig = figures.gallery([Image.new("RGB", (2400, 1200), "red")], [0], ["a"], per_cluster=1)
+    assert fig.axes[0].images[0].get_array().shape == (256, 512, 3)
+
+
+def test_a_cluster_may_have_several_rows_of_pictures():
+    labels = np.array([0] * 25 + [1] * 3)
+    fig = figures.gallery(pictures(28), labels, ["a", "b"], per_cluster=12, columns=5)
+    rows = np.reshape([len(ax.images) for ax in fig.axes], (5, 5))
+    assert rows.sum(1).tolist() == [5, 5, 2, 0, 3]  # a distance between the clusters
+    titles = [ax.get_ylabel() for ax in fig.axes[::5]]
+    assert titles == ["a\n25 pictures", "", "", "", "b\n3 pictures"]
 
 
 def test_frames_of_a_gallery_have_the_colors_that_its_names_say():

@@ -328,6 +328,27 @@ def test_pictures_of_one_name_in_two_albums_are_not_one_picture(tmp_path):
     assert len(mm.load_folder(tmp_path, verbose=False)) == 4
 
 
+BESIDE = "left out, beside the class folders: 2 pictures (bad.png, cover.png)"
+LABELED = f"2 pictures; class: 2 classes (cat, dog), from folders; {BESIDE}"
+ALL = "3 pictures; no labels; left out, can't be decoded: 1 picture (bad.png)"
+
+
+@pytest.mark.parametrize("keyword, says", [("Classes", LABELED), ("color", ALL), (None, ALL)])
+def test_labels_count_only_if_the_keyword_is_one_of_their_criteria(tmp_path, capsys, keyword, says):
+    folder = build(tmp_path, "cat/1.png dog/2.png cover.png bad.png")
+    (folder / "bad.png").write_bytes(picture("gray")[:60])
+    data, criterion = mm.load_folder_for(folder, keyword, on_corrupt="skip", domain="pet")
+    assert capsys.readouterr().out == f"{folder}: {says}\n"
+    assert criterion == {"Classes": "class"}.get(keyword, keyword)
+    assert data.domain == "pet" and len(data) == int(says[0])
+
+
+def test_without_a_keyword_the_first_criterion_of_a_table_counts(tmp_path):
+    folder = build(tmp_path, "cat/1.png dog/2.png", content="file,color\ncat/1.png,red\n")
+    data, criterion = mm.load_folder_for(folder, None, verbose=False)
+    assert criterion == "color" and data.classes == {"color": ["red"]}
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_clear_meaning_is_refused(tmp_path, name):
     entries, content, says = REFUSED[name]

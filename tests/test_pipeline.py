@@ -418,6 +418,8 @@ def test_the_remaining_time():
         (["-p", "criteria={demo-fruit: []}"], "criteria.demo-fruit must be a list"),
         (["-p", "keywords=[colour]"], "criterion 'colour' is not in demo-fruit"),
         (["-p", "world=demo-frut"], "data set 'demo-frut' is neither a folder nor one of"),
+        (["--only", "08", "-p", "world=nowhere:load"], "'nowhere:load': no module 'nowhere'"),
+        (["--only", "18", "-p", "encoder=nowhere:load"], "'nowhere:load': no module 'nowhere'"),
         (["-p", "out=elsewhere"], "use --out"),
         (["--device", "gpu"], "no device 'gpu' on this machine: use cpu"),
         (["--profile", "mars"], "'mars'"),

@@ -83,6 +83,14 @@ def test_a_changed_file_is_imported_again_and_changes_row_keys(folder):
     assert stamp(notebook, {"profile": str(folder / "mine.yaml")}) != before
 
 
+def test_a_notebook_is_out_of_date_if_the_profiles_encoder_has_changed(folder):
+    (folder / "gray.yaml").write_text("base: demo\nencoder: gray:color_blind")
+    notebook = ROOT / "notebooks" / "00_quickstart.ipynb"
+    before = stamp(notebook, {"profile": str(folder / "gray.yaml")})
+    (folder / "gray.py").write_text(FILES["gray.py"] + "\nMARK = 1\n", encoding="utf-8")
+    assert stamp(notebook, {"profile": str(folder / "gray.yaml")}) != before
+
+
 def test_a_file_that_changed_before_its_first_use_by_name_is_imported_again(folder):
     import linkage  # as a notebook does
 

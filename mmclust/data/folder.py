@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,21 @@ def load_folder(
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a name may have any letter
         print(line.encode(encoding, "backslashreplace").decode(encoding))
     return data
+
+
+def load_folder_for(
+    path: str | Path, keyword: str | None, **options: Any
+) -> tuple[ImageDataset, str | None]:
+    """`load_folder`, to sort the pictures by a keyword; and the keyword, as
+    `ImageDataset.criterion` finds it in the labels.
+
+    Labels are read only if the keyword is one of their criteria. Otherwise they and class folders
+    mean nothing, and all pictures are there. The keyword is None if none was asked for, and the
+    labels have none but "class". `options`: those of `load_folder`, except `labels`.
+    """
+    labeled = load_folder(path, verbose=False)
+    criterion = labeled.criterion(keyword)
+    return load_folder(path, labels=criterion in labeled.criteria, **options), criterion
 
 
 def _labels(root: Path, notes: list[str], wanted: bool) -> tuple[pd.DataFrame, str]:

@@ -24,12 +24,13 @@ import filelock
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
 from mmclust.data import to_be_placed
+from mmclust.data.folder import load_folder_for
 from mmclust.data.folder_tree import walk
 from mmclust.data.paper_datasets import PAPER_DATASETS
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
 from mmclust.pipeline.gallery import output_files, read_state, write_index
-from mmclust.pipeline.preflight import datasets_of, folder_for, needs
+from mmclust.pipeline.preflight import datasets_of, needs
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_names, check_settings
 from mmclust.results.output import STATE
@@ -90,7 +91,7 @@ def stamp(path: Path, parameters: dict) -> str:
     profile = load_profile(parameters["profile"]) if parameters.get("profile") else {}
     add(profile)
     entry = profile.get("notebooks", {}).get(path.stem, {})
-    for name in plugins.names_in([parameters, entry]):
+    for name in plugins.names_in([parameters, profile | {"notebooks": entry}]):
         digest.update(plugins.source(name).encode())
     if profile.get("source", "lexicon") != "lexicon":
         for file in sorted(reviewed_answers.folder().glob("*.yaml")):
@@ -133,12 +134,13 @@ def reproduce(
     """
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
-    plan(only, parameters, profile, device, out, force, notebooks)  # errors before any file
+    choice = _checked(only, parameters, profile, device, out, notebooks)  # errors before any file
     with _lock(out, on_event):
-        todo, outcomes = plan(only, parameters, profile, device, out, force, notebooks)
+        todo, outcomes = _compared(choice, profile, out, force, notebooks)
         if todo:
             if isinstance(folder := (parameters or {}).get("data"), str):
-                pictures, _ = folder_for(folder, (parameters or {}).get("criterion"))
+                criterion = (parameters or {}).get("criterion")
+                pictures, _ = load_folder_for(folder, criterion, verbose=False)
                 on_event("folder", f"{folder}: {pictures.provenance}", 0)
             made: dict = {"profile": profile, "device": device}
             made |= {"versions": versions(), "commit": commit()}
@@ -151,7 +153,7 @@ def reproduce(
                 backend.parallel = jobs or backend.parallel
                 run_jobs(todo, backend, save, on_event)
         write_index(out, profile)
-    return [outcomes[name] for name in select(only, profile)]
+    return [outcomes[name] for name in choice]
 
 
 def plan(
@@ -162,6 +164,15 @@ def plan(
     """The notebooks that `reproduce` would run with these arguments, and those up to date, by name.
     Nothing is written. Raises ValueError: see `reproduce`."""
     out = Path(out).resolve()
+    choice = _checked(only, parameters, profile, device, out, notebooks)
+    return _compared(choice, profile, out, force, notebooks)
+
+
+def _checked(
+    only: list[str] | None, parameters: dict | None, profile: str, device: str, out: Path,
+    notebooks: Path,
+) -> dict[str, dict]:  # fmt: skip
+    """The values for the parameters cell of each selected notebook; raises the errors of `plan`."""
     names = select(only, profile)
     settings = load_profile(profile)
     check_device(device)
@@ -172,17 +183,25 @@ def plan(
         files = {name: notebooks / f"{name}.ipynb" for name in settings["notebooks"]}
         all_takes = {name: notebook_parameters(file) for name, file in files.items()}
     accepted = _accepted(parameters, takes, all_takes)
-    needs(names, profile, parameters)  # errors appear before any run
+    needs(names, profile, parameters)
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the folder of the notebooks
     shared = {"profile": profile, "device": device, "out": str(out)}
+    return {
+        name: {key: value for key, value in shared.items() if key in takes[name]} | values
+        for name, values in accepted.items()
+    }
+
+
+def _compared(
+    choice: dict[str, dict], profile: str, out: Path, force: bool, notebooks: Path
+) -> tuple[dict[str, Job], dict[str, Outcome]]:
+    """`plan` for the notebooks and values of `_checked`, compared with the last runs into `out`."""
+    entries = load_profile(profile)["notebooks"]
     todo: dict[str, Job] = {}
     fresh: dict[str, Outcome] = {}
-    for name in names:
-        entry = settings["notebooks"][name]
+    for name, values in choice.items():
         source = notebooks / f"{name}.ipynb"
-        values = {key: value for key, value in shared.items() if key in takes[name]}
-        values |= accepted[name]
         key = stamp(source, values)
         state = read_state(out, name)
         outputs = output_files(out, name)
@@ -190,8 +209,8 @@ def plan(
         if state.get("stamp") == key and complete and not force:
             fresh[name] = Outcome(name, "up to date", outputs=outputs)
             continue
-        seconds = state.get("seconds") or entry.get("seconds", DEFAULT_SECONDS)
-        alone = entry.get("alone", False)
+        seconds = state.get("seconds") or entries[name].get("seconds", DEFAULT_SECONDS)
+        alone = entries[name].get("alone", False)
         todo[name] = Job(source, values, out, seconds, alone, key, measured="seconds" in state)
     return todo, fresh
 

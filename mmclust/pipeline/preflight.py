@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mmclust import data, encoders, plugins, words
 from mmclust.data import paper_datasets
+from mmclust.data.folder import load_folder_for
 from mmclust.encoders.embedded import encoder_for
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_settings
@@ -17,8 +18,8 @@ def needs(
 ) -> dict[str, list[str]]:
     """What notebooks need and where it comes from: sentences on "data", "encoders" and "words".
 
-    `parameters` replace the profile's. Raises ValueError for a data set or criterion that does not
-    exist, for notebooks without any data set that is there, and as `describe_folder`.
+    `parameters` replace the profile's. Raises ValueError for a data set, criterion or plug-in that
+    does not exist, for notebooks without any data set that is there, and as `describe_folder`.
     """
     settings = load_profile(profile)
     source = settings.get("source", "lexicon")
@@ -34,6 +35,8 @@ def needs(
         for name, keywords in datasets_of(notebook).items():
             criteria.setdefault(name, set()).update(keywords)
     _require_data(dict(zip(names, notebooks)), download)
+    for name in plugins.names_in([changes, settings | {"notebooks": notebooks}]):
+        plugins.resolve(name)
     for name, asked in criteria.items():
         if name not in paper_datasets.PAPER_DATASETS and not plugins.is_plugin_name(name):
             dataset = data.load_dataset(name)
@@ -92,22 +95,6 @@ def _require_data(notebooks: dict[str, dict], download: bool) -> None:
         raise ValueError("\n  ".join([f"there are no pictures for {', '.join(without)}:", *ways]))
 
 
-def folder_for(
-    path: str, criterion: str | None, domain: str = "photo"
-) -> tuple[data.ImageDataset, str | None]:
-    """The pictures of a folder as notebook 18 reads them, and the keyword, None if none was asked
-    for. Labels are read only if the keyword is one of their criteria; otherwise class folders
-    mean nothing, and all pictures are there. Raises ValueError as `load_folder`."""
-    try:
-        photos = data.load_folder(path, domain=domain, verbose=False)
-        keyword = photos.criterion(criterion)
-        if keyword not in photos.criteria:
-            photos = data.load_folder(path, domain=domain, verbose=False, labels=False)
-    except OSError as error:
-        raise ValueError(str(error)) from error
-    return photos, keyword
-
-
 def describe_folder(parameters: dict, default_encoder: str) -> tuple[str, str, str]:
     """A sentence on a user's images, one on the words for the keyword, and the encoder's name,
     from 18's settings. `default_encoder`: the profile's.
@@ -117,7 +104,10 @@ def describe_folder(parameters: dict, default_encoder: str) -> tuple[str, str, s
     """
     path = parameters["data"]
     domain = parameters.get("domain", "photo")
-    photos, keyword = folder_for(path, parameters.get("criterion"), domain)
+    try:
+        photos, keyword = load_folder_for(path, parameters.get("criterion"), verbose=False)
+    except OSError as error:
+        raise ValueError(str(error)) from error
     if not keyword and parameters.get("words"):
         raise ValueError("words without a keyword: give them one with -p criterion=...")
     n_clusters = parameters.get("n_clusters")

@@ -30,6 +30,7 @@ STANDS_FOR = {"demo-fruit": "fruit", "demo-card": "card", "demo-face": "cmuface"
 BACKBONE = "ViT-B-32-quickgelu/openai"
 RERUN_ENCODER = "CLIP ViT-B/32"  # its name in reruns.csv
 PAIR = ["dataset", "criterion"]
+TIE = 0.01  # scores that differ by less are listed together
 RERUN = "rerun by "  # of the names of columns
 
 
@@ -97,6 +98,17 @@ def best(
         differences = (cells.loc[top] - cells.drop(index=top)).round(12)
         bold.loc[top, column] = all(differ(row, level) for row in differences.to_numpy())
     return bold.rename_axis(by).reset_index().assign(**{by: False})
+
+
+def extremes(scores: pd.Series) -> tuple[str, str]:
+    """The highest and the lowest score as texts, each with the names (the index of `scores`) of all
+    that differ from it by less than `TIE`: "0.94 (a; b: within 0.01 of each other)"."""
+    texts = []
+    for value in (scores.max(), scores.min()):
+        names = scores.index[(scores - value).abs() < TIE]
+        tie = f": within {TIE} of each other" if len(names) > 1 else ""
+        texts.append(f"{value:.2f} ({'; '.join(names)}{tie})")
+    return texts[0], texts[1]
 
 
 def published(metric: str | None = None) -> pd.DataFrame:

@@ -13,9 +13,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from mmclust.data.images import ImageDataset
+from mmclust.data.images import ImageDataset, Images
 from mmclust.data.rendered import COLORS
 from mmclust.results.figures.theme import (
+    LARGEST,
     class_colors,
     row_title,
     show_image,
@@ -26,6 +27,7 @@ from mmclust.results.figures.theme import (
 TITLE_LETTER = 0.093  # inches, mean width of a letter in a row title
 TEXT_MARGIN = 0.14  # inches, next to the names of rows
 BETWEEN_PANELS = 0.28  # inches, so that a name does not seem to belong to the panel on its left
+BETWEEN_CLUSTERS = 0.12  # inches, where a cluster has several rows
 MOST_WIDTH = 7.4  # inches, of a figure
 TITLE_LINE = 0.19  # inches, height of a line in a row title
 
@@ -51,14 +53,19 @@ def _draw_row(
         if i is None:
             ax.axis("off")
         else:
-            show_image(ax, images[int(i)], edge, wrong is not None and bool(wrong[i]))
+            if isinstance(images, Images):
+                image = images.reduced(int(i), LARGEST)  # large files are decoded faster
+            else:
+                image = images[int(i)]
+            show_image(ax, image, edge, wrong is not None and bool(wrong[i]))
 
 
 def gallery(
     images: Sequence[Image.Image], labels: ArrayLike, names: Sequence[str],
     title: str | None = None, per_cluster: int = 8, truth: ArrayLike | None = None,
+    columns: int | None = None,
 ) -> Figure:  # fmt: skip
-    """A row of pictures for each cluster, with its name and size.
+    """Rows of `columns` pictures for each cluster, with its name and size; by default one row.
 
     Up to `per_cluster` members of a cluster are drawn, evenly spaced over their order, because the
     files of a folder are often sorted by class. `labels` (n,); `names`, one per cluster; `truth`
@@ -75,17 +82,26 @@ def gallery(
     if wrong is not None:
         sizes = [f"{(~wrong[labels == c]).sum()} of {n}" for c, n in zip(clusters, counts)]
     titles = [f"{wrap(names[c], 16)}\n{size}" for c, size in zip(clusters, sizes)]
-    side = min(0.75, 5.6 / per_cluster)
-    heights = [max(side, TITLE_LINE * (1 + text.count("\n"))) for text in titles]
-    size = (side * per_cluster + 1.5, sum(heights) * 1.05 + (0.4 if title else 0.1))
-    fig, axes = plt.subplots(
-        len(clusters), per_cluster, figsize=size, squeeze=False, height_ratios=heights
-    )
-    for row, c, color, text in zip(axes, clusters, colors, titles):
+    columns = min(columns or per_cluster, per_cluster)
+    rows: list[tuple[np.ndarray, Any, str]] = []  # pictures, color, title
+    spaced = min(max(counts), per_cluster) > columns
+    for c, color, text in zip(clusters, colors, titles):
         members = np.flatnonzero(labels == c)
+        if spaced and rows:
+            rows.append((members[:0], color, ""))
         spread = np.unique(np.linspace(0, len(members) - 1, per_cluster).astype(int))
-        _draw_row(row, images, members[spread], color, wrong)
-        row_title(row[0], text, 10.5)
+        parts = np.array_split(members[spread], range(columns, len(spread), columns))
+        rows += [(part, color, "" if k else text) for k, part in enumerate(parts)]
+    side = min(0.75, 5.6 / columns)
+    heights = [
+        max(side, TITLE_LINE * (1 + text.count("\n"))) if len(part) else BETWEEN_CLUSTERS
+        for part, _, text in rows
+    ]
+    size = (side * columns + 1.5, sum(heights) * 1.05 + (0.4 if title else 0.1))
+    fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, height_ratios=heights)
+    for panels, (members, color, text) in zip(axes, rows):
+        _draw_row(panels, images, members, color, wrong)
+        row_title(panels[0], text, 10.5)
     if title:
         fig.suptitle(wrap(title, 60), fontweight="bold", fontsize=12)
     return fig

@@ -48,6 +48,7 @@ PARAMETERS = {  # printed names of parameters: the papers' letters
 }  # fmt: skip
 EDGE: dict[str, Any] = {"markeredgecolor": "0.25", "markeredgewidth": 0.4}
 
+LARGEST = 512  # pixels, side of a picture in a figure: more are not seen, but fill the memory
 FRAME = 2.5  # points, width of the frame of a picture
 LIGHT = 0.8  # a frame whose red, green and blue are all above this gets a gray outline
 WRONG = "#c00000"  # of the cross on a picture that is in the wrong cluster
@@ -176,6 +177,8 @@ def confidence_bounds(values: pd.Series) -> tuple[float, float]:
 
 def show_image(ax: Axes, image: Image.Image, edge: Any = None, wrong: bool = False) -> None:
     """One picture without ticks; `edge` is the color of its frame, `wrong` marks its corner."""
+    image = image.copy()
+    image.thumbnail((LARGEST, LARGEST))
     smooth = "nearest" if max(image.size) < 64 else "antialiased"
     # Not clipped: the name of a clip rectangle in an SVG has the last digits of the layout, which
     # differ from run to run.
