@@ -19,7 +19,7 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
     NMI and AMI are normalized by the arithmetic mean of the two entropies (scikit-learn's default,
     which the papers' released code uses). RI, as in the papers, is not adjusted for chance; ARI is.
     AMI is nan, with a warning, for so many classes and clusters that it would take minutes. Raises
-    ValueError if the labelings differ in shape, are empty, or are not one-dimensional.
+    ValueError for different shapes, no labels, other shapes than (n,), or a label None.
     """
     from sklearn import metrics
 
@@ -28,6 +28,8 @@ def score(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
     if true.shape != pred.shape or true.ndim != 1 or not len(true):
         shapes = f"{true.shape} and {pred.shape}"
         raise ValueError(f"two labelings of the same shape (n,) are required, not {shapes}")
+    if any(label is None for label in [*true, *pred]):
+        raise ValueError("a label is None: leave out the images without a label")
     nmi = float(metrics.normalized_mutual_info_score(true, pred))
     ami = np.nan
     n_classes, n_clusters = len(np.unique(true)), len(np.unique(pred))

@@ -139,6 +139,12 @@ TABLES = {
         TABLE.replace(",", ";").encode("utf-8-sig"),
         READ,
     ),
+    "commas in a column's name": (
+        "a.png b.png",
+        "labels.csv",
+        "file;color, mostly, seen\na.png;red\nb.png;blue\n",
+        READ.replace("color", "color, mostly, seen"),
+    ),
     "UTF-16": ("a.png b.png", "labels.csv", TABLE.replace(",", "\t").encode("utf-16"), READ),
     "Windows-1252": (
         "a.png",
@@ -256,6 +262,11 @@ REFUSED = {
         "a.png labels.tsv",
         TABLE,
         "has 2 tables (labels.csv, labels.tsv): keep one",
+    ),
+    "a file that is no picture": (
+        "a.png",
+        "file,color\nlabels.csv,red\na.png,blue\n",
+        "lists 'labels.csv', which is missing",
     ),
     "a picture missing in a criterion": (
         "color/red/a.png color/red/b.png color/red/c.png kind/x/a.png kind/x/b.png",

@@ -60,6 +60,7 @@ def build(method, encoder, **changes):
         ("MultiSub", {"n_clusters": 2.5}, "n_clusters .*not 2.5"),
         ("MultiSub", {"variant": None}, "variant None .*paper, released"),
         ("MultiSub", {"words": ["red", "blue", "red"]}, "duplicate reference word 'red'"),
+        ("MultiSub", {"random_state": -1, "phase1_epochs": 10**9}, "Seed must be between 0 and"),
         ("MultiSub", {"template": None}, "own words need a template"),
         ("MultiSub", {"representation": "pixels"}, "representation 'pixels' .*prompt, word"),
         ("MultiSub", {"subspace": "words"}, "subspace 'words' .*token, prompt, text"),

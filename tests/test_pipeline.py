@@ -411,6 +411,10 @@ def test_the_remaining_time():
             "n_clusters must be an integer of at least 1, or auto, not ''",
         ),
         (["--only", "18", "-p", "words="], "words must be a list of at least one text"),
+        (
+            ["--only", "18", "-p", "data=.", "-p", "criterion=color", "-p", "words=red,red"],
+            "duplicate reference word 'red'",
+        ),
         (["--only", "18", "-p", "criterion="], "criterion must be a text without *, not ''"),
         (["--only", "18", "-p", "domain=*fruit"], "domain must be a text without *, not '*fruit'"),
         (["-p", "seeds=[0, 1]"], "seeds must be an integer of at least 1, not [0, 1]"),

@@ -130,6 +130,19 @@ def test_words_as_people_write_them(words, texts):
     assert ReferenceWords(words) == texts
 
 
+def test_a_word_is_listed_once():
+    with pytest.raises(ValueError, match="duplicate reference word 'red'"):
+        mm.ReferenceWords("red, blue, red")
+
+
+def test_a_domain_may_be_spelled_otherwise():
+    for of in ("Fruit", "fruits"):
+        words = mm.reference_words("color", of=of)
+        assert words == mm.reference_words("color", of="fruit")
+        assert words.template == "fruit with a color of *" and words.source == "the lexicon"
+    assert mm.reference_words("color", of="Shoes").template == "Shoes with a color of *"
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -261,6 +274,11 @@ def test_nmi_is_mutual_information_over_the_mean_entropy():
 def test_labelings_that_do_not_match_are_an_error(true, pred):
     with pytest.raises(ValueError, match="shape"):
         mm.score(true, pred)
+
+
+def test_a_missing_label_is_named():
+    with pytest.raises(ValueError, match="a label is None: leave out"):
+        mm.score(["a", None, "b"], [0, 1, 1])
 
 
 def test_the_kmeans_protocol_averages_over_seeds():

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmclust.data.decoding import is_picture
 from mmclust.data.folder_tree import SPLITS
 from mmclust.data.images import clean, counted
 
@@ -95,7 +96,8 @@ def _parse(source: Path, notes: list[str]) -> pd.DataFrame:
         notes.append(f"{source.name} is not UTF-8: read as Windows-1252")
     if "\0" in text:
         raise ValueError(f'{source} is not a text file: save the table as "CSV UTF-8"')
-    separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    header = text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=lambda mark: (_has_file(header.split(mark)), header.count(mark)))
     options: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False}
     try:
         cells = pd.read_csv(io.StringIO(text), sep=separator, skipinitialspace=True, **options)
@@ -117,6 +119,11 @@ def _parse(source: Path, notes: list[str]) -> pd.DataFrame:
     return table
 
 
+def _has_file(columns: list[str]) -> bool:
+    """Whether one of at least two columns is that of the files."""
+    return len(columns) > 1 and any(clean(c.strip('"')).lower() in FILE_COLUMNS for c in columns)
+
+
 def _matched(source: Path, cells: Iterable[str], files: Sequence[str]) -> list[str]:
     """The files that cells name, up to case, accents, "\\" and suffix."""
 
@@ -131,8 +138,9 @@ def _matched(source: Path, cells: Iterable[str], files: Sequence[str]) -> list[s
     matched: list[str] = []
     for cell in cells:
         same = {cell} if cell in known else spelled[plain(cell)]
-        if not same and os.path.isfile(source.parent / cell):  # a complete path, or with ".."
-            same = {os.path.relpath(source.parent / cell, source.parent)}
+        path = source.parent / cell
+        if not same and path.is_file() and is_picture(path):  # a complete path, or with ".."
+            same = {os.path.relpath(path, source.parent)}
         if len(same) != 1:
             similar = sorted(same) or get_close_matches(cell, files, n=1, cutoff=0.5)
             hint = f"did you mean {' or '.join(similar)}?" if similar else "correct its row"

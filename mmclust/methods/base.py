@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmclust.data.images import Images, Pictures
@@ -191,6 +192,7 @@ class ImageClusterer(ClusterMixin, BaseEstimator, ABC):
             raise ValueError("no images to cluster")
         parameters = self._parameters()
         check_parameters(parameters, self.CONSTRAINTS)
+        check_random_state(parameters.get("random_state"))  # ValueError for what is no seed
         if "words" in parameters:
             check_words(parameters["words"])
         if "n_clusters" in parameters:

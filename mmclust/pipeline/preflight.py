@@ -117,6 +117,7 @@ def describe_folder(parameters: dict, default_encoder: str) -> tuple[str, str, s
     if not keyword:
         source = "a keyword will be suggested from the pictures, with the lexicon's words"
     elif parameters.get("words"):
+        words.ReferenceWords(parameters["words"])
         source = f"{keyword} of {domain}: from the parameter words"
     elif parameters["source"] != "lexicon":
         source = f"{keyword} of {domain}: from {parameters['source']}"

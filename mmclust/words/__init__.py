@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -23,13 +24,16 @@ RANDOM_NOUNS = 40  # words of a criterion without natural words, unless `n` is s
 class ReferenceWords(list[str]):
     """A list of words with their `source` (a sentence) and their prompt `template`.
 
-    A text is split at commas; numbers, yes and no become texts. ValueError for other words or none.
+    A text is split at commas; numbers, yes and no become texts. ValueError for other words, a
+    duplicate, or none.
     """
 
     def __init__(
         self, words: Iterable[str], source: str = "a list", template: str | None = None
     ) -> None:
         super().__init__(check_settings({"reference words": words})["reference words"])
+        if duplicates := [word for word, count in Counter(self).items() if count > 1]:
+            raise ValueError(f"duplicate reference word {duplicates[0]!r}: list each word once")
         self.source = source
         self.template = template
 
@@ -47,17 +51,17 @@ def prompt_template(keyword: str, of: str) -> str:
     """The lexicon's prompt, such as "fruit with a color of *"; without one, in this style. Of
     photos it is then CLIP's own "a photo of a *": no caption says "photo with a kind of"."""
     keyword = _known(keyword, of)
-    if entry := _domains().get(of, {}).get(keyword):
+    if entry := _domains().get(_domain(of), {}).get(keyword):
         return entry["template"]
-    if of == ANY_DOMAIN and keyword not in _lexicon()["common"]:
+    if _domain(of) == ANY_DOMAIN and keyword not in _lexicon()["common"]:
         return "a photo of a *"
     article = "an" if keyword[:1] in "aeiou" else "a"
-    return f"{of} with {article} {keyword} of *"
+    return f"{_domain(of)} with {article} {keyword} of *"
 
 
 def keywords(of: str) -> list[str]:
     """The keywords with words in the lexicon: those of the domain first, then the common ones."""
-    return list(dict.fromkeys([*_domains().get(of, {}), *_lexicon()["common"]]))
+    return list(dict.fromkeys([*_domains().get(_domain(of), {}), *_lexicon()["common"]]))
 
 
 def lexicon_lists() -> list[tuple[str, str]]:
@@ -70,6 +74,11 @@ def lexicon_lists() -> list[tuple[str, str]]:
         if words != "random":
             different.setdefault(str(words), (keyword, domain))
     return list(different.values())
+
+
+def _domain(of: str) -> str:
+    """The domain that is meant, up to case and plural; other domains may be named, too."""
+    return same_name(of, _domains())
 
 
 def _known(keyword: str, of: str) -> str:
@@ -97,7 +106,7 @@ def reference_words(
         mmclust.words.language_model.AskError: the model gave no words.
         ImportError: `openai` or `inflect` is missing.
     """
-    keyword = _known(keyword, of)
+    of, keyword = _domain(of), _known(keyword, of)
     n = check_settings({"n": n})["n"]
     source, _, model_in_source = source.partition(":")
     if source not in SOURCES:
@@ -122,7 +131,7 @@ def reference_words(
 
 def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
     """The lexicon's words, "random" or None for a keyword, and which list they are from."""
-    if entry := _domains().get(of, {}).get(keyword):
+    if entry := _domains().get(_domain(of), {}).get(keyword):
         return entry["words"], "the lexicon"
     return _lexicon()["common"].get(keyword), f"the lexicon's common list for {keyword!r}"
 
