@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 # the same training after a quarter and half of its steps: name of the encoder -> name in the file
 CHECKPOINTS = {"mini-quarter": "quarter", "mini-half": "half"}
 PICTURES = (
-    "Its pictures were rendered fruit, cards and faces, and small photographs (32 px) of ten "
+    "mini was trained on rendered fruit, cards and faces, and small photographs (32 px) of ten "
     "classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. It knows "
     "nothing else: for other pictures a real CLIP is needed."
 )
