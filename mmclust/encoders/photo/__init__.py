@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 PICTURES = (
-    "photo was trained on playing cards, photographs (32 px) of ten classes, outlines of fruit, and "
-    "rendered fruit, cards and faces; it learned the names and definitions of ImageNet's 1,000 "
-    "classes from a classifier. For other words a real CLIP is needed."
+    "photo was trained on playing cards, photographs (32 px) of ten classes, outlines of fruit, "
+    "and rendered fruit, cards and faces; it learned the names and definitions of ImageNet's "
+    "1,000 classes from a classifier. For other words a real CLIP is needed."
 )
