@@ -32,13 +32,14 @@ class Workbench:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders: dict[tuple, Encoder] = {}
         self._datasets: dict[tuple, ImageDataset] = {}
 
     def encoder(self, name: str) -> Encoder:
-        if name not in self._encoders:
-            self._encoders[name] = load_encoder(name, self.device)
-        return self._encoders[name]
+        text = plugins.source(name) if plugins.is_plugin_name(name) else ""
+        if (name, text) not in self._encoders:  # or its file has changed
+            self._encoders[name, text] = load_encoder(name, self.device)
+        return self._encoders[name, text]
 
     def dataset(self, e: Experiment) -> ImageDataset:
         return shifted(self._unshifted(e), e.shift)
