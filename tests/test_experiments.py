@@ -154,6 +154,22 @@ def test_another_setting_seed_or_code_is_another_row(cache, monkeypatch):
     assert len(keys | {bench.key(small()[0])}) == 6
 
 
+def test_corrected_class_names_are_another_row(cache, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(mm.load_dataset("demo-fruit", n=12).images):
+        image.save(folder / f"{i}.png")
+    names = mm.load_dataset("demo-fruit", n=12).frame()["color"]
+
+    def named(prefix):
+        rows = [f"{i}.png,{prefix}{name}" for i, name in enumerate(names)]
+        (folder / "labels.csv").write_text("\n".join(["file,color", *rows]))
+        axes = {"dataset": str(folder), "method": "CLIP_GPT", "params": {}, "n": None}
+        return mm.run(small(**axes), progress=False)["named"].item()
+
+    assert named("misspelt ") == 0 and named("") > 0.5
+
+
 def test_methods_without_words_need_no_words_for_the_criterion(cache, tmp_path):
     """A keyword of one's own, which the lexicon does not have."""
     rows = [f"{i}.png,{'old' if i % 2 else 'new'}" for i in range(8)]

@@ -104,6 +104,7 @@ class Workbench:
             asdict(e),
             data.images.fingerprint,
             data.labels[e.criterion].tolist(),
+            data.classes[e.criterion],
             data.independent_criteria,
             self.encoder(e.encoder).fingerprint,
             words and [list(words), words.template],
