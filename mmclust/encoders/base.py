@@ -207,7 +207,9 @@ class Encoder(ABC):
         images = Images.of(images)
         if len(images) != len(features):
             raise ValueError(f"{len(features)} rows of features for {len(images)} images")
-        self._supplied_features[self._features_key(images)] = _read_only(np.asarray(features).view())
+        self._supplied_features[self._features_key(images)] = _read_only(
+            np.asarray(features).view()
+        )
 
     def _features_key(self, images: Images) -> str:
         return storage.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
