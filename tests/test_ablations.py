@@ -1,5 +1,6 @@
 """Sweeps, ablations and their statistics: parameters by name or letter, tidy frames."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -9,7 +10,13 @@ from mmclust import storage
 from mmclust.experiments import workbench
 from mmclust.experiments.ablations import resolve_parameter
 from mmclust.experiments.paper_vs_code import Flip
-from mmclust.experiments.statistics import differ, interval
+from mmclust.experiments.statistics import (
+    adjusted_for_all,
+    interval,
+    p_value,
+    shares_pictures,
+)
+from mmclust.results.tables import shared_note
 
 QUICK = {"epochs": 6, "update_every": 2, "concept_weight": 0.0}
 SMALL = {
@@ -239,7 +246,67 @@ def test_intervals_and_pairs():
     comparison = mm.paired(rows, "a", "b")
     assert comparison["difference"] == pytest.approx((0.1 + 0.3) / 2)
     assert comparison["p"] == pytest.approx(stats.ttest_rel([0.6, 0.7], [0.5, 0.4]).pvalue)
-    assert mm.paired(rows, "a", "a")["p"] == 1
+    equal = mm.paired(rows, "a", "a")
+    assert equal["difference"] == 0 and pd.isna(equal["p"]) and pd.isna(equal["±"])
+    p = pd.DataFrame({"p": [0.01, np.nan, 0.02]})
+    adjusted = adjusted_for_all(p)["adjusted p"]
+    assert pd.isna(adjusted[1]) and adjusted[0] == pytest.approx(0.01 * 3 * (1 + 1 / 2 + 1 / 3))
+
+
+def test_only_criteria_that_both_settings_have_are_compared():
+    scores = {"a": {"easy": 0.9, "hard": np.nan}, "b": {"easy": 0.92, "hard": 0.1}}
+    rows = pd.DataFrame(
+        {
+            "row": row,
+            "criterion": criterion,
+            "seed": seed,
+            "NMI": level + 0.01 * seed * (row == "a"),
+        }
+        for row, levels in scores.items()
+        for criterion, level in levels.items()
+        for seed in range(4)
+    )
+    pair = mm.paired(rows, "a", "b")
+    assert pair["difference"] == pytest.approx(-0.005) and pair["seeds"] == 4
+    assert mm.paired(rows.dropna(), "a", "b") == pytest.approx(pair)
+    rows.loc[(rows["row"] == "b") & (rows["seed"] == 3), "NMI"] = np.nan
+    assert mm.paired(rows, "a", "b")["seeds"] == 3
+
+
+def rows_with_pools(pools, n=100, seeds=5):
+    """Method a is better than b on every data set; data set -> its pool."""
+    return pd.DataFrame(
+        {"dataset": dataset, "criterion": f"{dataset} kind", "row": row, "seed": seed, "n": n,
+         "pool": pool, "NMI": 0.5 + 0.2 * (row == "a") + 0.01 * (seed % 3) * (row == "b")}
+        for dataset, pool in pools.items()
+        for row in "ab"
+        for seed in range(seeds)
+    )  # fmt: skip
+
+
+def test_seeds_that_share_pictures_have_no_p():
+    rows = rows_with_pools({"new": np.nan, "large": 1000, "small": 999, "all": 100})
+    p = mm.paired_within(rows, [("a", "b")], "dataset").set_index("dataset")
+    assert (p.loc[["new", "large"], "adjusted p"] < 0.05).all()
+    assert p.loc[["small", "all"], ["p", "adjusted p"]].isna().all(axis=None)
+    assert (p["±"] > 0).all(), "the interval for these pictures stays"
+    assert pd.isna(mm.paired(rows, "a", "b")["p"]), "some of the pictures are shared"
+    bold = mm.tables.best(rows, by="row").set_index("row").any()
+    assert bold.to_dict() == {
+        "new kind": True, "large kind": True, "small kind": False, "all kind": False, "mean": False
+    }  # fmt: skip
+    few = rows[rows["seed"] < 2]
+    assert not shares_pictures(few[few["dataset"] == "small"]).any()
+    one_seed = rows[rows["seed"] == 0]
+    assert not shares_pictures(one_seed).any() and shared_note(one_seed) == ""
+
+
+def test_the_note_on_seeds_that_share_pictures():
+    rows = rows_with_pools({"new": np.nan, "small": 300, "all": 100})
+    assert shared_note(rows[rows["dataset"] == "new"]) == ""
+    assert shared_note(rows.drop(columns="pool")) == ""
+    assert "share pictures of small, all, so intervals hold for these" in shared_note(rows)
+    assert "share pictures, so" in shared_note(rows[rows["dataset"] == "all"])
 
 
 def test_criteria_of_the_same_name_are_compared_by_data_set():
@@ -260,11 +327,14 @@ def test_criteria_of_the_same_name_are_compared_by_data_set():
 @pytest.mark.parametrize(
     "differences, expected",
     [
-        ([0.1, 0.1, 0.1], True),
-        ([0.0, 0.0, 0.0], False),
         ([0.10, 0.11, 0.09], True),
         ([0.3, -0.2, 0.0], False),
+        ([0.1, 0.1, 0.1], False),
+        ([0.3, 0.1 + 0.2, 0.3], False),
+        ([0.0, 0.0, 0.0], False),
+        ([0.1], False),
     ],
 )
 def test_differences_by_a_paired_test(differences, expected):
-    assert differ(differences) is expected
+    """Without variation there is no p, and a NaN is not below 0.05."""
+    assert (p_value(differences) < 0.05) is expected

@@ -221,6 +221,79 @@ def write_pictures(folder, n):
             picture.save(folder / color / f"{i}.png")
 
 
+def write_labels(folder, images, names):
+    """A folder of pictures with labels.csv."""
+    folder.mkdir(exist_ok=True)
+    for i, _ in enumerate(names):
+        images[i].save(folder / f"{i}.png")
+    lines = ["file,color", *(f"{i}.png,{name}" for i, name in enumerate(names))]
+    (folder / "labels.csv").write_text("\n".join(lines))
+
+
+PLUG_IN = """
+import mmclust as mm
+def data(n=12, seed=0):
+    d = mm.load_dataset("demo-fruit", n=n, seed=seed)
+    labels, classes = {"color": d.labels["CRITERION"]}, {"color": d.classes["CRITERION"]}
+    return mm.ImageDataset("mine", "fruit", d.images, labels, classes)
+def encoder(device="cpu"):
+    mini = mm.load_encoder("mini", device)
+    mini.encode_words = lambda *args: SIGN * type(mini).encode_words(mini, *args)
+    return mini
+"""
+
+
+def test_workers_see_changed_data_and_plug_ins(cache, tmp_path, monkeypatch):
+    """Labels are corrected, pictures added, a plug-in's file changes: on the same worker."""
+    fruit = mm.load_dataset("demo-fruit", n=20)
+    names = {c: fruit.frame()[c].tolist() for c in ("color", "species")}
+    folder, file = tmp_path / "photos", tmp_path / "mine_on_workers.py"
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(criterion, n, sign):
+        write_labels(folder, fruit.images, names[criterion][:n])
+        file.write_text(PLUG_IN.replace("CRITERION", criterion).replace("SIGN", sign))
+
+    def scores():
+        axes = {"criterion": "color", "method": "CLIP_GPT", "kmeans_seeds": 1}
+        experiments = mm.grid(dataset=[str(folder), "mine_on_workers:data"], **axes)
+        experiments += mm.grid(
+            dataset="demo-fruit", n=12, encoder="mine_on_workers:encoder", **axes
+        )
+        rows = mm.run(experiments, progress=False)
+        return rows[["n", "NMI", "named", "key"]]
+
+    stages = [("species", 12, "1"), ("color", 12, "1"), ("color", 20, "-1")]
+    cluster = dask_backend.local_cluster(n_workers=1)
+    with cluster as workers, mm.connect(workers.scheduler_address) as client:
+        client.wait_for_workers(1, timeout=60)
+        client.run(sys.path.append, str(tmp_path))
+        on_worker = [write(*stage) or scores() for stage in stages]
+    monkeypatch.setenv("MMCLUST_CACHE", str(tmp_path / "other"))
+    for stage, rows in zip(stages, on_worker):
+        write(*stage)
+        pd.testing.assert_frame_equal(rows, scores(), atol=1e-6)
+    sys.modules.pop("mine_on_workers")
+
+
+def test_a_worker_with_other_files_is_an_error_and_stores_nothing(cache, tmp_path, monkeypatch):
+    fruit = mm.load_dataset("demo-fruit", n=12)
+    for place, criterion in (("here", "color"), ("there", "species")):
+        (tmp_path / place).mkdir()
+        write_labels(tmp_path / place / "photos", fruit.images, fruit.frame()[criterion].tolist())
+    monkeypatch.chdir(tmp_path / "here")
+    experiments = mm.grid(dataset="photos", criterion="color", method="KMeans")
+    cluster = dask_backend.local_cluster(n_workers=1)
+    with cluster as workers, mm.connect(workers.scheduler_address) as client:
+        client.wait_for_workers(1, timeout=60)
+        client.run(os.chdir, tmp_path / "there")
+        with pytest.raises(RuntimeError, match=r"KMeans on photos.*same files.*restart"):
+            mm.run(experiments, progress=False)
+        assert not list(cache.glob("rows/*"))
+        client.run(os.chdir, tmp_path / "here")
+        assert len(mm.run(experiments, progress=False)) == 1
+
+
 def test_no_scheduler_at_the_address(cache):
     with pytest.raises(ConnectionError, match=r"tcp://127\.0\.0\.1:9 .*dask scheduler"):
         mm.connect("tcp://127.0.0.1:9", timeout=1)

@@ -181,6 +181,36 @@ def test_the_same_bits_in_every_way(mini, folder, case, monkeypatch):
     assert len(files()) == 1
 
 
+def test_cached_features_are_read_only(mini, folder):
+    """`x -= x.mean(0)` of a user must not change what methods compute later."""
+    images = mm.load_folder(folder).images[:10]
+    encoder = fresh(mini)
+    for array in (encoder.features(images), encoder.patch_tokens(images)):
+        with pytest.raises(ValueError, match="read-only"):
+            array -= array.mean(0)
+    before = encoder.encode_images(images)
+    words = encoder.encode_words(["red", "blue"])
+    words -= words.mean(0)
+    assert not np.allclose(words, encoder.encode_words(["red", "blue"]))
+    supplied = np.ones_like(encoder.features(images))
+    encoder.set_features(images, supplied)
+    with pytest.raises(ValueError, match="read-only"):
+        encoder.features(images)[:] = 0
+    supplied += 1  # the user's array stays writable
+    fresh(mini).encode_images(images)[:] = 0
+    np.testing.assert_array_equal(fresh(mini).encode_images(images), before)
+
+
+def test_another_preprocessing_after_the_first_use_counts(mini, folder):
+    images = mm.load_folder(folder).images[:10]
+    encoder = fresh(mini)
+    before = encoder.encode_images(images)
+    encoder.preprocess = transforms.Compose([transforms.Grayscale(3), mini.preprocess])
+    assert np.abs(encoder.encode_images(images) - before).max() > 0.01
+    encoder.preprocess = mini.preprocess
+    np.testing.assert_array_equal(encoder.encode_images(images), before)
+
+
 def put_photographs(folder, n=3):
     """JPEG files of 1200 x 900 pixels with detail of all sizes; every second one is rotated."""
     rng = np.random.default_rng(0)

@@ -205,6 +205,19 @@ def test_explain_gives_the_color(fruit, fitted):
 # --- early stopping ------------------------------------------------------------------------------
 
 
+def test_checks_of_early_stopping_do_not_choose_the_number_of_clusters(mini):
+    """The first check sees prompts that are hardly trained."""
+    images = mm.load_dataset("demo-fruit", n=150, seed=3).images
+    options = {"epochs": 60, "lr": 0.05, "dynamic": False, "n_checks": 1000, "random_state": 0}
+    words = mm.reference_words("species", of="fruit")
+    complete, checked = (
+        mm.MultiDProxy(mini, words, n_clusters="auto", early_stopping=early, **options).fit(images)
+        for early in (False, True)
+    )
+    assert len(checked.history_) == 60 and checked.n_clusters_ == complete.n_clusters_
+    np.testing.assert_array_equal(checked.labels_, complete.labels_)
+
+
 @pytest.mark.parametrize(
     "method, long",
     [

@@ -154,6 +154,46 @@ def test_another_setting_seed_or_code_is_another_row(cache, monkeypatch):
     assert len(keys | {bench.key(small()[0])}) == 6
 
 
+def test_corrected_class_names_are_another_row(cache, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(mm.load_dataset("demo-fruit", n=12).images):
+        image.save(folder / f"{i}.png")
+    names = mm.load_dataset("demo-fruit", n=12).frame()["color"]
+
+    def named(prefix):
+        rows = [f"{i}.png,{prefix}{name}" for i, name in enumerate(names)]
+        (folder / "labels.csv").write_text("\n".join(["file,color", *rows]))
+        axes = {"dataset": str(folder), "method": "CLIP_GPT", "params": {}, "n": None}
+        return mm.run(small(**axes), progress=False)["named"].item()
+
+    assert named("misspelt ") == 0 and named("") > 0.5
+
+
+def test_a_row_knows_how_many_pictures_its_seeds_draw_from(cache, tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+    for i, image in enumerate(mm.load_dataset("demo-fruit", n=12).images):
+        (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        image.save(folder / "ab"[i % 2] / f"{i}.png")
+    options = {"fixed": "", "sized": "n=12", "seeded": "n=12, seed=0"}
+    plug_in = "import mmclust as mm\n"
+    for name, parameters in options.items():
+        size = 12 if name == "fixed" else "n"
+        plug_in += f"def {name}({parameters}): return mm.load_dataset('demo-fruit', n={size})\n"
+    (tmp_path / "pools.py").write_text(plug_in)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def pool(dataset, criterion="color"):
+        axes = {"dataset": dataset, "criterion": criterion, "method": "KMeans", "params": {}}
+        (row,) = mm.run(small(**axes, n=8), progress=False).to_dict("records")
+        assert row["n"] == 8
+        return row["pool"]
+
+    assert pool(str(folder), "class") == 12
+    assert pool("pools:fixed") == 12 and pool("pools:sized") == 8
+    assert np.isnan(pool("pools:seeded")) and np.isnan(pool("demo-fruit"))
+
+
 def test_methods_without_words_need_no_words_for_the_criterion(cache, tmp_path):
     """A keyword of one's own, which the lexicon does not have."""
     rows = [f"{i}.png,{'old' if i % 2 else 'new'}" for i in range(8)]

@@ -47,7 +47,8 @@ def finding(tmp_path):
         output = mm.NotebookOutput(path.stem, tmp_path)
         for name in written:
             output.table(pd.DataFrame({"x": [1]}), name)
-        exec(finding_cells(path)[cell], {"mm": mm, "pd": pd, "output": output, **namespace})
+        names = {"mm": mm, "pd": pd, "output": output, "shared": ""} | namespace
+        exec(finding_cells(path)[cell], names)
         return " ".join(note["finding"] for note in read_notes(tmp_path, path.stem))
 
     return run
@@ -310,6 +311,46 @@ def test_when_asking_fails(finding):
         else:
             assert "the nearest word is enough" in text
             assert "above CLIP_GPT in 0 of 2 conditions, and certainly below it in 0" in text
+
+
+def test_nothing_is_certain_if_seeds_share_pictures(finding):
+    """A folder of 300 pictures, of which each of five seeds draws 200; then each makes new ones."""
+    learned = METHODS[3:]
+    cfg = SimpleNamespace(learned=learned, seeds=5)
+    pairs = [(method, "CLIP_GPT") for method in learned]
+    texts = []
+    for pool in (300, np.nan):
+        rows = rows_of(at(0.7, MultiSub=0.8, MultiMaP=0.6, MultiDProxy=0.6))
+        rows = rows.assign(dataset="photos/", n=200, pool=pool)
+        by_criterion = mm.paired_within(rows, pairs, "criterion", by="method")
+        means = rows.groupby(["criterion", "method"])["NMI"].mean().unstack()
+        context = {"cfg": cfg, "shared": mm.tables.shared_note(rows)}
+        parts = rows_of({"full": 0.9, "visual only": 0.4, "w/o gated fusion": 0.6}, by="row")
+        parts = parts.assign(dataset="photos/", n=200, pool=pool, over="all")
+        without = [("visual only", "full"), ("w/o gated fusion", "full")]
+        drops = mm.paired_within(parts, without, within="over")
+        effects = by_criterion.assign(method=by_criterion["one"], change="a", parameter="b")
+        effects.loc[effects.index[-3:], "parameter"] = "variant"
+        effects.loc[effects.index[-3:], "method"] = learned
+        texts.append([
+            finding("02", ["nmi"], judged_main=rows, **context),
+            finding("03", ["gains"], gains=by_criterion, **context),
+            finding("07", ["drops"], drops=drops, **context),
+            finding("12", ["effects"], effects=effects, **context),
+            finding("17", ["gains"], differences=by_criterion, means=means, **context),
+        ])  # fmt: skip
+    note = (
+        " The seeds share pictures, so intervals hold for these pictures, not for others of their "
+        "kind, and no difference is called certain."
+    )
+    for of_folder, of_world in zip(*texts):
+        text, _, _ = of_folder.partition(note)
+        assert of_folder == text + note and note not in of_world
+        assert "certain" not in text.lower() and "correction" not in text
+        assert "certain" in of_world.lower() or "correction" in of_world
+    assert "show a gain and" in texts[0][0] and "4 show a certain gain" in texts[1][0]
+    assert "w/o gated fusion, is not tested here: -0.300" in texts[0][2]
+    assert "Multi-Sub is above CLIP_GPT in 2 of 2 conditions, and below it in 0" in texts[0][4]
 
 
 def test_a_finding_is_of_a_figure_that_exists(tmp_path):

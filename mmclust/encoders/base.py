@@ -126,6 +126,16 @@ class Encoder(ABC):
         """d, the width of the shared image-text space."""
         return self.image_projection.shape[1]
 
+    @property
+    def preprocess(self) -> Callable[[Image.Image], torch.Tensor]:
+        """PIL picture to tensor (3, height, width)."""
+        return self._preprocess
+
+    @preprocess.setter
+    def preprocess(self, function: Callable[[Image.Image], torch.Tensor]) -> None:
+        self._preprocess = function
+        vars(self).pop("fingerprint", None)  # features are stored under it
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of everything that determines the vectors: weights, layers, code, preprocessing.
@@ -152,9 +162,10 @@ class Encoder(ABC):
     def features(self, images: Pictures, batch_size: int = 256) -> np.ndarray:
         """Output of the image tower before its last projection, float32 (n, h).
 
-        Computed once and stored. For more than 4,096 images, each finished batch is stored, a
-        killed run continues from there, and the result is memory-mapped and read-only. ValueError
-        if there are no images, or one cannot be read (the error names it).
+        Computed once and stored; read-only, as later calls return the same array. For more than
+        4,096 images, each finished batch is stored, a killed run continues from there, and the
+        result is memory-mapped. ValueError if there are no images, or one cannot be read (the
+        error names it).
         """
         images = Images.of(images)
         if not len(images):
@@ -196,7 +207,9 @@ class Encoder(ABC):
         images = Images.of(images)
         if len(images) != len(features):
             raise ValueError(f"{len(features)} rows of features for {len(images)} images")
-        self._supplied_features[self._features_key(images)] = features
+        self._supplied_features[self._features_key(images)] = _read_only(
+            np.asarray(features).view()
+        )
 
     def _features_key(self, images: Images) -> str:
         return storage.key_of("features", images.fingerprint, self.fingerprint, self.autocast)
@@ -296,7 +309,7 @@ class Encoder(ABC):
         """The array of this key; the least recently used arrays are dropped from memory."""
         array = self._array_cache.pop(key, None)
         if array is None:
-            array = compute()
+            array = _read_only(compute())
         self._array_cache[key] = array
         while len(self._array_cache) > ARRAYS_IN_MEMORY:
             self._array_cache.pop(next(iter(self._array_cache)), None)
@@ -319,6 +332,11 @@ class Encoder(ABC):
         )
         title = f"{self.name}: image features"
         return tqdm(rows, title, -(-len(images) // batch_size), leave=False, delay=1)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
 
 
 def tokenizer_rules(tokenizer: Any) -> str:

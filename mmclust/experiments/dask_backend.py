@@ -159,7 +159,7 @@ def compute(
         _submit(client, bench, fits, tasks)
         for future in as_completed(tasks):
             if future.status == "error":
-                failed = future
+                failed = future.exception().with_traceback(future.traceback()), tasks[future][1]
                 break
             done(tasks[future][0], future.result())
     except Exception as error:
@@ -172,15 +172,14 @@ def compute(
             "again to continue"
         ) from error
     finally:
-        with suppress(Exception):
-            client.cancel([future for future in tasks if not future.done()])
+        with suppress(Exception):  # failed ones as well, so that the next run tries them again
+            client.cancel([future for future in tasks if future.status != "finished"])
     if failed:
-        try:
-            failed.result()
-        except KilledWorker as error:
-            _, e = tasks[failed]
-            problem = f"a worker died each time it computed {e}, probably out of memory"
-            raise RuntimeError(f"{problem}: try fewer pictures or workers") from error
+        problem, e = failed
+        if isinstance(problem, KilledWorker):
+            died = f"a worker died each time it computed {e}, probably out of memory"
+            raise RuntimeError(f"{died}: try fewer pictures or workers") from problem
+        raise problem
 
 
 def _submit(client: Client, bench: Workbench, fits: list[Fit], tasks: dict) -> None:
@@ -191,15 +190,18 @@ def _submit(client: Client, bench: Workbench, fits: list[Fit], tasks: dict) -> N
     shares: dict[str, list] = {}  # tasks that encode images, so that each is encoded only once
     for fit in fits:
         e = replace(next(iter(fit.values())), representation=None)
+        fit_key = bench.key(e)
         images = bench.dataset(e).images
         encoder = bench.encoder(e.encoder)
         name = f"encode-{images.fingerprint[:16]}-{encoder.fingerprint[:16]}"
         if name not in shares:
             shares[name] = [
-                client.submit(encode_share, e, share, device, key=f"{name}-{share.start}")
+                client.submit(encode_share, e, fit_key, share, device, key=f"{name}-{share.start}")
                 for share in encoder.batch_ranges(images)
             ]
-        fitted = client.submit(fit_on_worker, e, device, shares[name], key=f"fit-{bench.key(e)}")
+        fitted = client.submit(
+            fit_on_worker, e, fit_key, device, shares[name], key=f"fit-{fit_key}"
+        )
         for key, e in fit.items():
             row = client.submit(score, fitted, e, key, device, key=f"row-{key}")
             tasks[row] = (key, e)

@@ -6,11 +6,11 @@ This module imports Dask, which is heavy, so `dask_backend` imports it only when
 from __future__ import annotations
 
 import copy
+import platform
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from distributed import LocalCluster
@@ -52,10 +52,22 @@ class IgnoreInterrupts(WorkerPlugin):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@cache
-def _workbench(device: str) -> Workbench:
-    """The encoders and data sets that this worker's process keeps from one task to the next."""
-    return Workbench(device)
+_benches: dict[str, Workbench] = {}  # device -> what this process keeps from task to task
+
+
+def _workbench(e: Experiment, key: str, device: str) -> Workbench:
+    """The encoders and data sets of this worker's process, loaded again if they are older than
+    those with which a client computed the experiment's `key`. RuntimeError if they still differ."""
+    if device not in _benches or _benches[device].key(e) != key:
+        _benches[device] = Workbench(device)
+    if _benches[device].key(e) != key:
+        raise RuntimeError(
+            f"a Dask worker on {platform.node()} has other data, words, weights or code for "
+            f"{e.method} on {e.dataset} than the process that asks: let both read the same files "
+            "with the same version of mmclust, restart the worker, and run again (an encoder whose "
+            "preprocessing is a function differs in each process: use a class with `__repr__`)"
+        )
+    return _benches[device]
 
 
 @dataclass
@@ -75,28 +87,30 @@ class Fitted:
         return {"model": model, "seconds": self.seconds}
 
 
-def encode_share(e: Experiment, share: range, device: str) -> int:
+def encode_share(e: Experiment, key: str, share: range, device: str) -> int:
     """Compute and store an experiment's image features for a range of batches."""
-    bench = _workbench(device)
+    bench = _workbench(e, key, device)
     start = time.perf_counter()
     images = bench.dataset(e).images
     bench.encoder(e.encoder).store_batch_range(images, share)
     if is_large(len(images)):  # encoding a small data set is too short to be logged
-        key = f"{images.fingerprint[:16]}-{share.start}"
-        row: dict[str, Any] = {"key": key, "dataset": e.dataset, "encoder": e.encoder}
+        part = f"{images.fingerprint[:16]}-{share.start}"
+        row: dict[str, Any] = {"key": part, "dataset": e.dataset, "encoder": e.encoder}
         row |= {"method": "image features", "seed": e.seed, "n": len(images)}
         run_log.note_run(row, device, time.perf_counter() - start)
     return len(share)
 
 
-def fit_on_worker(e: Experiment, device: str, shares: list) -> Fitted:
+def fit_on_worker(e: Experiment, key: str, device: str, shares: list) -> Fitted:
     """Fit an experiment's method. `shares` is not used: it makes Dask encode the images first."""
-    return Fitted(*_workbench(device).fit(e))
+    return Fitted(*_workbench(e, key, device).fit(e))
 
 
 def score(fitted: Fitted, e: Experiment, key: str, device: str) -> dict:
     """The row of an experiment: from the store, or computed from the fit and stored."""
-    bench = _workbench(device)
+    if (row := read_row(key)) is not None:
+        return row
+    bench = _workbench(e, key, device)
     if "encoder" not in vars(fitted.model):  # fitted on another worker
         fitted.model.encoder = bench.encoder(e.encoder)
-    return read_row(key) or bench.row(fitted.model, e, key, fitted.seconds)
+    return bench.row(fitted.model, e, key, fitted.seconds)

@@ -17,7 +17,8 @@ from mmclust.storage import read_row
 
 COLUMNS = [
     "dataset", "criterion", "encoder", "method", "representation", "seed",
-    "NMI", "RI", "ARI", "AMI", "NMI_std", "named", "shift", "kept", "clusters", "words", "n", "key",
+    "NMI", "RI", "ARI", "AMI", "NMI_std", "named", "shift", "kept", "clusters", "words",
+    "n", "pool", "key",
 ]  # fmt: skip
 
 
@@ -29,8 +30,9 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
     `mm.connect` or by run_all.py), the scheduler's workers compute; otherwise this process does.
 
     `device` is the torch device of the encoders. Returns one row per experiment, with `COLUMNS`;
-    scores are means over the k-means seeds. Raises ConnectionError if the scheduler does not
-    answer, or the connection is lost.
+    scores are means over the k-means seeds; `pool` is the number of pictures that all seeds draw
+    their `n` from, NaN if each seed makes new ones. Raises ConnectionError if the scheduler does
+    not answer, or the connection is lost.
     """
     bench = Workbench(device)
     keys = [bench.key(e) for e in experiments]
@@ -57,7 +59,7 @@ def run(experiments: list[Experiment], device: str = "cpu", progress: bool = Tru
             dask_backend.compute(client, bench, fits, done)
         else:
             _compute_here(bench, fits, done)
-    return pd.DataFrame([rows[key] for key in keys], columns=COLUMNS)
+    return pd.DataFrame([rows[key] for key in keys], columns=COLUMNS).astype({"pool": float})
 
 
 def _compute_here(bench: Workbench, fits: list[Fit], done: Callable[[str, dict], None]) -> None:

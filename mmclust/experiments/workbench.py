@@ -32,13 +32,14 @@ class Workbench:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders: dict[tuple, Encoder] = {}
         self._datasets: dict[tuple, ImageDataset] = {}
 
     def encoder(self, name: str) -> Encoder:
-        if name not in self._encoders:
-            self._encoders[name] = load_encoder(name, self.device)
-        return self._encoders[name]
+        text = plugins.source(name) if plugins.is_plugin_name(name) else ""
+        if (name, text) not in self._encoders:  # or its file has changed
+            self._encoders[name, text] = load_encoder(name, self.device)
+        return self._encoders[name, text]
 
     def dataset(self, e: Experiment) -> ImageDataset:
         return shifted(self._unshifted(e), e.shift)
@@ -46,7 +47,7 @@ class Workbench:
     def _unshifted(self, e: Experiment) -> ImageDataset:
         complete = None
         key: tuple = (e.dataset, e.n, e.seed)
-        if e.dataset not in RENDERED_WORLDS and not plugins.is_plugin_name(e.dataset):
+        if not _sampling_options(e.dataset):
             complete = self._complete_dataset(e)
             key += tuple(complete.criteria)
         if key not in self._datasets and complete is not None:
@@ -56,8 +57,15 @@ class Workbench:
             self._datasets[key] = load_dataset(e.dataset, seed=e.seed, **size)
         return self._datasets[key]
 
+    def pool(self, e: Experiment) -> int | None:
+        """The number of pictures that all seeds draw theirs from; None if each makes new ones."""
+        options = _sampling_options(e.dataset)
+        if "seed" in options:
+            return None
+        return len(self.dataset(e) if options else self._complete_dataset(e))
+
     def _complete_dataset(self, e: Experiment) -> ImageDataset:
-        """A folder or a data set of the papers, loaded once for all seeds. If the images of its
+        """A data set without `_sampling_options`, loaded once for all seeds. If the images of its
         criteria cannot be matched (`SeparateCriteria`), only the experiment's one is loaded."""
         all_criteria = (e.dataset,)
         one_criterion = (e.dataset, e.criterion)
@@ -103,6 +111,7 @@ class Workbench:
             asdict(e),
             data.images.fingerprint,
             data.labels[e.criterion].tolist(),
+            data.classes[e.criterion],
             data.independent_criteria,
             self.encoder(e.encoder).fingerprint,
             words and [list(words), words.template],
@@ -186,8 +195,18 @@ class Workbench:
             "clusters": len(set(model.labels_.tolist())),
             "words": len(getattr(model, "words", [])),
             "n": len(data),
+            "pool": self.pool(e),
             "key": key,
         }
         storage.write_row(key, row)
         run_log.note_run(row, self.device, seconds, time.perf_counter() - start, self.code(e))
         return row
+
+
+def _sampling_options(dataset: str) -> set[str]:
+    """Which of `n` and `seed` a data set takes when it is loaded: a rendered world both, a plug-in
+    perhaps; a folder none, as pictures are drawn from those that it has."""
+    options = {"n": None, "seed": None}
+    if plugins.is_plugin_name(dataset):
+        return set(plugins.filter_kwargs(plugins.resolve(dataset), **options))
+    return set(options) if dataset in RENDERED_WORLDS else set()

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmclust.encoders.feature_stream import as_tensor
 from mmclust.methods import training
 from mmclust.methods.base import ProxyClusterer, RandomSeed, nearest, torch_generator
 from mmclust.methods.dproxy_terms import (
@@ -35,6 +36,7 @@ from mmclust.methods.dproxy_terms import (
     schedule,
 )
 from mmclust.methods.multisub import mix
+from mmclust.methods.n_clusters import choose_n_clusters
 from mmclust.methods.parameters import NOT_NEGATIVE, POSITIVE, POSITIVE_INTEGER, Number
 from mmclust.metrics import kmeans
 
@@ -96,7 +98,7 @@ class MultiDProxy(ProxyClusterer):
     Args:
         encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
         n_clusters: M, or "auto": chosen on t(w) before the first pruning; without pruning, at the
-            first check of early stopping, or at the end.
+            end.
         representation: what k-means clusters: "fused" F, "text" T, "visual" V, "concatenation"
             [T, V], all after the layers, or "word" w.
         epochs: E, full-batch steps (paper: 1000). lr, weight_decay: of Adam. fusion_lr: learning
@@ -230,7 +232,7 @@ class MultiDProxy(ProxyClusterer):
         encoder = self.encoder
         prompt = encoder.prompt(self._template())
         tokens = encoder.patch_tokens if self.tokens == "all" else encoder.encode_images
-        v = torch.from_numpy(tokens(images)).to(encoder.device)
+        v = as_tensor(tokens(images)).to(encoder.device)
         candidates = encoder.word_embeddings(self.words).to(encoder.device)
         start = v.new_zeros(len(v), encoder.token_dim)
         factors = training.PerImageParameters(start, "full", self.chunk_size)
@@ -356,9 +358,11 @@ class MultiDProxy(ProxyClusterer):
     def _clustering(self, state: State, last: Any) -> tuple[np.ndarray, np.ndarray]:
         """Labels and centers at a check of early stopping, from the centers at the `last` one."""
         output = self._output(state)
-        self._choose_n_clusters(output.prompts, len(state.words))
+        n_clusters = self._n_clusters or (last and len(last[1]))
+        if not n_clusters:  # for the checks alone: M is chosen on the trained prompts
+            n_clusters, _ = choose_n_clusters(output.prompts, len(state.words), self.random_state)
         x = named(self.representation, output)
-        return kmeans(x, self._n_clusters, self.random_state, start=last and last[1])
+        return kmeans(x, n_clusters, self.random_state, start=last and last[1])
 
     def _predict(self, images: Any) -> np.ndarray:
         """Learn latent factors for new images, with the candidates of the same epochs as in `fit`.

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mmclust.data.paper_datasets import PAPER_DATASETS
-from mmclust.experiments.statistics import LEVEL, criterion_names, differ
+from mmclust.experiments.statistics import LEVEL, criterion_names, p_value, shares_pictures
 
 # class of a method -> its name in tables and figures
 PRINTED_NAMES = {
@@ -68,9 +68,9 @@ def best(
     significantly lower.
 
     The test is a two-sided paired t-test over seeds with the confidence `level`, not corrected for
-    the number of rows; in the column "mean", it compares means over criteria, one per seed. A
-    constant difference is significant unless it is 0. No cell of a column is bold if the column has
-    one seed, one row, or rows with different seeds.
+    the number of rows; in the column "mean", it compares means over criteria, one per seed. No
+    cell of a column is bold if the column has one seed, one row, or rows with different seeds; if a
+    difference is the same for all seeds; or if seeds share pictures (`shared_note`).
 
     `among`: the names that compete, by default all. Raises ValueError for an unknown name, or if
     a combination of name, criterion and seed occurs twice.
@@ -84,6 +84,8 @@ def best(
     columns = list(rows["column"].unique())
     bold = pd.DataFrame(False, index=names, columns=[*columns, "mean"])
     rows = rows[rows[by].isin(competing)]
+    shared = set(rows.loc[shares_pictures(rows), "column"])
+    shared |= {"mean"} if shared else set()
     scores = rows.pivot(index=[by, "seed"], columns="column", values=metric)
     scores = scores.reindex(columns=columns)
     scores["mean"] = scores.mean(axis=1, skipna=False)  # missing if a criterion is missing
@@ -91,12 +93,11 @@ def best(
         cells = scores[column].unstack("seed")
         if column != "mean":
             cells = cells.dropna(how="all").dropna(axis=1, how="all")
-        if min(cells.shape) < 2 or cells.isna().to_numpy().any():
+        if column in shared or min(cells.shape) < 2 or cells.isna().to_numpy().any():
             continue
         top = cells.mean(axis=1).idxmax()
-        # rounded, so that floating-point errors do not count as differences
-        differences = (cells.loc[top] - cells.drop(index=top)).round(12)
-        bold.loc[top, column] = all(differ(row, level) for row in differences.to_numpy())
+        differences = cells.loc[top] - cells.drop(index=top)
+        bold.loc[top, column] = all(p_value(row) < 1 - level for row in differences.to_numpy())
     return bold.rename_axis(by).reset_index().assign(**{by: False})
 
 
@@ -109,6 +110,18 @@ def extremes(scores: pd.Series) -> tuple[str, str]:
         tie = f": within {TIE} of each other" if len(names) > 1 else ""
         texts.append(f"{value:.2f} ({'; '.join(names)}{tie})")
     return texts[0], texts[1]
+
+
+def shared_note(rows: pd.DataFrame) -> str:
+    """A sentence for captions and findings, after a space, if seeds share pictures; else ""."""
+    shared = shares_pictures(rows)
+    if not shared.any():
+        return ""
+    names = "" if shared.all() else f" of {', '.join(rows.loc[shared, 'dataset'].unique())}"
+    return (
+        f" The seeds share pictures{names}, so intervals hold for these pictures, not for others "
+        "of their kind, and no difference is called certain."
+    )
 
 
 def published(metric: str | None = None) -> pd.DataFrame:
