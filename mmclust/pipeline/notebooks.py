@@ -30,7 +30,7 @@ from mmclust.data.paper_datasets import PAPER_DATASETS
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
 from mmclust.pipeline.gallery import output_files, read_state, write_index
-from mmclust.pipeline.preflight import datasets_of, needs
+from mmclust.pipeline.preflight import check_out, datasets_of, needs
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_names, check_settings
 from mmclust.results.output import STATE
@@ -184,6 +184,8 @@ def _checked(
         all_takes = {name: notebook_parameters(file) for name, file in files.items()}
     accepted = _accepted(parameters, takes, all_takes)
     needs(names, profile, parameters)
+    entries = settings["notebooks"]
+    check_out(out, notebooks, {name: entries[name] | accepted[name] for name in names})
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the folder of the notebooks
     shared = {"profile": profile, "device": device, "out": str(out)}
