@@ -74,6 +74,12 @@ def to_be_placed(name: str, download: bool = True) -> bool:
     return by_hand and find(name, data_folder()) is None
 
 
+def to_be_downloaded(name: str, download: bool = True) -> bool:
+    """Whether loading a data set of the papers begins with its download."""
+    offered = name in PAPER_DATASETS and bool(PAPER_DATASETS[name].url) and download
+    return offered and folder_of(name) is None
+
+
 def available_datasets(names: Names, download: bool = True) -> Names:
     """`names` (a list, or a dictionary with names as keys) without data sets that are
     `to_be_placed`; a note on each is printed."""

@@ -63,7 +63,7 @@ class Job:
     out: Path
     seconds: float  # expected run time
     alone: bool  # no other notebook may run meanwhile, because it measures times
-    stamp: str  # a hash of all that its outputs depend on
+    stamp: str  # see `notebooks.stamp`; without the second hash if it downloads pictures
     measured: bool = False  # the expected seconds are those of its last run
 
     @property
