@@ -368,6 +368,27 @@ def test_a_run_overwrites_no_files_of_the_user(tmp_path, main):
     assert status == 2 and "would be overwritten" in printed, printed
 
 
+def test_a_failed_run_shows_and_leaves_no_results_of_another(tmp_path):
+    out = tmp_path / "out"
+    source = TABLE.format("a").replace("'x'", "f'of_{n}'").replace("'a caption'", "f'with {n}'")
+    failing = f"from pathlib import Path\nassert not Path({str(tmp_path / 'fail')!r}).exists()"
+    profile = write_notebooks(tmp_path / "nb", a=f"{failing}\n{source}")
+
+    def run(n):
+        places = {"out": out, "notebooks": tmp_path / "nb", "force": True}
+        (outcome,) = reproduce(None, {"n": n}, profile, **places)
+        files = sorted(path.name for path in out.glob("a_of_*.csv"))
+        captions = re.findall(r"with \d", (out / "index.html").read_text())
+        return outcome.status, files, sorted(set(captions))
+
+    assert run(1) == ("done", ["a_of_1.csv"], ["with 1"])
+    (tmp_path / "fail").touch()
+    assert run(1) == ("failed", ["a_of_1.csv"], [])  # stays until there are new ones, but unseen
+    assert run(2) == ("failed", [], [])
+    (tmp_path / "fail").unlink()
+    assert run(2) == ("done", ["a_of_2.csv"], ["with 2"])
+
+
 @pytest.mark.parametrize("option", [(), ("--dry-run",)])
 def test_figures_are_never_among_the_pictures_of_a_run(tmp_path, main, option):
     photos = tmp_path / "photos"

@@ -288,12 +288,14 @@ def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
         "seeds": seeds(job.parameters, load_profile(made["profile"])["notebooks"][name]),
         "time": time.time(),
     }
-    before = read_state(out, name).get("outputs", [])
-    file = out / STATE / f"{name}.json"
-    storage.write_atomically(file, json.dumps(state, indent=1).encode())
-    if outcome.status == "done":
-        for former in set(before) - set(outcome.outputs):
-            (out / former).unlink(missing_ok=True)
+    before = read_state(out, name)
+    former = sorted(set(before.get("outputs", [])).difference(outcome.outputs))
+    if outcome.status == "done" or before.get("parameters") != state["parameters"]:
+        for file in former:
+            (out / file).unlink(missing_ok=True)
+    else:
+        state["outputs"] += former  # of the same parameters: until it succeeds
+    storage.write_atomically(out / STATE / f"{name}.json", json.dumps(state, indent=1).encode())
 
 
 def versions() -> dict[str, str]:
