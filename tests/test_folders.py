@@ -1,6 +1,7 @@
 """Folders as people have them: each layout of docs/folders.md, and what is said of it."""
 
 import io
+import json
 import os
 import re
 import unicodedata
@@ -411,3 +412,33 @@ def test_links_in_a_folder_of_a_run(tmp_path):
     before = stamp(NOTEBOOKS / "18_your_pictures.ipynb", {"data": str(folder)})
     (tmp_path / "elsewhere" / "new.png").write_bytes(picture("red"))
     assert stamp(NOTEBOOKS / "18_your_pictures.ipynb", {"data": str(folder)}) != before
+
+
+@pytest.mark.parametrize("name", ["18_your_pictures", "03_zero_shot", "08_tsne"])
+@pytest.mark.parametrize("in_the_profile", [True, False])
+def test_a_notebook_is_out_of_date_when_a_folder_that_it_reads_has_changed(
+    tmp_path, name, in_the_profile
+):
+    folder = build(tmp_path, "photos/cat/1.png photos/cat/2.png photos/dog/3.png") / "photos"
+    chosen = {
+        "18_your_pictures": {"data": str(folder)},
+        "03_zero_shot": {"criteria": {str(folder): ["class"]}},
+        "08_tsne": {"world": str(folder), "keywords": ["class"]},
+    }[name]
+    profile = tmp_path / "mine.yaml"
+    entry = chosen if in_the_profile else {}
+    profile.write_text(json.dumps({"base": "demo", "notebooks": {name: entry}}))
+    parameters = {"profile": str(profile)} | ({} if in_the_profile else chosen)
+    stamps = []
+
+    def same():
+        stamps.append(stamp(NOTEBOOKS / f"{name}.ipynb", parameters))
+        return stamps[-1] in stamps[:-1]
+
+    assert not same() and same()
+    (folder / "labels.csv").write_text("file,class\ncat/1.png,a\ncat/2.png,b\n")
+    assert not same() and same()
+    (folder / "labels.csv").write_text("file,class\ncat/1.png,a\ncat/2.png,a\n")
+    assert not same() and same()
+    (folder / "cat" / "2.png").unlink()
+    assert not same() and same()

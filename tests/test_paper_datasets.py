@@ -12,15 +12,18 @@ import tarfile
 import warnings
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.local_servers import serve
+from helpers.notebooks import parameters_cell, write_notebook, write_notebooks
 from PIL import Image
 
 import mmclust as mm
 from mmclust.data import download, paper_datasets, paper_layouts
 from mmclust.experiments.workbench import Workbench
+from mmclust.pipeline.notebooks import reproduce
 
 
 def picture(seed, file_format="jpeg", size=(12, 10)):
@@ -611,3 +614,36 @@ def test_only_available_data_sets_are_taken(root, capsys):
     assert f"without cars: place in {root}" in capsys.readouterr().out
     place(root, trees("cars/color", "cars/type"))
     assert mm.available_datasets(wanted) == wanted
+
+
+def run_on(name, tmp_path):
+    """Run a notebook that loads a data set, unless it is up to date; gives how it ended."""
+    sources = tmp_path / "notebooks"
+    profile = write_notebooks(sources, a="")
+    source = f"import mmclust as mm\nmm.load_dataset('{name}');"
+    write_notebook(sources / "a.ipynb", parameters_cell("out = profile = None"), source)
+    settings = json.loads(Path(profile).read_text())
+    settings["notebooks"]["a"]["criteria"] = {name: ["color"]}
+    Path(profile).write_text(json.dumps(settings))
+    options = {"profile": profile, "out": tmp_path / "out", "notebooks": sources}
+    (outcome,) = reproduce(**options, workers=0)
+    return outcome.status + outcome.error
+
+
+def test_a_notebook_is_out_of_date_when_placed_pictures_or_labels_have_changed(root, tmp_path):
+    place(root, trees("cars/color", "cars/type"))
+    assert [run_on("cars", tmp_path) for _ in range(2)] == ["done", "up to date"]
+    rows = [f"color/{a}/{i:03d}.jpg,{a},{b}" for i, (a, b) in enumerate(CLASSES)]
+    place(root, {"cars/labels.csv": "\n".join(["file,color,type", *rows]).encode()})
+    assert run_on("cars", tmp_path) == "done"
+    place(root, {"cars/labels.csv": "\n".join(["file,color,type", *rows[:6]]).encode()})
+    assert [run_on("cars", tmp_path) for _ in range(2)] == ["done", "up to date"]
+
+
+def test_a_notebook_that_has_downloaded_its_data_is_up_to_date(web, tmp_path):
+    web.files["AugDMC_datasets.zip"] = bundle()
+    assert [run_on("fruit", tmp_path) for _ in range(2)] == ["done", "up to date"]
+    assert web.requests == ["/AugDMC_datasets.zip"]
+    (picture,) = (tmp_path / "data").glob("**/fruit/color/*/000.jpg")
+    picture.unlink()
+    assert run_on("fruit", tmp_path) != "up to date"

@@ -343,6 +343,76 @@ def test_files_of_a_run_with_other_parameters_are_removed(tmp_path):
     assert files == {f"a_of_2.{suffix}" for suffix in ("csv", "md", "tex")}
 
 
+def test_a_run_overwrites_no_files_of_the_user(tmp_path, main):
+    profile = write_notebooks(tmp_path / "notebooks", a=TABLE.format("a"))
+    places = {"profile": profile, "notebooks": tmp_path / "notebooks"}
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (tmp_path, tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"notebooks holds the sources.*--out"):
+            reproduce(**places, out=out)
+    for name in ("index.html", "notebooks/a.ipynb"):
+        file = tmp_path / name[:5] / name
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+        out = tmp_path / name[:5]
+        with pytest.raises(ValueError, match=rf"{name} is not of an earlier run.*--out"):
+            reproduce(**places, out=out)
+        assert file.read_text() == "mine" and not (out / ".state").exists()
+        file.rename(tmp_path / "moved away")
+        for status in ("done", "up to date"):
+            assert reproduce(**places, out=out)[0].status == status
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "README.md").write_text("in git")
+    assert list(plan(**places, out=tmp_path / "figures")[0]) == ["a"]
+    status, printed = main("--only", "01", "--out", ROOT, "--dry-run")
+    assert status == 2 and "would be overwritten" in printed, printed
+
+
+def test_a_failed_run_shows_and_leaves_no_results_of_another(tmp_path):
+    out = tmp_path / "out"
+    source = TABLE.format("a").replace("'x'", "f'of_{n}'").replace("'a caption'", "f'with {n}'")
+    failing = f"from pathlib import Path\nassert not Path({str(tmp_path / 'fail')!r}).exists()"
+    profile = write_notebooks(tmp_path / "nb", a=f"{failing}\n{source}")
+
+    def run(n):
+        places = {"out": out, "notebooks": tmp_path / "nb", "force": True}
+        (outcome,) = reproduce(None, {"n": n}, profile, **places)
+        files = sorted(path.name for path in out.glob("a_of_*.csv"))
+        captions = re.findall(r"with \d", (out / "index.html").read_text())
+        return outcome.status, files, sorted(set(captions))
+
+    assert run(1) == ("done", ["a_of_1.csv"], ["with 1"])
+    (tmp_path / "fail").touch()
+    assert run(1) == ("failed", ["a_of_1.csv"], [])  # stays until there are new ones, but unseen
+    assert run(2) == ("failed", [], [])
+    (tmp_path / "fail").unlink()
+    assert run(2) == ("done", ["a_of_2.csv"], ["with 2"])
+
+
+@pytest.mark.parametrize("option", [(), ("--dry-run",)])
+def test_figures_are_never_among_the_pictures_of_a_run(tmp_path, main, option):
+    photos = tmp_path / "photos"
+    colors = colored_pictures(photos, number=6)
+    files = [f"{i}.png" for i in range(6)]
+    pd.DataFrame({"file": files, "color": colors}).to_csv(photos / "labels.csv", index=False)
+    (tmp_path / "elsewhere").mkdir()
+    (photos / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "other name").symlink_to(photos)
+    sort = ("--only", "18", "-p", "criterion=color", "-p", "n_clusters=3", *option)
+    compare = ("--only", "03", *option)
+    for inside in ("photos", "photos/new/figures", "elsewhere/figures", "other name"):
+        for command in (
+            (*sort, "-p", f"data={photos}"),
+            (*compare, "-p", f"criteria={{{photos}: [color]}}"),
+        ):
+            status, printed = main(*command, "--out", tmp_path / inside)
+            assert status == 2 and f"in the folder of pictures {photos}" in printed, printed
+    assert not (photos / ".state").exists() and not list((tmp_path / "elsewhere").iterdir())
+    choice = (["18"], {"data": str(photos), "criterion": "color", "n_clusters": 3})
+    for outside in (tmp_path / "photos of figures", tmp_path):  # also around the pictures
+        assert plan(*choice, out=outside)[0]
+
+
 @pytest.mark.parametrize("option", [(), ("--dry-run",)])
 def test_a_bad_folder_is_reported_before_anything_starts(tmp_path, main, option):
     (tmp_path / "empty").mkdir()

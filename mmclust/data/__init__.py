@@ -57,12 +57,27 @@ def load_dataset(name: str, **options: Any) -> ImageDataset:
     raise ValueError(f"data set {name!r} is neither a folder nor one of: {known}")
 
 
+def folder_of(name: str) -> Path | None:
+    """The folder that holds a data set: None if it is not there, rendered, or from a plug-in."""
+    if name in PAPER_DATASETS:
+        return find(name, data_folder())
+    folder = Path(name).expanduser()
+    made = name in RENDERED_WORLDS or plugins.is_plugin_name(name)
+    return folder if folder.is_dir() and not made else None
+
+
 def to_be_placed(name: str, download: bool = True) -> bool:
     """Whether a user must provide a data set, such as "cars", and has not; without `download`, the
     papers' other data sets as well."""
     spec = PAPER_DATASETS.get(name)
     by_hand = spec is not None and not (spec.url and download)
     return by_hand and find(name, data_folder()) is None
+
+
+def to_be_downloaded(name: str, download: bool = True) -> bool:
+    """Whether loading a data set of the papers begins with its download."""
+    offered = name in PAPER_DATASETS and bool(PAPER_DATASETS[name].url) and download
+    return offered and folder_of(name) is None
 
 
 def available_datasets(names: Names, download: bool = True) -> Names:

@@ -25,7 +25,7 @@ import psutil
 
 from mmclust.experiments import dask_backend, run_log
 from mmclust.pipeline.gallery import output_files, read_notes, to_html
-from mmclust.results.output import STATE, missing_font
+from mmclust.results.output import STATE, NotebookOutput, missing_font
 from mmclust.scripts import require_main_guard
 from mmclust.threads import cores, thread_environment
 
@@ -63,7 +63,7 @@ class Job:
     out: Path
     seconds: float  # expected run time
     alone: bool  # no other notebook may run meanwhile, because it measures times
-    stamp: str  # a hash of all that its outputs depend on
+    stamp: str  # see `notebooks.stamp`; without the second hash if it downloads pictures
     measured: bool = False  # the expected seconds are those of its last run
 
     @property
@@ -262,6 +262,7 @@ def execute(job: Job) -> Outcome:
     executed = job.out / "notebooks" / f"{name}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
     job.progress.unlink(missing_ok=True)
+    NotebookOutput(name, job.out)  # so no former caption is taken for one of this run, if it fails
     # Plug-ins are where this process finds them: behind the kernel's modules, as PYTHONPATH is not.
     paths = f"import sys; sys.path += [p for p in {sys.path} if p not in sys.path]"
     options: Any = {"kernel_name": "python3", "cwd": job.source.parent, "progress_bar": False}

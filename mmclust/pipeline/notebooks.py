@@ -13,8 +13,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,14 @@ import filelock
 
 from mmclust import plugins, storage
 from mmclust.code_fingerprint import meaning
-from mmclust.data import to_be_placed
+from mmclust.data import to_be_downloaded, to_be_placed
 from mmclust.data.folder import load_folder_for
 from mmclust.data.folder_tree import walk
 from mmclust.data.paper_datasets import PAPER_DATASETS
 from mmclust.experiments import dask_backend
 from mmclust.pipeline.execution import Job, OnEvent, Outcome, open_backend, run_jobs
 from mmclust.pipeline.gallery import output_files, read_state, write_index
-from mmclust.pipeline.preflight import datasets_of, needs
+from mmclust.pipeline.preflight import check_out, datasets_of, folders_of, needs
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_names, check_settings
 from mmclust.results.output import STATE
@@ -73,8 +75,18 @@ def notebook_parameters(path: Path) -> set[str]:
     return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
-def stamp(path: Path, parameters: dict) -> str:
-    """A hash of all that a notebook's outputs depend on, such as the code without comments."""
+def folder_version(folder: Path) -> str:
+    """A hash of the names, sizes and times of all files below a folder. No file is read."""
+    files, _ = walk(folder, [])
+    return storage.key_of([[str(file), *_version_of(folder / file)] for file in files])
+
+
+def stamp(path: Path, parameters: dict, version_of: Callable[[Path], str] = folder_version) -> str:
+    """Two hashes, of all that a notebook's outputs depend on: of settings and of the code without
+    comments; and of the folders of pictures.
+
+    `version_of`: `folder_version`, or one that remembers what it returned.
+    """
     digest = hashlib.sha256(path.read_bytes())
 
     def add(value: Any) -> None:
@@ -99,11 +111,8 @@ def stamp(path: Path, parameters: dict) -> str:
     download = profile.get("download", True)
     for name in datasets_of(entry | parameters):  # a person may place them
         add([name, to_be_placed(name, download)])
-    folder = parameters.get("data")
-    if isinstance(folder, str) and Path(folder).is_dir():
-        files, _ = walk(Path(folder), [])
-        add([[str(file), *_version_of(Path(folder, file))] for file in files])
-    return digest.hexdigest()
+    folders = folders_of(entry | parameters)
+    return f"{digest.hexdigest()}-{storage.key_of(*map(version_of, folders))}"
 
 
 def _version_of(file: Path) -> tuple[int, int]:
@@ -184,6 +193,8 @@ def _checked(
         all_takes = {name: notebook_parameters(file) for name, file in files.items()}
     accepted = _accepted(parameters, takes, all_takes)
     needs(names, profile, parameters)
+    entries = settings["notebooks"]
+    check_out(out, notebooks, {name: entries[name] | accepted[name] for name in names})
     if Path(profile).suffix in (".yaml", ".yml"):
         profile = str(Path(profile).resolve())  # kernels run in the folder of the notebooks
     shared = {"profile": profile, "device": device, "out": str(out)}
@@ -197,12 +208,14 @@ def _compared(
     choice: dict[str, dict], profile: str, out: Path, force: bool, notebooks: Path
 ) -> tuple[dict[str, Job], dict[str, Outcome]]:
     """`plan` for the notebooks and values of `_checked`, compared with the last runs into `out`."""
-    entries = load_profile(profile)["notebooks"]
+    settings = load_profile(profile)
+    entries = settings["notebooks"]
+    version_of = cache(folder_version)  # many notebooks read the same folders
     todo: dict[str, Job] = {}
     fresh: dict[str, Outcome] = {}
     for name, values in choice.items():
         source = notebooks / f"{name}.ipynb"
-        key = stamp(source, values)
+        key = stamp(source, values, version_of)
         state = read_state(out, name)
         outputs = output_files(out, name)
         complete = state.get("outputs") == outputs and all((out / f).exists() for f in outputs)
@@ -211,6 +224,9 @@ def _compared(
             continue
         seconds = state.get("seconds") or entries[name].get("seconds", DEFAULT_SECONDS)
         alone = entries[name].get("alone", False)
+        download = settings.get("download", True)
+        if any(to_be_downloaded(data, download) for data in datasets_of(entries[name] | values)):
+            key = key.partition("-")[0]
         todo[name] = Job(source, values, out, seconds, alone, key, measured="seconds" in state)
     return todo, fresh
 
@@ -263,18 +279,23 @@ def _save_state(out: Path, outcome: Outcome, job: Job, made: dict) -> None:
     """Write how a notebook ended, and remove files of earlier runs that it no longer writes."""
     name = outcome.notebook
     state = asdict(outcome) | made
+    key = job.stamp
+    if "-" not in key:  # code that was changed during the run is not what it ran
+        key += stamp(job.source, job.parameters)[len(key) :]
     state |= {
-        "stamp": job.stamp if outcome.status == "done" else "",
+        "stamp": key if outcome.status == "done" else "",
         "parameters": {key: value for key, value in job.parameters.items() if key != "out"},
         "seeds": seeds(job.parameters, load_profile(made["profile"])["notebooks"][name]),
         "time": time.time(),
     }
-    before = read_state(out, name).get("outputs", [])
-    file = out / STATE / f"{name}.json"
-    storage.write_atomically(file, json.dumps(state, indent=1).encode())
-    if outcome.status == "done":
-        for former in set(before) - set(outcome.outputs):
-            (out / former).unlink(missing_ok=True)
+    before = read_state(out, name)
+    former = sorted(set(before.get("outputs", [])).difference(outcome.outputs))
+    if outcome.status == "done" or before.get("parameters") != state["parameters"]:
+        for file in former:
+            (out / file).unlink(missing_ok=True)
+    else:
+        state["outputs"] += former  # of the same parameters: until it succeeds
+    storage.write_atomically(out / STATE / f"{name}.json", json.dumps(state, indent=1).encode())
 
 
 def versions() -> dict[str, str]:

@@ -5,12 +5,17 @@ Nothing is downloaded, no image is decoded and no language model is asked.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from mmclust import data, encoders, plugins, words
 from mmclust.data import paper_datasets
 from mmclust.data.folder import load_folder_for
+from mmclust.data.folder_tree import walk
 from mmclust.encoders.embedded import encoder_for
 from mmclust.profiles import load_profile
 from mmclust.profiles.values import check_settings
+from mmclust.results.output import STATE
 
 
 def needs(
@@ -75,6 +80,43 @@ def datasets_of(notebook: dict) -> dict[str, list[str]]:
     if "world" in notebook:
         wanted[notebook["world"]] = notebook.get("keywords") or [notebook["keyword"]]
     return wanted
+
+
+def folders_of(notebook: dict) -> list[Path]:
+    """The folders of pictures that a notebook with these settings reads, if they are there."""
+    folders = [data.folder_of(name) for name in datasets_of(notebook)]
+    if path := notebook.get("data"):
+        folders.append(Path(path).expanduser())
+    return [folder for folder in folders if folder and folder.is_dir()]
+
+
+def check_out(out: Path, sources: Path, notebooks: dict[str, dict]) -> None:
+    """Raise ValueError if a run of notebooks (name -> settings) into `out` would overwrite files
+    that no run wrote, or if its figures would be among the pictures that it reads.
+
+    `sources`: the folder of the notebooks.
+    """
+    remedy = "choose another --out"
+    if (out / "notebooks").resolve() == sources.resolve():
+        problem = "its folder notebooks holds the sources, which would be overwritten"
+        raise ValueError(f"--out {out}: {problem}: {remedy}, such as {out / 'figures'}")
+    around = {_identity(place) for place in (out, *out.parents) if place.is_dir()}
+    for folder in {folder for settings in notebooks.values() for folder in folders_of(settings)}:
+        below = [folder / name for name in walk(folder, [])[1]]  # links to other folders, too
+        if not around.isdisjoint(map(_identity, [folder, *below])):
+            problem = f"is in the folder of pictures {folder}, and figures are pictures, too"
+            raise ValueError(f"--out {out} {problem}: {remedy}, outside of it")
+    if not (out / STATE).is_dir():
+        for name in ["index.html", *(f"notebooks/{notebook}.ipynb" for notebook in notebooks)]:
+            if (out / name).exists():
+                problem = "is not of an earlier run, and would be overwritten"
+                raise ValueError(f"{out / name} {problem}: {remedy}, or move this file")
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """The same for all paths of one folder."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _require_data(notebooks: dict[str, dict], download: bool) -> None:
