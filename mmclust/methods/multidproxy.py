@@ -97,8 +97,7 @@ class MultiDProxy(ProxyClusterer):
 
     Args:
         encoder, words, template, chunk_size, n_init, verbose: see `ProxyClusterer`.
-        n_clusters: M, or "auto": chosen on t(w) before the first pruning; without pruning, at the
-            end.
+        n_clusters: M, or "auto": chosen on t(w) before the first pruning; without one, at the end.
         representation: what k-means clusters: "fused" F, "text" T, "visual" V, "concatenation"
             [T, V], all after the layers, or "word" w.
         epochs: E, full-batch steps (paper: 1000). lr, weight_decay: of Adam. fusion_lr: learning
