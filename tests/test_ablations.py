@@ -246,6 +246,8 @@ def test_intervals_and_pairs():
     comparison = mm.paired(rows, "a", "b")
     assert comparison["difference"] == pytest.approx((0.1 + 0.3) / 2)
     assert comparison["p"] == pytest.approx(stats.ttest_rel([0.6, 0.7], [0.5, 0.4]).pvalue)
+    rounded = rows.assign(NMI=[0.3] * 4 + [0.1 + 0.2] * 4)
+    assert mm.paired(rounded, "a", "b")["difference"] == 0, "neither a gain nor a loss"
     equal = mm.paired(rows, "a", "a")
     assert equal["difference"] == 0 and pd.isna(equal["p"]) and pd.isna(equal["±"])
     p = pd.DataFrame({"p": [0.01, np.nan, 0.02]})

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95  # of confidence; tests use the significance level 1 - LEVEL
-ROUNDING = 1e-12  # smaller variation is that of floating-point numbers
+DIGITS = 12  # smaller differences are those of floating-point numbers
 
 
 def interval(values: ArrayLike) -> float:
@@ -26,7 +26,7 @@ def p_value(differences: ArrayLike) -> float:
     """p of paired differences (seeds,): a two-sided t-test of a mean of zero. NaN, which is no
     certainty, for fewer than two, and for differences that are equal up to rounding."""
     differences = np.asarray(differences, dtype=float)
-    if len(differences) < 2 or np.ptp(differences) < ROUNDING:
+    if len(differences) < 2 or np.ptp(differences) < 10**-DIGITS:
         return float("nan")
     return float(stats.ttest_1samp(differences, 0).pvalue)
 
@@ -65,8 +65,8 @@ def paired(rows: pd.DataFrame, one: str, other: str, metric: str = "NMI", by: st
     scores = rows.groupby([by, *unit])[metric].mean().unstack(by)
     difference = (scores[one] - scores[other]).dropna().groupby("seed").mean()
     p = float("nan") if shares_pictures(rows).any() else p_value(difference)
-    varies = len(difference) > 1 and np.ptp(difference) >= ROUNDING
-    pair: dict = {"one": one, "other": other, "difference": float(difference.mean())}
+    varies = len(difference) > 1 and np.ptp(difference) >= 10**-DIGITS
+    pair: dict = {"one": one, "other": other, "difference": round(float(difference.mean()), DIGITS)}
     pair["±"] = interval(difference) if varies else float("nan")
     return pair | {"p": p, "seeds": len(difference)}
 
