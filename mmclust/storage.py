@@ -47,7 +47,8 @@ _warned: set[Path] = set()  # cache folders that this process has reported as no
 
 def cache_dir() -> Path:
     """The folder of features and results: `MMCLUST_CACHE`, else mmclust in the user's cache."""
-    return Path(os.environ.get("MMCLUST_CACHE") or platformdirs.user_cache_dir("mmclust"))
+    folder = os.environ.get("MMCLUST_CACHE") or platformdirs.user_cache_dir("mmclust")
+    return Path(folder).expanduser()
 
 
 def key_of(*parts: object) -> str:

@@ -267,6 +267,40 @@ def test_the_size_that_a_preprocessing_needs(mode):
         assert feature_stream.side_to_decode(unknown) is None
 
 
+class MeasuredResize(transforms.Resize):
+    """Notes the largest picture that it made."""
+
+    largest = 0
+
+    def forward(self, picture):
+        scaled = super().forward(picture)
+        self.largest = max(self.largest, scaled.width * scaled.height)
+        return scaled
+
+
+@pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1), (2, 9_999)])
+def test_a_thin_picture_takes_no_more_memory_than_others(mini, size):
+    resize = MeasuredResize(96, transforms.InterpolationMode.BICUBIC)
+    preprocess = transforms.Compose([resize, *mini.preprocess.transforms[1:]])
+    prepare, _ = feature_stream.split_preprocessing(preprocess)
+    assert prepare(Image.new("RGB", size, "red")).shape == (3, 96, 96)
+    assert 0 < resize.largest <= 96 * 96 * (feature_stream.LONGEST + 1)
+
+
+@pytest.mark.parametrize("size", [(30, 601), (30, 1202), (907, 29), (5, 200), (60, 40), (20, 400)])
+def test_the_middle_of_a_long_picture_is_that_of_all_of_it(mini, size):
+    coarse = (size[1] // 5 + 1, size[0] // 5 + 1, 3)
+    noise = np.random.default_rng(0).integers(0, 256, coarse, dtype=np.uint8)
+    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    prepare, finish = feature_stream.split_preprocessing(mini.preprocess)
+    expected = mini.preprocess(picture).numpy()
+    difference = np.abs(finish(prepare(picture)).numpy() - expected).mean()
+    cut = max(size) > feature_stream.LONGEST * min(size)
+    assert difference < (0.05 if cut else 1e-6)  # the crop lies between pixels, not quite the same
+    beside = np.abs(np.roll(expected, 10, axis=1 + (size[0] > size[1])) - expected).mean()
+    assert beside > 0.2
+
+
 def test_few_pictures_are_in_memory(mini, folder):
     drawn = Drawn(folder)
     through = []

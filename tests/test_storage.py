@@ -265,6 +265,13 @@ while True:
 """
 
 
+def test_the_cache_folder_may_be_written_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows
+    monkeypatch.setenv("MMCLUST_CACHE", "~/results")
+    assert storage.cache_dir() == tmp_path / "results"
+
+
 def test_a_killed_writer_leaves_nothing_that_is_read(folder):
     path = folder / "features" / f"{storage.key_of('big')}.npy"
     for _ in range(20):  # until one is killed in the middle

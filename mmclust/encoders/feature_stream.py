@@ -33,6 +33,7 @@ STREAM_ABOVE = 4096  # images: the features of larger sets are stored in batches
 # smaller passes do not always give.
 MIN_FORWARD = 64
 SLICE = 16  # images that one thread decodes at a time
+LONGEST = 20  # of a picture more than so many times as long as wide, only the middle is scaled
 OVERSAMPLING = 2  # a picture is decoded with at least so many pixels for each that it is scaled to
 
 ComputeBatch = Callable[[], np.ndarray]
@@ -135,10 +136,11 @@ def split_preprocessing(preprocess: Callable) -> tuple[Callable, Callable]:
     ):
         return preprocess, torch.Tensor.contiguous
     resize = transforms.Compose(steps[:-2])
+    crops = isinstance(steps[0], transforms.Resize) and isinstance(steps[1], transforms.CenterCrop)
     to_tensor, normalize = steps[-2:]
 
     def prepare(picture: Image.Image) -> torch.Tensor:
-        picture = resize(picture)
+        picture = resize(_middle(picture) if crops else picture)
         is_rgb = getattr(picture, "mode", "") == "RGB"
         return functional.pil_to_tensor(picture) if is_rgb else to_tensor(picture)
 
@@ -148,6 +150,16 @@ def split_preprocessing(preprocess: Callable) -> tuple[Callable, Callable]:
         return normalize(pixels)
 
     return prepare, finish
+
+
+def _middle(picture: Image.Image) -> Image.Image:
+    """The middle of a very long picture, to be scaled and cropped to its middle: complete, one of
+    1 by 30,000 pixels would be scaled to 160 by 4,800,000."""
+    longest = LONGEST * min(picture.size)
+    if max(picture.size) <= longest:
+        return picture
+    left, top = (max(0, side - longest) // 2 for side in picture.size)
+    return picture.crop((left, top, picture.width - left, picture.height - top))
 
 
 def load_or_encode(key: str, n_images: int, size: int, run: Run) -> np.ndarray:

@@ -141,6 +141,10 @@ def reproduce(
     profile or parameter, or a folder of images that cannot be used, or if `out` can't be written;
     ConnectionError if no scheduler answers; OSError, such as for a full disk.
     """
+    for name, number, least in (("jobs", jobs, 1), ("workers", workers, 0)):
+        if number is not None and number < least:
+            remedy = "without it, the number is chosen for this machine"
+            raise ValueError(f"{name} must be at least {least}, not {number}: {remedy}")
     out = Path(out).resolve()
     address = scheduler or os.environ.get(dask_backend.ADDRESS)
     choice = _checked(only, parameters, profile, device, out, notebooks)  # errors before any file
