@@ -39,8 +39,8 @@ from pip._vendor.packaging.utils import canonicalize_name
 
 WANTED = """
 open_clip_torch timm scikit-learn pandas matplotlib seaborn distributed papermill ipykernel
-nbconvert filelock jinja2 jsonschema latex2mathml lazy_loader numpy pillow platformdirs psutil pyyaml rich
-safetensors scipy tabulate tqdm pytest pytest-xdist hypothesis
+nbconvert filelock jinja2 jsonschema latex2mathml lazy_loader numpy pillow platformdirs psutil
+pyyaml rich safetensors scipy tabulate tqdm pytest pytest-xdist hypothesis
 """.split()
 # torch fits the driver there; the others are needed by parts of packages that the check never runs
 LEFT_OUT = {"torch", "torchvision", "triton", "debugpy", "jedi", "parso"}

@@ -204,9 +204,9 @@ class ImageDataset:
             n_classes = len(self.classes.get(criterion, []))
             wrong = np.asarray(values)[~np.isin(values, np.arange(n_classes))]
             if len(wrong):
-                expected = f"expected are positions in its {n_classes} class names"
+                rule = f"a label is a position in the {n_classes} class names"
                 advice = "leave out pictures without a label"
-                text = f"{wrong[0]} is a label of {criterion!r}: {expected}; {advice}"
+                text = f"{wrong[0]} is a label of {criterion!r}: {rule}; {advice}"
                 raise ValueError(f"{self.name}: {text}")
         labels = {c: np.asarray(v, np.int64) for c, v in self.labels.items()}
         self.labels = Labels(self.name, labels)

@@ -33,9 +33,8 @@ def p_value(differences: ArrayLike) -> float:
 
 def shares_pictures(rows: pd.DataFrame) -> pd.Series:
     """Whether the seeds of each row's data set share pictures: together they draw more than half of
-    its `pool`. They are no independent samples then, and a t-test at 5 % says too often that equal
-    methods differ: in 7 % of cases if each of five seeds draws a tenth of the pool, in 20 % for a
-    third, in 88 % for all of it."""
+    its `pool`. They are no independent samples then: a t-test says too often that equal methods
+    differ."""
     if not {"dataset", "n", "pool"} <= set(rows):  # not rows of `mm.run`
         return pd.Series(False, rows.index)
     seeds = rows.groupby("dataset")["seed"].transform("nunique")

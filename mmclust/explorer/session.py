@@ -31,8 +31,8 @@ from mmclust.methods.cluster_names import name_clusters
 from mmclust.methods.suggestions import suggest_keywords
 from mmclust.metrics import score
 from mmclust.profiles import params_for_dataset, settings
+from mmclust.words import check_different, prompt_template, reference_words
 from mmclust.words import keywords as lexicon_keywords
-from mmclust.words import prompt_template, reference_words
 from mmclust.words.language_model import AskError
 from mmclust.words.word_lists import WordList
 
@@ -210,8 +210,10 @@ class ExplorerSession:
         if len(words) < 2:
             rule = "type at least two, separated by commas"
             raise InputError("words", f"{len(words)} reference words: {rule}")
-        if duplicates := [word for word in words if words.count(word) > 1]:
-            raise InputError("words", f"duplicate reference word {duplicates[0]!r}: remove one")
+        try:
+            check_different(words)
+        except ValueError as error:
+            raise InputError("words", str(error)) from error
         for word in words:
             if len(word) > MAX_LENGTH or "*" in word or not re.search(r"\w", word):
                 rule = f"it needs letters or digits, at most {MAX_LENGTH} characters, and no '*'"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmclust.profiles.values import brief, hint
+from mmclust.words import check_different
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,4 @@ def check_words(words: Any) -> None:
     for word in words:
         if not isinstance(word, str) or not word.strip():
             raise ValueError(f"a reference word must be a text, not {brief(word)}")
-    if len(set(words)) < len(words):
-        duplicate = next(word for word in words if list(words).count(word) > 1)
-        raise ValueError(f"duplicate reference word {duplicate!r}: each word may be listed once")
+    check_different(words)

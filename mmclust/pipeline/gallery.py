@@ -37,7 +37,7 @@ FIGURE_SCALE = 0.55  # CSS pixels per pixel: figures are saved at about twice th
 PREVIEW_ROWS = 9  # of a table, on its card
 LONG_CELL = 45  # characters; the text of a longer cell breaks into lines
 ROWS_PER_PAGE = 40  # a longer table may be split between printed pages
-# TeX in Markdown; code is skipped, and amounts of money, as Jupyter's own rules do not
+# TeX in Markdown. Code is left as it is; so are amounts of money, which Jupyter takes for TeX.
 FORMULA = re.compile(
     r"```.*?```|`[^`]+`|\$\$(?P<display>.+?)\$\$|\$(?P<inline>(?! )[^$\n`]+?)(?<! )\$(?!\d)", re.S
 )

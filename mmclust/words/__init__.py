@@ -32,10 +32,15 @@ class ReferenceWords(list[str]):
         self, words: Iterable[str], source: str = "a list", template: str | None = None
     ) -> None:
         super().__init__(check_settings({"reference words": words})["reference words"])
-        if duplicates := [word for word, count in Counter(self).items() if count > 1]:
-            raise ValueError(f"duplicate reference word {duplicates[0]!r}: list each word once")
+        check_different(self)
         self.source = source
         self.template = template
+
+
+def check_different(words: Iterable[str]) -> None:
+    """Raise ValueError for a duplicate reference word."""
+    if duplicates := [word for word, count in Counter(words).items() if count > 1]:
+        raise ValueError(f"duplicate reference word {duplicates[0]!r}: list each word once")
 
 
 @lru_cache(maxsize=1)
@@ -50,13 +55,13 @@ def _domains() -> dict:
 def prompt_template(keyword: str, of: str) -> str:
     """The lexicon's prompt, such as "fruit with a color of *"; without one, in this style. Of
     photos it is then CLIP's own "a photo of a *": no caption says "photo with a kind of"."""
-    keyword = _known(keyword, of)
-    if entry := _domains().get(_domain(of), {}).get(keyword):
+    of, keyword = _domain(of), _known(keyword, of)
+    if entry := _domains().get(of, {}).get(keyword):
         return entry["template"]
-    if _domain(of) == ANY_DOMAIN and keyword not in _lexicon()["common"]:
+    if of == ANY_DOMAIN and keyword not in _lexicon()["common"]:
         return "a photo of a *"
     article = "an" if keyword[:1] in "aeiou" else "a"
-    return f"{_domain(of)} with {article} {keyword} of *"
+    return f"{of} with {article} {keyword} of *"
 
 
 def keywords(of: str) -> list[str]:
@@ -131,7 +136,7 @@ def reference_words(
 
 def _listed(keyword: str, of: str) -> tuple[list[str] | str | None, str]:
     """The lexicon's words, "random" or None for a keyword, and which list they are from."""
-    if entry := _domains().get(_domain(of), {}).get(keyword):
+    if entry := _domains().get(of, {}).get(keyword):
         return entry["words"], "the lexicon"
     return _lexicon()["common"].get(keyword), f"the lexicon's common list for {keyword!r}"
 
